@@ -1,0 +1,63 @@
+"""Starting Keras: the one place that prepares the process before a backend is imported."""
+
+import os
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from typing import Final
+
+_ENVIRONMENT: Final = {
+    "KERAS_BACKEND": "tensorflow",
+    "TF_CPP_MIN_LOG_LEVEL": "3",
+    "CUDA_MODULE_LOADING": "LAZY",
+}
+
+
+@cache
+def start() -> None:
+    """Import Keras and its backend, once, with the environment set; values that the user has set win."""
+    import cv2
+
+    for name, value in _ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    cv2.setNumThreads(1)  # the network's own threads have the cores
+    with _quiet_stderr():
+        import keras
+
+        keras.random.uniform((1,))  # starts the backend's devices, which would write to the terminal later
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Return the versions that decide a training's numbers."""
+    import platform
+    from importlib.metadata import PackageNotFoundError, version
+
+    start()
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for package in ("pneumosearch", "numpy", "keras", "optuna", "opencv-python-headless", os.environ["KERAS_BACKEND"]):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed as a package"
+    return found
+
+
+@contextmanager
+def _quiet_stderr() -> Iterator[None]:
+    """Keep what native code writes to standard error from the terminal; show it if the start fails."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with tempfile.TemporaryFile() as sink:
+        os.dup2(sink.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            sink.seek(0)
+            os.write(saved, sink.read())
+            raise
+        finally:
+            os.dup2(saved, 2)
+            os.close(saved)

@@ -1,0 +1,280 @@
+"""The commands."""
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pneumosearch import __version__
+from pneumosearch.cli import options
+from pneumosearch.errors import ConfigError, PneumosearchError
+
+if TYPE_CHECKING:
+    from pneumosearch.records import TrialRecord
+
+app = typer.Typer(
+    name="pneumosearch",
+    help="Hyperparameter search whose winner can be believed, around a published chest X-ray network.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    pretty_exceptions_enable=False,
+)
+data_app = typer.Typer(name="data", help="Look at X-ray folders, and make phantoms.", no_args_is_help=True)
+app.add_typer(data_app)
+
+StudyName = Annotated[str, typer.Option(help="Name of the study in the store.")]
+
+
+def main() -> None:
+    """Run the command line: 0 done, 1 an error explained in one line, 2 wrong usage, 130 interrupted."""
+    debug = "--debug" in sys.argv
+    try:
+        app()
+    except PneumosearchError as error:
+        if debug:
+            raise
+        print(f"error: {printable(str(error))}", file=sys.stderr)
+        raise SystemExit(1) from error
+    except KeyboardInterrupt:
+        print("interrupted; run the same command again to go on", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which a file name may hold, so that a message cannot steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"pneumosearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Hyperparameter search whose winner can be believed, around a published chest X-ray network."""
+
+
+@app.command()
+def baseline(
+    epochs: Annotated[int, typer.Option(min=1, max=1000, help="Epochs to train.")] = 10,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, shuffling and augmentation.")] = 232,
+    protocol: Annotated[
+        Literal["original", "holdout"],
+        typer.Option(help="original: judge by the test folder, as published. holdout: by a validation split."),
+    ] = "holdout",
+    data: options.Data = None,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+    skip_unreadable: options.SkipUnreadable = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the published network and set it beside the published accuracies.
+
+    Example: [bold]pneumosearch baseline --protocol original --data chest_xray[/bold]
+    """
+    from pneumosearch.cli.views import EpochView, print_json
+    from pneumosearch.config import RunSpec, TrialConfig
+    from pneumosearch.report.summary import baseline_summary
+    from pneumosearch.study import StopFlag, stopping_on_ctrl_c, train_once
+
+    store = options.open_store(storage, results)
+    source = options.open_source(data, results, skip_unreadable)
+    run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol)
+    stop = StopFlag()
+    with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+        record = train_once(store, f"baseline-{protocol}", "baseline", run, source, view, stop)
+    _finish(record)
+    if json:
+        print_json(baseline_summary(record))
+    else:
+        view.print_result(record)
+
+
+def _finish(record: "TrialRecord | None") -> None:
+    if record is None:
+        print("stopped after a saved epoch; run the same command again to go on", file=sys.stderr)
+        raise typer.Exit(130)
+
+
+@app.command()
+def study(
+    study_file: Annotated[Path | None, typer.Argument(help="Study file (TOML).", metavar="[STUDY.toml]")] = None,
+    trials: Annotated[int, typer.Option(help="Trials in all, those of earlier runs counted.")] = 50,
+    name: Annotated[str | None, typer.Option(help="Name in the store.", show_default="the file's, or default")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of the search and its trainings.", show_default="232")] = None,
+    timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
+    max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
+    data: options.Data = None,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+    skip_unreadable: options.SkipUnreadable = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Search around the baseline; the same command again goes on where it stopped.
+
+    Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
+    """
+    from pneumosearch.cli.views import StudyView, print_json
+    from pneumosearch.report.summary import study_summary
+    from pneumosearch.study import StopFlag, open_search, stopping_on_ctrl_c
+
+    if trials < 1:
+        raise ConfigError(f"--trials {trials}: wanted at least 1")
+    spec = _study_spec(study_file, name, seed)
+    stop = StopFlag.after(options.seconds_of(timeout))
+    store = options.open_store(storage, results)
+    source = options.open_source(data, results, skip_unreadable)
+    with StudyView(source.manifest.kind, trials, spec.metric, quiet=quiet or json) as view:
+        with stopping_on_ctrl_c(stop, view.say):
+            run = open_search(store, spec, source, view, stop)
+            view.show_earlier(store.record(spec.name))
+            run.max_failures = max_failures
+            outcome = run.until(trials)
+    record = store.record(spec.name)
+    if json:
+        print_json(study_summary(record))
+    else:
+        from pneumosearch.report.tables import print_report
+
+        print_report(record, top=5)
+    if outcome.stopped:
+        print(
+            f"stopped ({outcome.stopped}) with {outcome.finished} of {trials} trials; "
+            "run the same command again to go on",
+            file=sys.stderr,
+        )
+        raise typer.Exit(130 if outcome.stopped == "interrupted" else 0)
+
+
+def _study_spec(study_file: Path | None, name: str | None, seed: int | None) -> Any:
+    from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
+
+    spec = read_study_file(study_file) if study_file else StudySpec()
+    changes: dict[str, object] = {"name": name} if name is not None else {}
+    if seed is not None:
+        changes["seed"] = seed
+    return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
+
+
+@app.command()
+def report(
+    name: StudyName = "default",
+    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to show.")] = 10,
+    format: Annotated[
+        Literal["table", "json", "csv", "markdown"], typer.Option("--format", "-f", help="How to print it.")
+    ] = "table",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.")] = None,
+    json: options.Json = False,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+) -> None:
+    """Set the trials of a study beside the baseline and the published accuracies.
+
+    Example: [bold]pneumosearch report --name default --top 10 --format markdown --output report.md[/bold]
+    """
+    from pneumosearch.report import render
+
+    store = options.open_store(storage, results, must_exist=True)
+    render(store, name, "json" if json else format, top=top, output=output)
+
+
+@app.command()
+def rerun(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    trial: Annotated[int, typer.Argument(min=0, help="Number of the trial.")],
+    data: options.Data = None,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+    skip_unreadable: options.SkipUnreadable = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train a stored trial again, and tell whether its history repeats to the last digit.
+
+    Example: [bold]pneumosearch rerun default 17[/bold]
+    """
+    from pneumosearch.cli.views import EpochView, print_json
+    from pneumosearch.rerun import rerun_trial, stored_folder
+    from pneumosearch.study import StopFlag, stopping_on_ctrl_c
+
+    store = options.open_store(storage, results, must_exist=True)
+    record = store.record(study)
+    source = options.open_source(data or stored_folder(record), results, skip_unreadable)
+    stop = StopFlag()
+    with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+        comparison = rerun_trial(store, record, trial, source, view, stop)
+    if comparison is None:
+        _finish(None)
+    elif json:
+        print_json(comparison.as_dict())
+    else:
+        print(comparison.verdict())
+
+
+@app.command()
+def dashboard(
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+) -> None:
+    """Serve optuna-dashboard over the store on 127.0.0.1.
+
+    Example: [bold]pneumosearch dashboard --port 8080[/bold]
+    """
+    from pneumosearch.dashboard import serve
+
+    serve(options.open_store(storage, results, must_exist=True), port)
+
+
+@data_app.command("check")
+def data_check(
+    data: options.Data = None,
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+) -> None:
+    """Count the images of a data folder beside the published counts.
+
+    Example: [bold]pneumosearch data check --data chest_xray[/bold]
+    """
+    from pneumosearch.cli.views import print_json
+    from pneumosearch.report.tables import data_check_summary, print_data_check
+
+    manifest = options.open_source(data, results, False).manifest
+    if json:
+        print_json(data_check_summary(manifest))
+    else:
+        print_data_check(manifest)
+
+
+@data_app.command("phantoms")
+def data_phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", metavar="DIR")],
+    images: Annotated[int, typer.Option(min=1, help="Images in all.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="One seed gives one set of images.")] = 232,
+) -> None:
+    """Draw procedural chest X-rays, for trying things out without real ones.
+
+    Example: [bold]pneumosearch data phantoms phantoms --images 600 --seed 232[/bold]
+    """
+    from pneumosearch.data.phantoms import write_phantoms
+
+    write_phantoms(folder, n_images=images, seed=seed)
+    print(f"{folder}: {images} PHANTOMS written (seed {seed}); they are drawings, not X-rays", file=sys.stderr)
+
+
+if os.environ.get("NO_COLOR"):
+    import typer.rich_utils
+
+    typer.rich_utils.COLOR_SYSTEM = None

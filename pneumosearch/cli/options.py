@@ -1,0 +1,85 @@
+"""Options that several commands share, and what they mean."""
+
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+from pneumosearch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pneumosearch.data.protocols import DataSource
+    from pneumosearch.store import Store
+
+DEFAULT_STORAGE: Final = "sqlite:///results/pneumosearch.db"
+
+#: Where images are looked for when neither --data nor PNEUMOSEARCH_DATA says.
+_USUAL_FOLDERS: Final = (Path("chest_xray"), Path("data/chest_xray"))
+_PHANTOMS: Final = (600, 232)  # images, seed
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+Storage = Annotated[
+    str | None,
+    typer.Option(help="SQLAlchemy URL of the store.", metavar="URL", show_default="sqlite:///RESULTS/pneumosearch.db"),
+]
+Results = Annotated[Path, typer.Option(help="Folder of the store, artifacts, checkpoints and caches.", metavar="DIR")]
+Data = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="PNEUMOSEARCH_DATA",
+        help="Folder with train, val, test, each with NORMAL and PNEUMONIA.",
+        metavar="DIR",
+        show_default="./chest_xray or ./data/chest_xray; generated phantoms where there is neither",
+    ),
+]
+SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
+
+RESULTS: Final = Path("results")
+
+
+def open_store(storage: str | None, results: Path, *, must_exist: bool = False) -> "Store":
+    """Open the store that the options name."""
+    from pneumosearch.store import Store
+
+    return Store(storage or f"sqlite:///{results}/pneumosearch.db", results, must_exist=must_exist)
+
+
+def open_source(data: Path | None, results: Path, skip_unreadable: bool) -> "DataSource":
+    """Open the data folder that the options name, or the usual ones, or phantoms made for the occasion."""
+    from pneumosearch.cli.views import decoding_progress
+    from pneumosearch.data.manifest import read_manifest
+    from pneumosearch.data.protocols import DataSource
+
+    folder = data or next((usual for usual in _USUAL_FOLDERS if usual.is_dir()), None) or _phantoms(results)
+    manifest = read_manifest(folder)
+    return DataSource(manifest, results / "cache", skip_unreadable, decoding_progress())
+
+
+def _phantoms(results: Path) -> Path:
+    from pneumosearch.data.phantoms import MARKER, write_phantoms
+
+    n_images, seed = _PHANTOMS
+    folder = results / "phantoms" / f"{n_images}-seed{seed}"
+    if not (folder / MARKER).exists():
+        print(f"no X-rays given (--data DIR): drawing {n_images} PHANTOMS in {folder}", file=sys.stderr)
+        write_phantoms(folder, n_images=n_images, seed=seed)
+    return folder
+
+
+def seconds_of(duration: str | None) -> float:
+    """Read a duration such as 90, 45s, 30m, 2h or 1h30m, in seconds; no duration is infinite.
+
+    Raises:
+        ConfigError: Anything else, or zero.
+    """
+    if duration is None:
+        return float("inf")
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", duration)
+    seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+    if "".join(number + unit for number, unit in parts) != duration or seconds <= 0:
+        raise ConfigError(f"--timeout '{duration}': wanted a duration such as 90s, 30m, 2h or 1h30m")
+    return seconds

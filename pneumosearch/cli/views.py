@@ -1,0 +1,201 @@
+"""What a person sees while something runs: live tables on a terminal, plain lines elsewhere, always on stderr."""
+
+import json
+import sys
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from pneumosearch.config import RunSpec
+from pneumosearch.history import EpochMetrics, History
+from pneumosearch.metrics import Metric, direction
+from pneumosearch.records import StudyRecord, TrialRecord, ranked
+from pneumosearch.report.tables import changes_text, comparison_table, epoch_cells, epoch_table, phantom_warning, points
+
+if TYPE_CHECKING:
+    from pneumosearch.data.cache import Progress
+
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def print_json(value: Any) -> None:
+    """Print one JSON object on standard output."""
+    print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def decoding_progress() -> "Progress":
+    """Return a listener to the decoding of images that writes a line now and then."""
+    last = time.monotonic()
+
+    def show(done: int, n: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES or done == n:
+            last = time.monotonic()
+            print(f"decoded {done} of {n} images", file=sys.stderr)
+
+    return show
+
+
+class _View:
+    """A live region on a terminal; nothing but lines elsewhere; nothing at all when quiet."""
+
+    def __init__(self, kind: str, *, quiet: bool) -> None:
+        self.kind, self.quiet = kind, quiet
+        self.console = Console(stderr=True, quiet=quiet)
+        self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal and not quiet else None
+
+    def __enter__(self) -> Self:
+        if self.kind == "phantoms":
+            self.console.print(phantom_warning())
+        if self._live:
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._live:
+            self._live.stop()
+
+    def say(self, text: str) -> None:
+        """Write a line that stays."""
+        self.console.print(Text(text), soft_wrap=True)
+
+    def _show(self, picture: RenderableType) -> None:
+        if self._live:
+            self._live.update(picture, refresh=True)
+
+
+class EpochView(_View):
+    """One training: a line an epoch, with the published figures beside it."""
+
+    def trial_started(self, number: int, run: RunSpec) -> None:
+        """Show the heading."""
+        self.console.print(
+            f"{run.protocol} protocol, seed {run.seed}, {run.config.epochs} epochs"
+            + (
+                " with " + changes_text(run.config, ignore=("epochs",))
+                if run.config.changes().keys() - {"epochs"}
+                else ""
+            )
+        )
+        if not self._live:
+            self.say("  ".join(str(column.header) for column in epoch_table((), self.kind).columns))
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        """Show the table so far, or the last epoch's line."""
+        self._show(epoch_table(history, self.kind))
+        if not self._live:
+            self.say("  ".join(epoch_cells(history[-1], self.kind)))
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """Nothing more to show: the caller prints the result."""
+
+    def print_result(self, record: TrialRecord) -> None:
+        """Print the result on standard output: the published rows beside this training's."""
+        if self.kind == "images":
+            Console().print(comparison_table(record.history))
+        kept = record.kept
+        if kept is not None:
+            value = kept.evaluation("accuracy")
+            print(f"kept epoch {kept.epoch} (lowest {kept.evaluated} loss): {kept.evaluated} accuracy {value:.1%}")
+
+
+class StudyView(_View):
+    """A search: counts, the present trial's epochs, the best so far against the baseline, the time left."""
+
+    def __init__(self, kind: str, n_trials: int, metric: Metric, *, quiet: bool) -> None:
+        super().__init__(kind, quiet=quiet)
+        self.n_trials, self.metric = n_trials, metric
+        self.records: dict[int, TrialRecord] = {}
+        self._current: tuple[int, RunSpec, History] | None = None
+        self._start, self._ended_before = time.monotonic(), 0
+
+    def show_earlier(self, record: StudyRecord) -> None:
+        """Take up the trials of earlier runs of this study."""
+        self.records = {t.number: t for t in record.trials if t.state in ("complete", "pruned", "failed")}
+        self._ended_before = len(self.records)
+        if self.records:
+            self.say(f"going on with '{record.name}': {self._counts()}")
+
+    def trial_started(self, number: int, run: RunSpec) -> None:
+        """Show a trial's configuration."""
+        self._current = (number, run, ())
+        if not self._live:
+            self.say(f"trial {number}: {changes_text(run.config) or 'the baseline'}")
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        """Show an epoch."""
+        if self._current:
+            self._current = (*self._current[:2], history)
+        self._show(self._picture())
+        if not self._live:
+            self.say(f"trial {number}: " + _epoch_line(history[-1], self.metric))
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """Show how a trial ended."""
+        self.records[record.number] = record
+        self.say(_ending_line(record, self.metric))
+        self._show(self._picture())
+        if not self._live:
+            self.say(f"{self._counts()}; {self._best()}{self._time_left()}")
+
+    def _picture(self) -> RenderableType:
+        lines: list[RenderableType] = [Text(f"{self._counts()}; {self._best()}{self._time_left()}", style="bold")]
+        if self._current:
+            number, run, history = self._current
+            lines.append(Text(f"trial {number}: {changes_text(run.config) or 'the baseline'}"))
+            table = Table("epoch", "train", f"validation {self.metric}", "seconds", box=None, padding=(0, 2))
+            for epoch in history:
+                table.add_row(
+                    f"{epoch.epoch}/{run.config.epochs}",
+                    f"{epoch.train_accuracy:.1%}",
+                    f"{epoch.evaluation(self.metric):.4f}",
+                    f"{epoch.seconds:.1f}",
+                )
+            lines.append(table)
+        return Group(*lines)
+
+    def _counts(self) -> str:
+        states = [record.state for record in self.records.values()]
+        kinds = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed"))
+        return f"{len(states)} of {self.n_trials} trials ({kinds})"
+
+    def _best(self) -> str:
+        best = ranked(list(self.records.values()), self.metric)
+        if not best or best[0].value is None:
+            return "no result yet"
+        baseline = self.records.get(0)
+        text = f"best {self.metric} {best[0].value:.4f} (trial {best[0].number})"
+        if baseline is None or baseline.value is None or best[0].number == 0:
+            return text
+        gain = best[0].value - baseline.value
+        if direction(self.metric) == "minimize":
+            return f"{text}, {gain:+.4f} on the baseline"
+        return f"{text}, {points(gain)} points on the baseline"
+
+    def _time_left(self) -> str:
+        done = len(self.records) - self._ended_before
+        if not done:
+            return ""
+        seconds = (time.monotonic() - self._start) / done * max(0, self.n_trials - len(self.records))
+        return f"; about {seconds / 60:.0f} min left"
+
+
+def _epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
+    return (
+        f"epoch {epoch.epoch}: train {epoch.train_accuracy:.1%}, "
+        f"validation {metric} {epoch.evaluation(metric):.4f}, {epoch.seconds:.1f} s"
+    )
+
+
+def _ending_line(record: TrialRecord, metric: Metric) -> str:
+    text = f"trial {record.number} {record.state} after {len(record.history)} epochs"
+    if record.value is not None:
+        return f"{text}: {metric} {record.value:.4f}"
+    return f"{text}: {record.failure}" if record.failure else text

@@ -1,0 +1,117 @@
+"""`TrialConfig`: every hyperparameter of one training. With no argument it is the published baseline."""
+
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pneumosearch.errors import ConfigError
+from pneumosearch.reference import PUBLISHED_SEED
+
+Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
+Filters = Annotated[int, Field(ge=1, le=4096)]
+Units = Annotated[int, Field(ge=1, le=65536)]
+
+#: How many blocks the network has; each halves the image, so no image may be smaller than 2 ** N_BLOCKS.
+N_BLOCKS: Final = 5
+
+
+class TrialConfig(BaseModel):
+    """The hyperparameters of one training; the defaults are the published network and its training.
+
+    Every field is a scalar of the name it has in study files and in the store. Raises
+    `pydantic.ValidationError` for a value outside its range; `TrialConfig.checked` raises `ConfigError`.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    image_size: Annotated[int, Field(ge=2**N_BLOCKS, le=1024)] = 150  # side of the square input, pixels
+
+    # Convolutions: block k has `filters_k * width` filters.
+    width: Annotated[float, Field(gt=0.0, le=8.0)] = 1.0
+    filters_1: Filters = 16
+    filters_2: Filters = 32
+    filters_3: Filters = 64
+    filters_4: Filters = 128
+    filters_5: Filters = 256
+    dropout_conv: Rate = 0.2  # after blocks 4 and 5
+
+    # Dense layers, each followed by its dropout.
+    units_1: Units = 512
+    units_2: Units = 128
+    units_3: Units = 64
+    dropout_1: Rate = 0.7
+    dropout_2: Rate = 0.5
+    dropout_3: Rate = 0.3
+
+    # Augmentation of training images.
+    zoom: Rate = 0.3  # height and width are scaled independently by factors from [1 - zoom, 1 + zoom]
+    vertical_flip: bool = True  # with probability 1/2
+
+    # Optimisation: Adam on binary cross-entropy.
+    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
+    batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
+    epochs: Annotated[int, Field(ge=1, le=1000)] = 10
+
+    # ReduceLROnPlateau on the validation loss. The published listing says mode="max", a slip that is kept.
+    lr_reduce_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
+    lr_reduce_patience: Annotated[int, Field(ge=0, le=1000)] = 2
+    lr_reduce_mode: Literal["max", "min"] = "max"
+
+    # EarlyStopping(val_loss, min_delta=0.1, patience=1): defined in the listing, never passed to the training.
+    early_stopping: bool = False
+
+    @classmethod
+    def checked(cls, values: dict[str, object], source: str) -> "TrialConfig":
+        """Build a configuration from untrusted values; `source` (a file, a trial) begins the message.
+
+        Raises:
+            ConfigError: An unknown name or a value outside its range; one line that names both.
+        """
+        try:
+            return cls.model_validate(values)
+        except ValidationError as error:
+            raise ConfigError(f"{source}: {first_problem(error)}") from error
+
+    @property
+    def block_filters(self) -> tuple[int, ...]:
+        """Number of filters of each of the five blocks, from input to output; at least 1 each."""
+        filters = (self.filters_1, self.filters_2, self.filters_3, self.filters_4, self.filters_5)
+        return tuple(max(1, round(self.width * n)) for n in filters)
+
+    @property
+    def dense_layers(self) -> tuple[tuple[int, float], ...]:
+        """(units, dropout rate) of each dense layer, from the flattened features to the output."""
+        return (
+            (self.units_1, self.dropout_1),
+            (self.units_2, self.dropout_2),
+            (self.units_3, self.dropout_3),
+        )
+
+    def changes(self) -> dict[str, object]:
+        """Return the fields in which this configuration differs from the baseline."""
+        return self.model_dump(exclude_defaults=True)
+
+
+def first_problem(error: ValidationError) -> str:
+    """Say the first problem of a pydantic error in one line: key, message and the value found."""
+    detail = error.errors()[0]
+    key = ".".join(str(part) for part in detail["loc"])
+    if detail["type"] == "extra_forbidden":
+        return f"unknown key '{key}'"
+    message = detail["msg"][0].lower() + detail["msg"][1:]
+    return f"{key}: {message}, got {detail['input']!r}"
+
+
+Protocol = Literal["original", "holdout"]
+Precision = Literal["float32", "bfloat16"]
+
+
+class RunSpec(BaseModel):
+    """All that decides a training on given data: run it twice on one machine and the numbers are equal."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    config: TrialConfig = TrialConfig()
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = PUBLISHED_SEED
+    protocol: Protocol = "holdout"
+    precision: Precision = "float32"

@@ -1,0 +1,182 @@
+"""Pixels decoded once: a `uint8` file of one channel that every epoch, trial and worker maps."""
+
+import io
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+from platformdirs import user_cache_path
+
+from pneumosearch.data.description import Interpolation
+from pneumosearch.data.manifest import ImageFile, ManifestPart
+from pneumosearch.errors import DataError
+from pneumosearch.files import replacing, writable_folder, write_text
+
+PixelArray = npt.NDArray[np.uint8]
+Progress = Callable[[int, int], None]  # (images done, images in all)
+
+#: Pillow samples the nearest pixel at its centre, as `INTER_NEAREST_EXACT` does; `INTER_NEAREST` is off by half.
+_CV2_INTERPOLATION: Final = {"nearest": cv2.INTER_NEAREST_EXACT, "area": cv2.INTER_AREA}
+_FORMATS: Final = ("JPEG", "PNG")
+_VERSION: Final = 1  # of what is written; raise it when the same images would give other pixels
+_CHUNK: Final = 256  # images decoded between two progress reports
+_DECODING_ERRORS: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """The decoded images of one part, in the order of its images."""
+
+    part: ManifestPart
+    array: PixelArray  # (n, size, size), a read-only map of the cache file
+    skipped: tuple[str, ...] = ()  # names of unreadable images that were left out, on request
+
+
+def load_pixels(
+    part: ManifestPart,
+    size: int,
+    interpolation: Interpolation,
+    cache_dir: Path,
+    *,
+    skip_unreadable: bool = False,
+    progress: Progress | None = None,
+) -> Pixels:
+    """Map the pixels of `part`, decoding and shrinking its images first where no cache file has them.
+
+    Args:
+        part: The images; their content is the key, so a changed file is decoded anew.
+        size: Side of the square images, in pixels. The aspect ratio is not kept, as in the study.
+        interpolation: "nearest" as the published script, or "area" (the mean of the covered pixels).
+        cache_dir: Where the file is kept; the user's own cache folder serves where it cannot be written.
+        skip_unreadable: Leave out images that cannot be decoded instead of raising.
+        progress: Called now and then while decoding.
+
+    Raises:
+        DataError: An image cannot be decoded (its name is in the message), or there is no room for the file.
+    """
+    folder = cache_dir if writable_folder(cache_dir) else user_cache_path("pneumosearch")
+    path = folder / f"{part.part}-{part.fingerprint}-{size}-{interpolation}-v{_VERSION}.npy"
+    array = _open_cache(path)
+    bad = [] if array is not None else _known_bad(path)
+    if array is None and not bad:
+        bad = _write_cache(part, size, interpolation, path, progress)
+        array = _open_cache(path)
+    if array is not None:
+        return Pixels(part, array)
+    if not skip_unreadable:
+        raise DataError(_unreadable_message(part, bad))
+    rest = load_pixels(part.without(bad), size, interpolation, cache_dir, progress=progress)
+    return Pixels(rest.part, rest.array, tuple(bad))
+
+
+def decode(path: Path) -> PixelArray:
+    """Decode a JPEG or PNG file of any size into (height, width) grey levels of 0 to 255.
+
+    Raises:
+        DataError: Not a whole image of these formats; the message names the file.
+    """
+    try:
+        with Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
+            if image.mode.startswith("I"):  # 16-bit PNG
+                return (np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+            image.draft("L", image.size)
+            return np.asarray(image.convert("L"))
+    except UnidentifiedImageError as error:
+        raise DataError(f"{path}: not a JPEG or PNG image") from error
+    except _DECODING_ERRORS as error:
+        raise DataError(f"{path}: cannot be decoded ({error})") from error
+
+
+def shrink(image: PixelArray, size: int, interpolation: Interpolation) -> PixelArray:
+    """Resize (height, width) to (size, size) without keeping the aspect ratio."""
+    enlarges = interpolation == "area" and min(image.shape) < size
+    flag = cv2.INTER_LINEAR if enlarges else _CV2_INTERPOLATION[interpolation]
+    return np.asarray(cv2.resize(image, (size, size), interpolation=flag), dtype=np.uint8)
+
+
+def _open_cache(path: Path) -> PixelArray | None:
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, EOFError):
+        path.unlink(missing_ok=True)  # cut short or overwritten: decode again
+        return None
+
+
+def _known_bad(path: Path) -> list[str]:
+    """Names of the images that an earlier start found unreadable; the key is the content, so they still are."""
+    try:
+        return [str(name) for name in json.loads(path.with_suffix(".unreadable.json").read_text())]
+    except (OSError, ValueError):
+        return []
+
+
+def _write_cache(
+    part: ManifestPart, size: int, interpolation: Interpolation, path: Path, progress: Progress | None
+) -> list[str]:
+    """Write the cache file, or, where images cannot be decoded, the list of their names, and return that list."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    _check_room(path.parent, len(part.images) * size * size)
+    bad: list[str] = []
+    try:
+        with replacing(path) as temporary:
+            with temporary.open("wb") as file:
+                shape = (len(part.images), size, size)
+                np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+                for image, pixels in _decode_all(part, size, interpolation, progress):
+                    if pixels is None:
+                        bad.append(image.name)
+                    else:
+                        file.write(pixels.tobytes())
+            if bad:
+                write_text(path.with_suffix(".unreadable.json"), json.dumps(bad))
+                raise _UnreadableError
+    except _UnreadableError:
+        return bad
+    except OSError as error:
+        raise DataError(f"{path}: the pixel cache cannot be written ({error.strerror})") from error
+    return bad
+
+
+class _UnreadableError(Exception):
+    """Leaves the writing of a cache file that would lack images."""
+
+
+def _decode_all(
+    part: ManifestPart, size: int, interpolation: Interpolation, progress: Progress | None
+) -> Iterator[tuple[ImageFile, PixelArray | None]]:
+    def read(image: ImageFile) -> PixelArray | None:
+        try:
+            return shrink(decode(part.path(image)), size, interpolation)
+        except DataError:
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        for start in range(0, len(part.images), _CHUNK):
+            chunk = part.images[start : start + _CHUNK]
+            yield from zip(chunk, pool.map(read, chunk), strict=True)
+            if progress:
+                progress(start + len(chunk), len(part.images))
+
+
+def _check_room(folder: Path, n_bytes: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < n_bytes:
+        raise DataError(
+            f"{folder}: {n_bytes / 1e6:.0f} MB are needed for the pixel cache and {free / 1e6:.0f} MB are free; "
+            "make room or choose another folder with --results"
+        )
+
+
+def _unreadable_message(part: ManifestPart, bad: list[str]) -> str:
+    more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+    return f"{part.folder / bad[0]}: cannot be decoded{more}; mend or remove it, or pass --skip-unreadable"

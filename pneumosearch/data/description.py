@@ -1,0 +1,24 @@
+"""What a record says of the data that a training saw; light, so that readers of the store need no image library."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+Interpolation = Literal["nearest", "area"]
+
+
+class DataDescription(BaseModel):
+    """What a record says of the data that a training saw."""
+
+    model_config = ConfigDict(frozen=True)
+
+    kind: Literal["images", "phantoms"]
+    folder: str
+    fingerprint: str  # of the content of train + val
+    test_fingerprint: str | None  # of the test folder, where it was opened
+    counts: dict[str, tuple[int, int]]  # {split: (normal, pneumonia)}
+    n_train: int
+    n_evaluation: int
+    interpolation: Interpolation
+    split_seed: int | None  # None where the split is the published one
+    skipped: tuple[str, ...]  # unreadable images left out on request

@@ -1,0 +1,106 @@
+"""The two protocols: which images train, which judge, and whether the seal of the test folder is broken."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+import numpy as np
+
+from pneumosearch.config import Protocol
+from pneumosearch.data.batches import Labels
+from pneumosearch.data.cache import PixelArray, Pixels, Progress, load_pixels
+from pneumosearch.data.description import DataDescription, Interpolation
+from pneumosearch.data.manifest import Manifest, ManifestPart, Part
+from pneumosearch.data.splits import Indices, holdout_split
+
+#: Seed of the validation split: one for all studies, so that their validation figures can be compared.
+SPLIT_SEED: Final = 232
+
+
+@dataclass(frozen=True)
+class ImageSet:
+    """Images chosen from a mapped array."""
+
+    pixels: PixelArray  # (n_all, size, size)
+    labels: Labels  # (n_all,)
+    indices: Indices  # (n,) those that belong to the set
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What one training needs; `evaluated` says whether validation or test images judge its epochs."""
+
+    train: ImageSet
+    evaluation: ImageSet
+    evaluated: Literal["validation", "test"]
+    description: DataDescription
+
+
+@dataclass(frozen=True)
+class DataSource:
+    """A data folder and how it is read; `load` is the only way from it to pixels."""
+
+    manifest: Manifest
+    cache_dir: Path
+    skip_unreadable: bool = False
+    progress: Progress | None = None
+
+    def load(self, protocol: Protocol, size: int) -> Dataset:
+        """Open the images of `protocol` at `size` pixels. Only "original" reads the test folder.
+
+        Raises:
+            DataError: Unreadable images, no room for the cache, or too few patients to split.
+        """
+        return self._original(size) if protocol == "original" else self._holdout(size)
+
+    def _holdout(self, size: int) -> Dataset:
+        pixels = self._pixels("development", size, "area")
+        split = holdout_split(pixels.part, seed=SPLIT_SEED)
+        labels = _labels(pixels.part)
+        train = ImageSet(pixels.array, labels, split.train)
+        validation = ImageSet(pixels.array, labels, split.validation)
+        description = self._describe(train, validation, "area", pixels, None)
+        return Dataset(train, validation, "validation", description)
+
+    def _original(self, size: int) -> Dataset:
+        pixels, test_pixels = (self._pixels(part, size, "nearest") for part in ("development", "test"))
+        in_train = np.array([image.split == "train" for image in pixels.part.images])
+        train = ImageSet(pixels.array, _labels(pixels.part), np.flatnonzero(in_train))
+        test = ImageSet(test_pixels.array, _labels(test_pixels.part), np.arange(len(test_pixels.array)))
+        description = self._describe(train, test, "nearest", pixels, test_pixels)
+        return Dataset(train, test, "test", description)
+
+    def _pixels(self, part: Part, size: int, interpolation: Interpolation) -> Pixels:
+        return load_pixels(
+            self.manifest.part(part),
+            size,
+            interpolation,
+            self.cache_dir,
+            skip_unreadable=self.skip_unreadable,
+            progress=self.progress,
+        )
+
+    def _describe(
+        self,
+        train: ImageSet,
+        evaluation: ImageSet,
+        interpolation: Interpolation,
+        development: Pixels,
+        test: Pixels | None,
+    ) -> DataDescription:
+        return DataDescription(
+            kind=self.manifest.kind,
+            folder=str(self.manifest.folder.resolve()),
+            fingerprint=development.part.fingerprint,
+            test_fingerprint=test.part.fingerprint if test else None,
+            counts={str(split): n for split, n in self.manifest.counts().items()},
+            n_train=len(train.indices),
+            n_evaluation=len(evaluation.indices),
+            interpolation=interpolation,
+            split_seed=None if test else SPLIT_SEED,
+            skipped=development.skipped + (test.skipped if test else ()),
+        )
+
+
+def _labels(part: ManifestPart) -> Labels:
+    return np.array([image.label for image in part.images], dtype=np.float32)

@@ -1,0 +1,63 @@
+"""The validation split: stratified by class, and no patient or identical image on both sides."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumosearch.data.manifest import ManifestPart
+from pneumosearch.errors import DataError
+
+Indices = npt.NDArray[np.int64]
+
+#: One image in this many (about 10 %) goes to validation.
+FOLDS: Final = 10
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Positions in the development part, both sorted."""
+
+    train: Indices
+    validation: Indices
+
+
+def holdout_split(part: ManifestPart, *, seed: int) -> Holdout:
+    """Take about a tenth of the development images for validation, by patient and with the classes in proportion.
+
+    Args:
+        part: The development images (train and val).
+        seed: Of the shuffling; one seed gives one split.
+
+    Raises:
+        DataError: A class has too few patients to be on both sides.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+
+    labels = np.array([image.label for image in part.images])
+    groups = leak_groups(part)
+    for label in (0, 1):
+        n_groups = len(set(groups[labels == label]))
+        if n_groups < FOLDS:
+            raise DataError(f"{part.folder}: class {label} has {n_groups} patients in train and val, too few to split")
+    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups)
+    train, validation = next(folds)
+    return Holdout(np.sort(train), np.sort(validation))
+
+
+def leak_groups(part: ManifestPart) -> Indices:
+    """Number the groups of images that must stay together: one patient's, and those with identical files."""
+    first_of: dict[str, int] = {}
+    parent = list(range(len(part.images)))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for i, (image, digest) in enumerate(zip(part.images, part.digests, strict=True)):
+        for key in (f"patient {image.patient}", f"content {digest}"):
+            parent[root(i)] = root(first_of.setdefault(key, i))
+    return np.array([root(i) for i in range(len(parent))], dtype=np.int64)

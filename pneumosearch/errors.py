@@ -1,0 +1,21 @@
+"""The mistakes pneumosearch can explain. The library raises them; only the command line prints them."""
+
+
+class PneumosearchError(Exception):
+    """Something the user can mend: the message names what is wrong and what would be right, in one line."""
+
+
+class ConfigError(PneumosearchError):
+    """A hyperparameter, a study file or an option has a value that cannot be used."""
+
+
+class DataError(PneumosearchError):
+    """A data folder or an image cannot be used."""
+
+
+class StoreError(PneumosearchError):
+    """The storage cannot be opened, or does not hold what was asked for."""
+
+
+class TrainingError(PneumosearchError):
+    """A training cannot go on: its loss or a metric is not a finite number."""

@@ -1,0 +1,59 @@
+"""The record of one epoch: what training measures, the store keeps and the report shows."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pneumosearch.metrics import Metric
+
+
+class EpochMetrics(BaseModel):
+    """One epoch, counted from 1. Accuracies and AUC are fractions; losses mean cross-entropy in nats.
+
+    The training figures are Keras' running ones: augmented images, dropout on, weights changing. Either the
+    `validation_` or the `test_` figures are there, as the protocol has it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    epoch: int
+    train_accuracy: float
+    train_loss: float
+    validation_accuracy: float | None = None
+    validation_loss: float | None = None
+    validation_sensitivity: float | None = None
+    validation_specificity: float | None = None
+    validation_balanced_accuracy: float | None = None
+    validation_auc: float | None = None
+    test_accuracy: float | None = None
+    test_loss: float | None = None
+    test_sensitivity: float | None = None
+    test_specificity: float | None = None
+    test_balanced_accuracy: float | None = None
+    test_auc: float | None = None
+    learning_rate: float  # in force during the epoch
+    seconds: float
+
+    @property
+    def evaluated(self) -> Literal["validation", "test"]:
+        """Which images judged the epoch."""
+        return "validation" if self.validation_loss is not None else "test"
+
+    def evaluation(self, metric: Metric) -> float:
+        """Return `metric` on the images that judged the epoch."""
+        value = getattr(self, f"{self.evaluated}_{metric}")
+        assert value is not None
+        return float(value)
+
+    def numbers(self) -> dict[str, float]:
+        """Return all but the time: what must be equal in a rerun."""
+        return {name: value for name, value in self.model_dump(exclude_none=True).items() if name != "seconds"}
+
+
+History = tuple[EpochMetrics, ...]
+
+
+def kept_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
+    """Return the epoch whose weights are kept: the first with the lowest loss, as `save_best_only` chooses."""
+    return min(history, key=lambda epoch: epoch.evaluation("loss"))

@@ -1,0 +1,92 @@
+"""The network's own layers: each computes what a plain Keras layer does, with the same weights, in less time."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import keras
+from keras import ops
+
+_PACKAGE = "pneumosearch"
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class GreyConv2D(keras.layers.Conv2D):
+    """The first convolution, over an image whose three channels are equal, given once as raw grey levels.
+
+    It owns the (3, 3, 3, filters) kernel of the published layer over three channels of 1/255, and convolves the one
+    channel with that kernel summed over its input axis: the same function, and a third of the work. Grey levels of
+    0 to 255 are exact in bfloat16, so the division is done on the kernel.
+    """
+
+    channels = 3
+    levels = 255.0
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        """Make the weights of the three-channel layer."""
+        super().build((*input_shape[:-1], self.channels))
+        self.input_spec = None
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
+        """Return the shape that the three-channel layer gives."""
+        return super().compute_output_shape((*input_shape[:-1], self.channels))
+
+    def call(self, inputs: Any) -> Any:
+        """Map (batch, height, width, 1) of 0..255 to (batch, height, width, filters)."""
+        kernel = ops.sum(self.kernel, axis=2, keepdims=True) / self.levels
+        outputs = ops.conv(
+            ops.cast(inputs, self.compute_dtype), kernel, strides=1, padding="same", data_format="channels_last"
+        )
+        return self.activation(outputs + self.bias)
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class FusedBatchNormalization(keras.layers.BatchNormalization):
+    """Batch normalisation by TensorFlow's fused kernel in training; Keras' own code everywhere else."""
+
+    def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
+        """Normalise (batch, height, width, channels) over all but the channels."""
+        if not training or keras.backend.backend() != "tensorflow":
+            return super().call(inputs, training=training, mask=mask)
+        gamma, beta = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta))
+        outputs, mean, variance = _fused_batch_norm(inputs, gamma, beta, self.epsilon)
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
+        return outputs
+
+
+def _fused_batch_norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
+    """Return outputs, mean and variance of the batch, as Keras has it: the variance of the population."""
+    import tensorflow as tf
+
+    outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+        x=inputs, scale=gamma, offset=beta, mean=[], variance=[], epsilon=epsilon, is_training=True
+    )
+    shape = tf.shape(inputs)
+    n = tf.cast(shape[0] * shape[1] * shape[2], tf.float32)
+    return outputs, mean, variance * (n - 1.0) / n  # the kernel gives Bessel's estimate
+
+
+@keras.saving.register_keras_serializable(package=_PACKAGE)
+class VariableDropout(keras.layers.Dropout):
+    """Dropout whose rate is a variable, so that trainings that differ in it share one compiled step."""
+
+    def build(self, input_shape: Any) -> None:
+        """Make the variable, out of sight of Keras, which would count it among the weights."""
+        super().build(input_shape)
+        self._hidden = SimpleNamespace(
+            rate=keras.Variable(self.rate, trainable=False, dtype="float32", autocast=False, name="rate")
+        )
+
+    def set_rate(self, rate: float) -> None:
+        """Use `rate` in [0, 1) from the next step on."""
+        self.rate = rate
+        self._hidden.rate.assign(rate)
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        """Zero a share `rate` of the inputs and scale the rest; the identity when not training."""
+        if not training:
+            return inputs
+        keep = 1.0 - ops.convert_to_tensor(self._hidden.rate)
+        draws = keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_generator)
+        scale = ops.where(draws < keep, 1.0 / keep, 0.0)
+        return inputs * ops.cast(scale, inputs.dtype)

@@ -1,0 +1,138 @@
+"""Where a trial meets a training: the configuration goes in, every epoch is reported, recorded and may prune."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from pneumosearch.backend import versions
+from pneumosearch.config import Precision, RunSpec, TrialConfig
+from pneumosearch.config import Protocol as DataProtocol
+from pneumosearch.data.protocols import Dataset, DataSource
+from pneumosearch.history import History, kept_epoch
+from pneumosearch.metrics import Metric
+from pneumosearch.pictures import learning_curves
+from pneumosearch.records import ranked
+from pneumosearch.space import Space
+from pneumosearch.store import Store, trial_record
+from pneumosearch.training import TrainingResult, train
+
+#: Weights are kept of the baseline and of a trial that is among this many best when it ends.
+KEPT_WEIGHTS = 5
+
+
+class Interrupted(Exception):
+    """The study was asked to stop; the trial has saved its epoch and can go on."""
+
+
+class Listener(Protocol):
+    """Hears what happens in trials, to show it."""
+
+    def trial_started(self, number: int, run: RunSpec) -> None:
+        """A trial begins, or goes on."""
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        """A trial has finished and saved another epoch."""
+
+
+@dataclass
+class Objective:
+    """An Optuna objective: `study.optimize(Objective(...))` works, and `study.run_study` does more.
+
+    Args:
+        store: Where the study lies.
+        source: The data folder.
+        space: What a trial chooses from.
+        seed_of: Trial number to training seed.
+        listener: Told of every epoch.
+        stop_requested: Asked after every epoch; true raises `Interrupted`.
+    """
+
+    store: Store
+    source: DataSource
+    space: Space
+    metric: Metric
+    protocol: DataProtocol
+    precision: Precision
+    seed_of: Callable[[int], int]
+    listener: Listener
+    stop_requested: Callable[[], bool] = lambda: False
+    _datasets: dict[int, Dataset] = field(default_factory=dict)
+
+    def __call__(self, trial: optuna.Trial) -> float:
+        """Train the trial's configuration and return the metric at the kept epoch.
+
+        Raises:
+            optuna.TrialPruned: The pruner stopped it after an epoch.
+            TrainingError: A loss was not finite.
+            Interrupted: `stop_requested` said so.
+        """
+        config = self.space.suggest(trial)
+        run = RunSpec(config=config, seed=self.seed_of(trial.number), protocol=self.protocol, precision=self.precision)
+        dataset = self.dataset(config)
+        self._record_start(trial, run, dataset)
+        self.listener.trial_started(trial.number, run)
+        folder = self.store.checkpoint_folder(trial.study.study_name, trial.number)
+        result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, config, history))
+        value = kept_epoch(result.history).evaluation(self.metric)
+        self._keep(trial, folder, result, value)
+        return value
+
+    def dataset(self, config: TrialConfig) -> Dataset:
+        """Open the images at the size that `config` wants, once."""
+        size = config.image_size
+        if size not in self._datasets:
+            self._datasets[size] = self.source.load(self.protocol, size)
+        return self._datasets[size]
+
+    def clean_up(self, trial: optuna.Trial) -> None:
+        """Remove the state of a trial that will not go on."""
+        shutil.rmtree(self.store.checkpoint_folder(trial.study.study_name, trial.number), ignore_errors=True)
+
+    def _record_start(self, trial: optuna.Trial, run: RunSpec, dataset: Dataset) -> None:
+        trial.set_user_attr("run", run.model_dump(mode="json"))
+        trial.set_user_attr("data", dataset.description.model_dump(mode="json"))
+        trial.set_user_attr("versions", versions())
+        if dataset.evaluated == "test":
+            why = f"{run.protocol} protocol: the test folder judges each of {run.config.epochs} epochs"
+            self.store.add_test_opening(trial.study, trial.number, why, dataset.description)
+
+    def _epoch_ended(self, trial: optuna.Trial, config: TrialConfig, history: History) -> None:
+        recorded = len(trial.user_attrs.get("history", []))
+        for epoch in history[recorded:]:
+            trial.report(epoch.evaluation(self.metric), epoch.epoch)
+        if len(history) > recorded:
+            trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
+        self.listener.epoch_ended(trial.number, history)
+        if len(history) < config.epochs and trial.should_prune():
+            self._add_picture(trial, history)
+            raise optuna.TrialPruned(f"after epoch {len(history)}")
+        if self.stop_requested():
+            raise Interrupted
+
+    def _keep(self, trial: optuna.Trial, folder: Path, result: TrainingResult, value: float) -> None:
+        """Record what the finished training leaves: its size, its picture and, if it is good, its weights."""
+        trial.set_user_attr("n_parameters", result.n_parameters)
+        self._add_picture(trial, result.history)
+        if trial.number == 0 or self._is_good(trial, value):
+            weights = folder / f"trial-{trial.number}.weights.h5"
+            result.model.save_weights(weights)
+            self.store.add_artifact(trial, weights, "application/x-hdf5")
+
+    def _is_good(self, trial: optuna.Trial, value: float) -> bool:
+        complete = [trial_record(t) for t in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
+        best = ranked(complete, self.metric)[:KEPT_WEIGHTS]
+        worst = best[-1].value if len(best) == KEPT_WEIGHTS else None
+        if worst is None:
+            return True
+        return value < worst if self.metric == "loss" else value > worst
+
+    def _add_picture(self, trial: optuna.Trial, history: History) -> None:
+        folder = self.store.checkpoint_folder(trial.study.study_name, trial.number)
+        path = folder / "learning-curves.png"
+        learning_curves(history, path, title=f"{trial.study.study_name}, trial {trial.number}")
+        self.store.add_artifact(trial, path, "image/png")

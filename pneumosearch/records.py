@@ -1,0 +1,88 @@
+"""What the store knows, as plain values: a trial and a study as every reader (report, rerun, dashboard) sees them."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pneumosearch.config import RunSpec
+from pneumosearch.data.description import DataDescription
+from pneumosearch.history import EpochMetrics, History, kept_epoch
+from pneumosearch.metrics import Metric, direction
+
+State = Literal["complete", "pruned", "failed", "running", "waiting"]
+
+
+class TrialRecord(BaseModel):
+    """One training in the store."""
+
+    model_config = ConfigDict(frozen=True)
+
+    number: int
+    state: State
+    run: RunSpec | None  # None while it waits for its turn
+    value: float | None  # the study's metric at the kept epoch; only of complete trials
+    history: History = ()
+    n_parameters: int | None = None
+    failure: str | None = None
+    versions: dict[str, str] = {}
+    data: DataDescription | None = None
+
+    @property
+    def kept(self) -> EpochMetrics | None:
+        """The epoch whose weights are kept; None before the first epoch."""
+        return kept_epoch(self.history) if self.history else None
+
+    @property
+    def seconds(self) -> float:
+        """Time in epochs, of all sessions together."""
+        return sum(epoch.seconds for epoch in self.history)
+
+
+class TestOpening(BaseModel):
+    """One run that read the test folder."""
+
+    __test__ = False  # not a test class
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    trial: int
+    time: str  # ISO 8601, UTC
+    why: str
+    test_fingerprint: str
+
+
+class StudyRecord(BaseModel):
+    """A study with its trials."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    purpose: Literal["search", "baseline", "rerun"]
+    metric: Metric
+    spec: dict[str, object]
+    data: DataDescription
+    trials: tuple[TrialRecord, ...]
+    test_openings: tuple[TestOpening, ...]  # of this data's test folder, in the whole store
+
+    def count(self, state: State) -> int:
+        """Count the trials in `state`."""
+        return sum(trial.state == state for trial in self.trials)
+
+    @property
+    def baseline(self) -> TrialRecord | None:
+        """The trial of the unchanged network: the first with no change but the number of epochs."""
+        plain = (trial for trial in self.trials if trial.run and not trial.run.config.changes().keys() - {"epochs"})
+        return next(plain, None)
+
+    def ranking(self) -> list[TrialRecord]:
+        """Complete trials, best first; of equal ones the earlier first."""
+        return ranked(self.trials, self.metric)
+
+
+def ranked(trials: Sequence[TrialRecord], metric: Metric) -> list[TrialRecord]:
+    """Sort the complete trials by value, best first."""
+    sign = -1.0 if direction(metric) == "maximize" else 1.0
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))

@@ -1,0 +1,140 @@
+"""A study as plain values, for JSON and CSV."""
+
+import csv
+import io
+from typing import Any
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.reference import PUBLISHED_TABLE
+
+
+def study_summary(record: StudyRecord) -> dict[str, Any]:
+    """Return the report: `study, data, protocol, reference, baseline, trials, best, test_openings` and more.
+
+    Accuracies are fractions. `test_openings` counts the runs of this store that read this data's test folder.
+    """
+    ranking = record.ranking()
+    return {
+        "study": record.name,
+        "metric": record.metric,
+        "data": record.data.model_dump(mode="json"),
+        "protocol": record.spec.get("protocol"),
+        "spec": record.spec,
+        "reference": reference(),
+        "baseline": trial_summary(record.baseline) if record.baseline else None,
+        "trials": [trial_summary(trial) for trial in record.trials],
+        "best": trial_summary(ranking[0]) if ranking else None,
+        "counts": {state: record.count(state) for state in ("complete", "pruned", "failed", "running", "waiting")},
+        "importance": importance(record),
+        "test_openings": len(record.test_openings),
+        "test_opening_log": [opening.model_dump() for opening in record.test_openings],
+    }
+
+
+def reference() -> list[dict[str, float]]:
+    """Return the published table."""
+    return [
+        {"epoch": row.epoch, "test_accuracy": row.test_accuracy, "train_accuracy": row.train_accuracy}
+        for row in PUBLISHED_TABLE
+    ]
+
+
+def trial_summary(trial: TrialRecord) -> dict[str, Any]:
+    """Return one trial; its accuracies are those of the kept epoch."""
+    kept = trial.kept
+    return {
+        "number": trial.number,
+        "state": trial.state,
+        "value": trial.value,
+        "config": trial.run.config.model_dump() if trial.run else None,
+        "changes": trial.run.config.changes() if trial.run else None,
+        "seed": trial.run.seed if trial.run else None,
+        "precision": trial.run.precision if trial.run else None,
+        "n_parameters": trial.n_parameters,
+        "epochs_run": len(trial.history),
+        "kept_epoch": kept.epoch if kept else None,
+        "train_accuracy": kept.train_accuracy if kept else None,
+        "validation_accuracy": kept.validation_accuracy if kept else None,
+        "validation_auc": kept.validation_auc if kept else None,
+        "test_accuracy": kept.test_accuracy if kept else None,
+        "seconds": trial.seconds,
+        "failure": trial.failure,
+        "history": history_summary(trial),
+    }
+
+
+def history_summary(trial: TrialRecord) -> list[dict[str, Any]]:
+    """Return the epochs; figures that the protocol does not measure are null."""
+    return [epoch.model_dump() for epoch in trial.history]
+
+
+def baseline_summary(trial: TrialRecord) -> dict[str, Any]:
+    """Return the result of the baseline command."""
+    assert trial.run is not None
+    return {
+        "n_parameters": trial.n_parameters,
+        "protocol": trial.run.protocol,
+        "seed": trial.run.seed,
+        "data": trial.data.model_dump(mode="json") if trial.data else None,
+        "versions": trial.versions,
+        "history": history_summary(trial),
+    }
+
+
+def importance(record: StudyRecord) -> dict[str, float]:
+    """Return each searched hyperparameter's share of importance (PED-ANOVA), largest first.
+
+    Empty with fewer than four complete trials, or where all have one value. Source: Watanabe, Bansal, Hutter,
+    "PED-ANOVA", IJCAI 2023.
+    """
+    import optuna
+
+    searched = record.spec.get("space")
+    complete = [trial for trial in record.trials if trial.value is not None and trial.run is not None]
+    if not isinstance(searched, dict) or len(complete) < 4 or len({trial.value for trial in complete}) < 2:
+        return {}
+    study = _in_memory(record, complete, list(searched))
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator(evaluate_on_local=False)
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in shares.items()}
+
+
+def _in_memory(record: StudyRecord, trials: list[TrialRecord], names: list[str]) -> Any:
+    """Build the study that Optuna's evaluators want from what the store told."""
+    import optuna
+
+    from pneumosearch.metrics import direction
+    from pneumosearch.studyfile import checked_spec
+
+    space = checked_spec(dict(record.spec), "stored study").search_space()
+    study = optuna.create_study(direction=direction(record.metric))
+    for trial in trials:
+        assert trial.run is not None
+        values = {name: getattr(trial.run.config, name) for name in names}
+        fixed = optuna.trial.FixedTrial(values)
+        space.suggest(fixed)
+        study.add_trial(
+            optuna.trial.create_trial(params=fixed.params, distributions=fixed.distributions, value=trial.value)
+        )
+    return study
+
+
+def csv_text(record: StudyRecord) -> str:
+    """Return one line a trial, hyperparameters included; text that a spreadsheet would run is quoted."""
+    rows = []
+    for trial in record.trials:
+        summary = trial_summary(trial)
+        config = summary.pop("config") or {}
+        for key in ("history", "changes"):
+            summary.pop(key)
+        rows.append({**summary, **{name: config.get(name) for name in TrialConfig.model_fields}})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else ["number"], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _harmless(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _harmless(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value

@@ -1,0 +1,280 @@
+"""A study as Rich tables and as Markdown."""
+
+import io
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.history import EpochMetrics, History
+from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.reference import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, published_at
+from pneumosearch.report.summary import importance
+from pneumosearch.statistics import wilson_interval
+
+if TYPE_CHECKING:
+    from pneumosearch.data.manifest import Manifest
+
+PHANTOMS: Final = "PHANTOMS: generated drawings, not X-rays. These accuracies say nothing about the published ones."
+N_TEST: Final = sum(PUBLISHED_COUNTS["test"])
+_WIDTH: Final = 120  # of tables written to files
+
+
+def phantom_warning() -> str:
+    """Return the line that stands over everything that was trained on phantoms."""
+    return f"[bold yellow]{PHANTOMS}[/bold yellow]"
+
+
+def points(difference: float) -> str:
+    """Return a difference of two fractions in percentage points, signed."""
+    return f"{100 * difference:+.1f}"
+
+
+def percent(value: float | None) -> str:
+    """Return a fraction as a percentage; a dash where there is none."""
+    return "–" if value is None else f"{100 * value:.1f}"
+
+
+def changes_text(config: TrialConfig, ignore: Sequence[str] = ()) -> str:
+    """Return what differs from the baseline, as `name=value` with commas."""
+    changes = {name: value for name, value in config.changes().items() if name not in ignore}
+    return ", ".join(f"{name}={_number(value)}" for name, value in changes.items())
+
+
+def _number(value: object) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def epoch_table(history: History, kind: str) -> Table:
+    """Return the epochs as a table; with real images, the published figures and the differences beside them."""
+    table = Table(box=None, padding=(0, 1))
+    evaluated = history[0].evaluated if history else "evaluation"
+    headings = ["epoch", "train %", f"{evaluated} %", "train loss", f"{evaluated} loss", "learning rate", "seconds"]
+    if kind == "images":
+        headings += ["published train / test %", "difference"]
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for epoch in history:
+        table.add_row(*epoch_cells(epoch, kind))
+    return table
+
+
+def epoch_cells(epoch: EpochMetrics, kind: str) -> list[str]:
+    """Return one line of `epoch_table`."""
+    accuracy = epoch.evaluation("accuracy")
+    cells = [
+        str(epoch.epoch),
+        percent(epoch.train_accuracy),
+        percent(accuracy),
+        f"{epoch.train_loss:.4f}",
+        f"{epoch.evaluation('loss'):.4f}",
+        f"{epoch.learning_rate:.2g}",
+        f"{epoch.seconds:.1f}",
+    ]
+    if kind == "images":
+        row = published_at(epoch.epoch)
+        cells.append(f"{percent(row.train_accuracy)} / {percent(row.test_accuracy)}" if row else "")
+        cells.append(_differences(epoch) if row else "")
+    return cells
+
+
+def _differences(epoch: EpochMetrics) -> str:
+    """Differences to the published row; only test accuracy may be set beside test accuracy."""
+    row = published_at(epoch.epoch)
+    assert row is not None
+    train = points(epoch.train_accuracy - row.train_accuracy)
+    test = "–" if epoch.test_accuracy is None else points(epoch.test_accuracy - row.test_accuracy)
+    return f"{train} / {test}"
+
+
+def comparison_table(history: History) -> Table:
+    """Return the published table beside the same epochs of a training."""
+    evaluated = history[0].evaluated if history else "test"
+    table = Table(title="Published accuracy and this training's, by epoch (%)")
+    headings = ("epoch", "published train", "train", "points", "published test", evaluated, "points", "95% interval")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    by_epoch = {epoch.epoch: epoch for epoch in history}
+    for row in PUBLISHED_TABLE:
+        epoch = by_epoch.get(row.epoch)
+        cells = ["–"] * 5
+        if epoch:
+            test = epoch.test_accuracy
+            cells = [
+                percent(epoch.train_accuracy),
+                points(epoch.train_accuracy - row.train_accuracy),
+                percent(epoch.evaluation("accuracy")),
+                "–" if test is None else points(test - row.test_accuracy),
+                "–" if test is None else wilson_text(test),
+            ]
+        table.add_row(str(row.epoch), percent(row.train_accuracy), *cells[:2], percent(row.test_accuracy), *cells[2:])
+    return table
+
+
+def wilson_text(accuracy: float, n: int = N_TEST) -> str:
+    """Return the 95% Wilson interval of an accuracy on n test images, in percent."""
+    low, high = wilson_interval(round(accuracy * n), n)
+    return f"{percent(low)} to {percent(high)}"
+
+
+def trials_table(record: StudyRecord, top: int) -> Table:
+    """Return the baseline and the best trials with what differs from the baseline."""
+    table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by validation {record.metric}")
+    for heading, right in _COLUMNS:
+        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+    for cells in trial_rows(record, top):
+        table.add_row(*(escape(cell) for cell in cells))
+    return table
+
+
+_COLUMNS: Final = (
+    ("trial", True), ("state", False), ("validation %", True), ("AUC", True), ("train %", True), ("test % (95%)", True),
+    ("epochs", True), ("minutes", True), ("differs from the baseline in", False),
+)  # fmt: skip
+
+
+def trial_rows(record: StudyRecord, top: int) -> list[list[str]]:
+    """Return the cells of `trials_table`: the baseline first, then the best trials in order."""
+    baseline = record.baseline
+    best = [trial for trial in record.ranking() if baseline is None or trial.number != baseline.number]
+    rows = [_trial_cells(record, trial) for trial in best[:top]]
+    return [*([_trial_cells(record, baseline)] if baseline else []), *rows]
+
+
+def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
+    kept = trial.kept
+    n_test = sum(record.data.counts["test"])
+    test = kept.test_accuracy if kept else None
+    config = trial.run.config if trial.run else None
+    return [
+        str(trial.number),
+        trial.state,
+        percent(kept.validation_accuracy if kept else None),
+        "–" if kept is None or kept.validation_auc is None else f"{kept.validation_auc:.4f}",
+        percent(kept.train_accuracy if kept else None),
+        "sealed" if test is None else f"{percent(test)} ({wilson_text(test, n_test)})",
+        f"{len(trial.history)}/{config.epochs}" if config else "–",
+        f"{trial.seconds / 60:.1f}",
+        (changes_text(config) or "nothing: it is the baseline") if config else "–",
+    ]
+
+
+def summary_lines(record: StudyRecord) -> list[str]:
+    """Return the counts, the data, the importance and the seal, a sentence each."""
+    counts = ", ".join(f"{record.count(state)} {state}" for state in ("complete", "pruned", "failed", "running"))
+    seconds = sum(trial.seconds for trial in record.trials)
+    epochs = sum(len(trial.history) for trial in record.trials)
+    data = record.data
+    lines = [
+        f"{len(record.trials)} trials: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.",
+        f"Data: {data.kind} {data.fingerprint} ({data.n_train} training, {data.n_evaluation} judging images; "
+        f"{record.spec.get('protocol')} protocol).",
+        importance_line(record),
+        openings_line(record),
+    ]
+    return [line for line in lines if line]
+
+
+def importance_line(record: StudyRecord) -> str:
+    """Return the importance of each hyperparameter in one line; empty where it cannot be told."""
+    shares = importance(record)
+    return "Importance (PED-ANOVA): " + ", ".join(f"{k} {v:.0%}" for k, v in shares.items()) + "." if shares else ""
+
+
+def openings_line(record: StudyRecord) -> str:
+    """Say how often the test set was opened, and by what."""
+    n = len(record.test_openings)
+    if not n:
+        return "The test set was never opened."
+    by_this = sum(opening.study == record.name for opening in record.test_openings)
+    others = sorted({opening.study for opening in record.test_openings if opening.study != record.name})
+    by = [f"{by_this} by this study"] + [f"{n - by_this} by {', '.join(others)}"] * bool(others)
+    return f"The test set was opened {n} time{'s' * (n > 1)} in this store: {', '.join(by)}."
+
+
+def published_lines() -> list[str]:
+    """Return the published table and the other published figures, a line each."""
+    rows = ", ".join(f"{r.epoch}: {percent(r.train_accuracy)}/{percent(r.test_accuracy)}" for r in PUBLISHED_TABLE)
+    others = "; ".join(f"{figures.name} {percent(figures.accuracy)}" for figures in OTHER_FIGURES)
+    half_width = "With 624 test images a 95% interval is about ±2.7 points wide at 86%."
+    return [f"Published train/test accuracy by epoch (%): {rows}.", f"Others on the same test images: {others}.",
+            half_width]  # fmt: skip
+
+
+def print_report(record: StudyRecord, *, top: int, console: Console | None = None) -> None:
+    """Print the report on a console; standard output where none is given."""
+    out = console or Console()
+    if record.data.kind == "phantoms":
+        out.print(phantom_warning())
+    else:
+        if record.baseline and record.baseline.history:
+            out.print(comparison_table(record.baseline.history))
+        for line in published_lines():
+            out.print(line, highlight=False)
+    out.print(trials_table(record, top))
+    for line in summary_lines(record):
+        out.print(line, highlight=False, markup=False)
+
+
+def plain_text(record: StudyRecord, *, top: int) -> str:
+    """Return the table report as text for a file."""
+    text = io.StringIO()
+    print_report(record, top=top, console=Console(file=text, width=_WIDTH, color_system=None))
+    return text.getvalue()
+
+
+def markdown(record: StudyRecord, *, top: int) -> str:
+    """Return the report as Markdown."""
+    lines = [f"# Study {record.name}", ""]
+    if record.data.kind == "phantoms":
+        lines += [f"**{PHANTOMS}**", ""]
+    else:
+        lines += [f"- {line}" for line in published_lines()] + [""]
+        if record.baseline and record.baseline.history:
+            lines += [*_markdown_table(comparison_table(record.baseline.history)), ""]
+    headings = [heading for heading, _ in _COLUMNS]
+    lines += [*_markdown_rows(headings, trial_rows(record, top)), ""]
+    return "\n".join([*lines, *(f"- {line}" for line in summary_lines(record))]) + "\n"
+
+
+def _markdown_table(table: Table) -> list[str]:
+    columns = [[str(cell) for cell in column.cells] for column in table.columns]
+    return _markdown_rows([str(c.header) for c in table.columns], [list(row) for row in zip(*columns, strict=True)])
+
+
+def _markdown_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    lines = [headings, ["---"] * len(headings), *rows]
+    return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
+
+
+def data_check_summary(manifest: "Manifest") -> dict[str, Any]:
+    """Return the counts found and the published ones, and whether they agree."""
+    found = {str(split): list(counts) for split, counts in manifest.counts().items()}
+    published = {split: list(counts) for split, counts in PUBLISHED_COUNTS.items()}
+    return {
+        "folder": str(manifest.folder),
+        "kind": manifest.kind,
+        "found": found,
+        "published": published,
+        "agrees": found == published,
+    }
+
+
+def print_data_check(manifest: "Manifest") -> None:
+    """Print the published counts beside those found."""
+    console = Console()
+    if manifest.kind == "phantoms":
+        console.print(phantom_warning())
+    table = Table(title=f"Images in {escape(str(manifest.folder))}")
+    for heading in ("split", "NORMAL", "published", "PNEUMONIA", "published"):
+        table.add_column(heading, justify="right" if heading != "split" else "left")
+    counts = manifest.counts()
+    for split, found in counts.items():
+        normal, pneumonia = PUBLISHED_COUNTS[split]
+        table.add_row(split, f"{found[0]:,}", f"{normal:,}", f"{found[1]:,}", f"{pneumonia:,}")
+    console.print(table)
+    agrees = data_check_summary(manifest)["agrees"]
+    console.print("The counts are the published ones." if agrees else "The counts differ from the published ones.")

@@ -1,0 +1,90 @@
+"""Training a stored trial again, and comparing the two histories."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import StoreError
+from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.store import Store
+from pneumosearch.study import StopFlag, StudyListener, train_once
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A stored trial and its rerun. A pruned trial is compared over the epochs that it ran."""
+
+    study: str
+    original: TrialRecord
+    again: TrialRecord
+
+    @property
+    def identical(self) -> bool:
+        """Whether every number of every epoch is equal to the last digit."""
+        return self.first_difference is None
+
+    @property
+    def first_difference(self) -> str | None:
+        """The first number that differs, in words."""
+        for before, after in zip(self.original.history, self.again.history, strict=False):
+            for name, value in before.numbers().items():
+                if after.numbers().get(name) != value:
+                    return f"epoch {before.epoch}: {name} {value!r}, now {after.numbers().get(name)!r}"
+        return None
+
+    @property
+    def other_versions(self) -> dict[str, tuple[str | None, str | None]]:
+        """Versions that differ between the two: {name: (then, now)}."""
+        then, now = self.original.versions, self.again.versions
+        return {k: (then.get(k), now.get(k)) for k in sorted(then.keys() | now.keys()) if then.get(k) != now.get(k)}
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the comparison for JSON."""
+        return {
+            "study": self.study,
+            "trial": self.original.number,
+            "epochs": len(self.original.history),
+            "identical": self.identical,
+            "first_difference": self.first_difference,
+            "other_versions": self.other_versions,
+            "history": [epoch.model_dump() for epoch in self.again.history],
+        }
+
+    def verdict(self) -> str:
+        """Say the result in words."""
+        head = f"trial {self.original.number} of '{self.study}', {len(self.original.history)} epochs: "
+        if self.identical:
+            return head + "equal to the last digit"
+        versions = ", ".join(f"{name} {then} then, {now} now" for name, (then, now) in self.other_versions.items())
+        return f"{head}differs ({self.first_difference})" + (f"; versions differ: {versions}" if versions else "")
+
+
+def rerun_trial(
+    store: Store, record: StudyRecord, number: int, source: DataSource, listener: StudyListener, stop: StopFlag
+) -> Comparison | None:
+    """Train trial `number` again from its configuration and seed, as a trial of the study `NAME-reruns`.
+
+    Returns:
+        The comparison, or None where `stop` interrupted the training.
+
+    Raises:
+        StoreError: No such trial, it never ended an epoch, or the images are not those it saw.
+    """
+    original = next((trial for trial in record.trials if trial.number == number), None)
+    if original is None:
+        raise StoreError(f"study '{record.name}' has no trial {number}; it has {len(record.trials)}, counted from 0")
+    if original.run is None or original.data is None or not original.history:
+        raise StoreError(f"trial {number} of '{record.name}' never finished an epoch: there is nothing to compare")
+    found = source.load(original.run.protocol, original.run.config.image_size).description
+    if found.fingerprint != original.data.fingerprint:
+        raise StoreError(f"{found.folder}: not the images of that trial ({original.data.folder}); give --data")
+    name, about = f"{record.name}-reruns", {"rerun_of": {"study": record.name, "trial": number}}
+    again = train_once(store, name, "rerun", original.run, source, listener, stop, about)
+    return Comparison(record.name, original, again) if again else None
+
+
+def stored_folder(record: StudyRecord) -> Path | None:
+    """Return the data folder that a study was trained on, where it is still there."""
+    folder = Path(record.data.folder)
+    return folder if folder.is_dir() else None

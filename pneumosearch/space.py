@@ -1,0 +1,159 @@
+"""The search space: named ranges over the fields of `TrialConfig`, each of which contains the baseline."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.errors import ConfigError
+
+if TYPE_CHECKING:
+    import optuna
+
+Scalar = bool | int | float | str
+
+_STRICT: Final = ConfigDict(frozen=True, extra="forbid")
+_TOLERANCE: Final = 1e-9  # of a step, when a value is looked up on a grid
+
+
+class Choice(BaseModel):
+    """One of a few values."""
+
+    model_config = _STRICT
+
+    choices: Annotated[tuple[Scalar, ...], Field(min_length=1)]
+
+    def contains(self, value: Scalar) -> bool:
+        """Tell whether `value` is one of the choices."""
+        return any(type(choice) is type(value) and choice == value for choice in self.choices)
+
+    def corners(self) -> tuple[Scalar, ...]:
+        """Return the values a test should try: all of them."""
+        return self.choices
+
+    def suggest(self, trial: "optuna.trial.BaseTrial", name: str) -> Scalar:
+        """Let `trial` choose."""
+        value: Scalar = trial.suggest_categorical(name, self.choices)
+        return value
+
+
+class Range(BaseModel):
+    """Numbers from `low` to `high`, both included; whole numbers where both bounds and the step are whole."""
+
+    model_config = _STRICT
+
+    low: int | float
+    high: int | float
+    step: Annotated[int | float, Field(gt=0)] | None = None
+    log: bool = False
+
+    @model_validator(mode="after")
+    def _sensible(self) -> "Range":
+        if self.high < self.low:
+            raise ValueError(f"high must be at least low ({self.low})")
+        if self.log and (self.low <= 0 or self.step is not None):
+            raise ValueError("a log range needs low > 0 and no step")
+        return self
+
+    @property
+    def whole(self) -> bool:
+        """Whether the values are whole numbers."""
+        return all(isinstance(bound, int) for bound in (self.low, self.high, self.step or 1))
+
+    def contains(self, value: Scalar) -> bool:
+        """Tell whether `value` lies in the range and on its grid."""
+        if isinstance(value, bool | str) or not self.low <= value <= self.high:
+            return False
+        if self.whole and not isinstance(value, int):
+            return False
+        steps = (value - self.low) / self.step if self.step else 0.0
+        return abs(steps - round(steps)) < _TOLERANCE
+
+    def corners(self) -> tuple[Scalar, ...]:
+        """Return the values a test should try: both ends."""
+        return (self.low, self.high)
+
+    def suggest(self, trial: "optuna.trial.BaseTrial", name: str) -> Scalar:
+        """Let `trial` choose."""
+        if self.whole:
+            return trial.suggest_int(name, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return trial.suggest_float(name, self.low, self.high, step=self.step, log=self.log)
+
+
+Dimension = Choice | Range
+
+#: The design card's space. `studies/default.toml` says the same with a reason for each line.
+DEFAULT_DIMENSIONS: Final[Mapping[str, Dimension]] = {
+    "width": Choice(choices=(0.5, 0.75, 1.0, 1.25)),
+    "filters_1": Choice(choices=(8, 16, 24)),
+    "filters_2": Choice(choices=(16, 32, 48)),
+    "filters_3": Choice(choices=(32, 64, 96)),
+    "filters_4": Choice(choices=(64, 128, 192)),
+    "filters_5": Choice(choices=(128, 256, 384)),
+    "dropout_conv": Range(low=0.0, high=0.5, step=0.05),
+    "dropout_1": Range(low=0.0, high=0.8, step=0.05),
+    "dropout_2": Range(low=0.0, high=0.8, step=0.05),
+    "dropout_3": Range(low=0.0, high=0.8, step=0.05),
+    "zoom": Range(low=0.0, high=0.5, step=0.05),
+    "lr_reduce_factor": Range(low=0.1, high=0.9, step=0.1),
+    "lr_reduce_mode": Choice(choices=("max", "min")),
+    "batch_size": Choice(choices=(16, 32, 64)),
+    "epochs": Range(low=5, high=10),
+}
+
+
+class Space:
+    """Ranges by field name, around a centre: the baseline with the fixed fields changed.
+
+    Args:
+        dimensions: The searched fields.
+        fixed: Fields held at another value than the baseline's.
+        source: Begins the messages of errors; the study file's name.
+
+    Raises:
+        ConfigError: A name is no field of `TrialConfig`, is both fixed and searched, a range does not contain the
+            baseline, or one of its ends is not allowed for the field.
+    """
+
+    def __init__(
+        self,
+        dimensions: Mapping[str, Dimension] = DEFAULT_DIMENSIONS,
+        fixed: Mapping[str, Scalar] | None = None,
+        source: str = "space",
+    ) -> None:
+        self.dimensions = dict(dimensions)
+        self.fixed = dict(fixed or {})
+        both = sorted(self.dimensions.keys() & self.fixed.keys())
+        if both:
+            raise ConfigError(f"{source}: '{both[0]}' is both fixed and searched; keep it in one of the two")
+        self.centre = TrialConfig.checked(dict(self.fixed), f"{source}: fixed")
+        for name, dimension in self.dimensions.items():
+            self._check(name, dimension, source)
+
+    def _check(self, name: str, dimension: Dimension, source: str) -> None:
+        known = TrialConfig.model_fields
+        if name not in known:
+            raise ConfigError(f"{source}: space.{name}: unknown key; known are {', '.join(known)}")
+        baseline = getattr(self.centre, name)
+        if not dimension.contains(baseline):
+            raise ConfigError(f"{source}: space.{name}: the range does not contain the baseline's {baseline!r}")
+        for value in dimension.corners():
+            TrialConfig.checked({**self.fixed, name: value}, f"{source}: space")
+            kept = getattr(TrialConfig.checked({**self.fixed, name: value}, source), name)
+            if type(kept) is not type(value) and not isinstance(kept, float):
+                raise ConfigError(f"{source}: space.{name}: {value!r} should be a {type(kept).__name__}")
+
+    def suggest(self, trial: "optuna.trial.BaseTrial") -> TrialConfig:
+        """Let an Optuna trial choose a value of each dimension."""
+        values = {name: dimension.suggest(trial, name) for name, dimension in self.dimensions.items()}
+        return TrialConfig.checked({**self.fixed, **values}, "space")
+
+    def baseline(self) -> dict[str, Scalar]:
+        """Return the baseline's value of each dimension: the first trial of every study."""
+        return {name: getattr(self.centre, name) for name in self.dimensions}
+
+    def describe(self) -> dict[str, Any]:
+        """Return the space as plain values, for the store."""
+        dimensions = {name: dimension.model_dump(exclude_defaults=True) for name, dimension in self.dimensions.items()}
+        return {"space": dimensions, "fixed": self.fixed}

@@ -1,0 +1,235 @@
+"""The one store: an Optuna storage that holds every training, and the folder of their artifacts."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import optuna
+from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from pneumosearch.config import RunSpec
+from pneumosearch.data.description import DataDescription
+from pneumosearch.errors import StoreError
+from pneumosearch.files import writable_folder
+from pneumosearch.metrics import Metric, direction
+from pneumosearch.records import State, StudyRecord, TestOpening, TrialRecord
+
+Purpose = Literal["search", "baseline", "rerun"]
+
+_STATES: Final[dict[TrialState, State]] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+_EXAMPLE_URL: Final = "sqlite:///results/pneumosearch.db"
+_SQLITE_PATIENCE: Final = 60  # seconds to wait for another process' lock
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Store:
+    """The storage at `url` and the artifacts below `results`.
+
+    Args:
+        url: An SQLAlchemy URL, as Optuna takes it.
+        results: Folder of artifacts, checkpoints and caches.
+        must_exist: Refuse a storage that is not there yet, for commands that only read.
+
+    Raises:
+        StoreError: The URL is malformed, its driver is missing, or the database cannot be opened or written.
+    """
+
+    def __init__(self, url: str, results: Path, *, must_exist: bool = False) -> None:
+        self.url, self.results = url, results
+        self.storage = _open(url, must_exist)
+
+    @property
+    def artifacts(self) -> FileSystemArtifactStore:
+        """Where pictures and weights are kept."""
+        folder = self.results / "artifacts"
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileSystemArtifactStore(str(folder))
+
+    def checkpoint_folder(self, study: str, number: int) -> Path:
+        """Return where a trial keeps its state while it may go on."""
+        return self.results / "checkpoints" / study / str(number)
+
+    def names(self) -> list[str]:
+        """Return the names of the studies of pneumosearch, sorted."""
+        with _explained(self.url):
+            studies = self.storage.get_all_studies()
+            return sorted(study.study_name for study in studies if "purpose" in study.user_attrs)
+
+    def open_study(
+        self, name: str, purpose: Purpose, metric: Metric, spec: dict[str, Any], data: DataDescription
+    ) -> optuna.Study:
+        """Create a study, or go on with the one of this name.
+
+        Raises:
+            StoreError: The stored study has another spec or other data, so that its trials could not be compared.
+        """
+        with _explained(self.url):
+            study = optuna.create_study(
+                storage=self.storage, study_name=name, direction=direction(metric), load_if_exists=True
+            )
+            if "purpose" not in study.user_attrs and study.get_trials(deepcopy=False):
+                raise StoreError(f"study '{name}' in {safe_url(self.url)} was not made by pneumosearch; use --name")
+            _check_same(study, purpose, spec, data)
+            about = data.model_dump(mode="json")
+            for key, value in {"metric": metric, "spec": spec, "data": about, "purpose": purpose}.items():
+                if study.user_attrs.get(key) is None:
+                    study.set_user_attr(key, value)
+        return study
+
+    def load_study(self, name: str) -> optuna.Study:
+        """Open an existing study of pneumosearch. Raises `StoreError` where there is none, naming those there are."""
+        names = self.names()
+        if name not in names:
+            there = f"it holds {', '.join(names)}" if names else "it holds no study yet"
+            raise StoreError(f"no study '{name}' in {safe_url(self.url)}; {there}")
+        with _explained(self.url):
+            return optuna.load_study(storage=self.storage, study_name=name)
+
+    def record(self, name: str) -> StudyRecord:
+        """Read a study with all its trials."""
+        study = self.load_study(name)
+        with _explained(self.url):
+            trials = study.get_trials(deepcopy=False)
+            attributes = study.user_attrs
+            data = DataDescription.model_validate(attributes["data"])
+            return StudyRecord(
+                name=name,
+                purpose=attributes["purpose"],
+                metric=attributes["metric"],
+                spec=attributes["spec"],
+                data=data,
+                trials=tuple(trial_record(trial) for trial in trials),
+                test_openings=tuple(self.test_openings(data)),
+            )
+
+    def test_openings(self, data: DataDescription) -> list[TestOpening]:
+        """Return every run of this store that read the test folder beside these development images, oldest first."""
+        openings = []
+        for study in self.storage.get_all_studies():
+            about = study.user_attrs.get("data")
+            if about and about["fingerprint"] == data.fingerprint:
+                openings += [TestOpening.model_validate(entry) for entry in study.user_attrs.get("test_openings", [])]
+        return sorted(openings, key=lambda opening: opening.time)
+
+    def add_test_opening(self, study: optuna.Study, number: int, why: str, data: DataDescription) -> None:
+        """Write down that trial `number` reads the test folder; a resumed trial counts once."""
+        entries = study.user_attrs.get("test_openings", [])
+        if data.test_fingerprint is None or any(entry["trial"] == number for entry in entries):
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        opening = TestOpening(
+            study=study.study_name, trial=number, time=now, why=why, test_fingerprint=data.test_fingerprint
+        )
+        study.set_user_attr("test_openings", [*entries, opening.model_dump()])
+
+    def add_artifact(self, trial: optuna.Trial, path: Path, mimetype: str) -> None:
+        """Copy a file to the artifacts of `trial`, once by file name."""
+        there = get_all_artifact_meta(trial, storage=self.storage)
+        if all(meta.filename != path.name for meta in there):
+            upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=trial, mimetype=mimetype)
+
+
+def trial_record(trial: FrozenTrial) -> TrialRecord:
+    """Read what the store knows of a trial.
+
+    Raises:
+        StoreError: The stored attributes are not those of this version.
+    """
+    attributes, state = trial.user_attrs, _STATES[trial.state]
+    try:
+        return TrialRecord(
+            number=trial.number,
+            state=state,
+            run=RunSpec.model_validate(attributes["run"]) if "run" in attributes else None,
+            value=trial.value if state == "complete" else None,  # Optuna gives pruned trials their last value
+            history=attributes.get("history", ()),
+            n_parameters=attributes.get("n_parameters"),
+            failure=attributes.get("failure"),
+            versions=attributes.get("versions", {}),
+            data=attributes.get("data"),
+        )
+    except ValidationError as error:
+        raise StoreError(f"trial {trial.number}: written by another version of pneumosearch ({error})") from error
+
+
+def safe_url(url: str) -> str:
+    """Return a storage URL without its password, for messages."""
+    try:
+        return make_url(url).render_as_string(hide_password=True)
+    except ArgumentError:
+        return url
+
+
+def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], data: DataDescription) -> None:
+    attributes = study.user_attrs
+    if "purpose" not in attributes:
+        return
+    name, stored = study.study_name, attributes["spec"]
+    if attributes["purpose"] != purpose:
+        raise StoreError(f"'{name}' is a {attributes['purpose']} in this store; choose another --name")
+    changed = [key for key in spec if stored.get(key) != spec[key]]
+    if changed:
+        raise StoreError(
+            f"study '{name}' was started with another {changed[0]} ({stored.get(changed[0])!r}, now "
+            f"{spec[changed[0]]!r}); go on as it was, or choose another --name"
+        )
+    if attributes["data"]["fingerprint"] != data.fingerprint:
+        raise StoreError(
+            f"study '{name}' was started on other images ({attributes['data']['folder']}); choose another --name"
+        )
+
+
+def _open(url: str, must_exist: bool) -> optuna.storages.RDBStorage:
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise StoreError(
+            f"'{url}' is no storage URL; wanted something like sqlite:///results/pneumosearch.db"
+        ) from error
+    arguments: dict[str, Any] = {}
+    if parsed.get_backend_name() == "sqlite":
+        _check_sqlite(url, parsed.database, must_exist)
+        arguments = {"connect_args": {"timeout": _SQLITE_PATIENCE}}
+    with _explained(url), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+
+
+def _check_sqlite(url: str, database: str | None, must_exist: bool) -> None:
+    if database is None or database == ":memory:":
+        raise StoreError(f"{url}: a storage in memory would be lost; wanted sqlite:///FILE.db")
+    path = Path(database)
+    if must_exist and not path.exists():
+        raise StoreError(f"{path}: no such storage yet; run 'pneumosearch study' first, or give --storage")
+    if not path.exists() and not writable_folder(path.parent):
+        raise StoreError(f"{path.parent}: cannot be written; give another folder with --storage and --results")
+
+
+@contextmanager
+def _explained(url: str) -> Iterator[None]:
+    """Turn what the database layer raises into one line."""
+    try:
+        yield
+    except (ModuleNotFoundError, ImportError) as error:
+        raise StoreError(f"{safe_url(url)}: the database driver is not installed ({error})") from error
+    except NoSuchModuleError as error:
+        raise StoreError(f"{safe_url(url)}: unknown kind of database; wanted sqlite, postgresql or mysql") from error
+    except OperationalError as error:
+        raise StoreError(f"{safe_url(url)}: the storage cannot be used ({error.orig})") from error
+    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+        cause = error.__cause__ or error
+        raise StoreError(f"{safe_url(url)}: not a usable Optuna storage ({str(cause).splitlines()[0]})") from error

@@ -1,0 +1,276 @@
+"""Running a search: sampler and pruner, the baseline first, going on after any interruption."""
+
+import os
+import platform
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any, Final
+
+import numpy as np
+import optuna
+import psutil
+from optuna.trial import TrialState
+
+from pneumosearch.config import RunSpec
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import PneumosearchError, TrainingError
+from pneumosearch.objective import Interrupted, Listener, Objective
+from pneumosearch.records import TrialRecord
+from pneumosearch.store import Purpose, Store, trial_record
+from pneumosearch.studyfile import PrunerName, SamplerName, StudySpec
+
+#: A study stops when this many trials in a row fail for the same reason.
+MAX_FAILURES: Final = 3
+
+#: Trials that TPE draws at random before it models. The baseline is one of them.
+_STARTUP_TRIALS: Final = 10
+
+_SAMPLERS: Final[dict[SamplerName, Callable[[int], optuna.samplers.BaseSampler]]] = {
+    "tpe": lambda seed: optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed),
+    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
+}
+_PRUNERS: Final[dict[PrunerName, Callable[[], optuna.pruners.BasePruner]]] = {
+    "none": optuna.pruners.NopPruner,
+    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+    "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
+    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
+}
+
+
+class StudyListener(Listener):
+    """Hears of trials and of their ends."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """A trial is complete, pruned or failed."""
+
+
+@dataclass
+class StopFlag:
+    """Why a study should stop after the present epoch; empty while it should not."""
+
+    deadline: float = float("inf")  # of `time.monotonic`
+    reason: str = ""
+
+    @classmethod
+    def after(cls, seconds: float) -> "StopFlag":
+        """Stop when this time is over."""
+        return cls(time.monotonic() + seconds)
+
+    def __call__(self) -> bool:
+        """Tell whether to stop."""
+        if not self.reason and time.monotonic() >= self.deadline:
+            self.reason = "the time is up"
+        return bool(self.reason)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run of a study ended: with all trials (`stopped` is empty), or why before that."""
+
+    finished: int
+    stopped: str
+
+
+@dataclass
+class StudyRun:
+    """One run of the study command, or of anything else that trains in trials.
+
+    Args:
+        max_failures: Stop when this many trials in a row fail for the same reason.
+    """
+
+    store: Store
+    study: optuna.Study
+    objective: Objective
+    listener: StudyListener
+    stop: StopFlag
+    sampler: Callable[[int], optuna.samplers.BaseSampler] = _SAMPLERS["random"]
+    seed: int = 0
+    max_failures: int = MAX_FAILURES
+    _failures: list[str] = field(default_factory=list)
+
+    def until(self, n_trials: int) -> Outcome:
+        """Go on until the study has `n_trials` ended trials in all, or something stops it.
+
+        Raises:
+            PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
+        """
+        while self._ended() < n_trials and not self.stop():
+            try:
+                self.run_trial(self.next_trial())
+            except Interrupted:
+                break
+        return Outcome(self._ended(), self.stop.reason)
+
+    def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
+        """Take up a trial that was left behind (only one of the run `wanted`, where given), or ask for a new one."""
+        trial = next(self._left_behind(wanted), None)
+        if trial is None:
+            number = len(self.study.get_trials(deepcopy=False))
+            self.study.sampler = self.sampler(derived_seed(self.seed, number))
+            trial = self.study.ask()
+        trial.set_user_attr("owner", _this_process())
+        return trial
+
+    def run_trial(self, trial: optuna.Trial) -> TrialRecord:
+        """Train one trial and tell the study how it ended."""
+        try:
+            value = self.objective(trial)
+            self.study.tell(trial, value)
+        except optuna.TrialPruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        except (Interrupted, KeyboardInterrupt):
+            raise
+        except PneumosearchError as error:
+            if not isinstance(error, TrainingError):
+                raise
+            self._fail(trial, str(error))
+        except (Exception, MemoryError) as error:
+            self._fail(trial, f"{type(error).__name__}: {error}".splitlines()[0])
+        else:
+            self._failures.clear()
+        self.objective.clean_up(trial)
+        record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
+        self.listener.trial_ended(record)
+        self._check_failures()
+        return record
+
+    def _fail(self, trial: optuna.Trial, reason: str) -> None:
+        trial.set_user_attr("failure", reason)
+        self.study.tell(trial, state=TrialState.FAIL)
+        self._failures.append(reason)
+
+    def _check_failures(self) -> None:
+        last = self._failures[-self.max_failures :]
+        if len(last) == self.max_failures and len(set(last)) == 1:
+            raise PneumosearchError(f"stopped: {self.max_failures} trials in a row failed with: {last[0]}")
+
+    def _ended(self) -> int:
+        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+
+    def _left_behind(self, wanted: RunSpec | None) -> Iterator[optuna.Trial]:
+        """Trials whose process is gone, as trials that can go on."""
+        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            run = frozen.user_attrs.get("run")
+            fits = wanted is None or (run is not None and RunSpec.model_validate(run) == wanted)
+            if fits and not _alive(frozen.user_attrs.get("owner")):
+                self.study.sampler = self.sampler(derived_seed(self.seed, frozen.number))
+                yield optuna.Trial(self.study, frozen._trial_id)
+
+
+def open_search(store: Store, spec: StudySpec, source: DataSource, listener: StudyListener, stop: StopFlag) -> StudyRun:
+    """Create the study of `spec` with the baseline as its first trial, or open it to go on.
+
+    Raises:
+        StoreError: A study of this name searches something else, or other data.
+    """
+    space = spec.search_space()
+
+    def seed_of(number: int) -> int:
+        return spec.seed + number  # so the first trial equals the baseline command's
+
+    objective = Objective(store, source, space, spec.metric, spec.protocol, spec.precision, seed_of, listener, stop)
+    data = objective.dataset(space.centre).description
+    stored = spec.model_dump(mode="json", exclude={"name"})
+    study = store.open_study(spec.name, "search", spec.metric, stored, data)
+    study.pruner = _PRUNERS[spec.pruner]()
+    if not study.get_trials(deepcopy=False):
+        study.enqueue_trial(space.baseline())
+    return StudyRun(store, study, objective, listener, stop, _SAMPLERS[spec.sampler], spec.seed)
+
+
+def train_once(
+    store: Store,
+    name: str,
+    purpose: Purpose,
+    run: RunSpec,
+    source: DataSource,
+    listener: StudyListener,
+    stop: StopFlag,
+    attributes: dict[str, Any] | None = None,
+) -> TrialRecord | None:
+    """Train one given run as a trial of the study `name`, going on with it where it was left behind.
+
+    Returns:
+        The ended trial, or None where `stop` interrupted it.
+
+    Raises:
+        TrainingError: The training failed; its reason is in the message and in the store.
+    """
+    from pneumosearch.space import Space
+
+    objective = Objective(
+        store,
+        source,
+        Space({}, run.config.changes()),  # type: ignore[arg-type]
+        "accuracy",
+        run.protocol,
+        run.precision,
+        lambda number: run.seed,
+        listener,
+        stop,
+    )
+    data = objective.dataset(run.config).description
+    study = store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data)
+    study.pruner = optuna.pruners.NopPruner()
+    study_run = StudyRun(store, study, objective, listener, stop)
+    trial = study_run.next_trial(run)
+    trial.set_user_attr("run", run.model_dump(mode="json"))
+    for key, value in (attributes or {}).items():
+        trial.set_user_attr(key, value)
+    try:
+        record = study_run.run_trial(trial)
+    except Interrupted:
+        return None
+    if record.failure:
+        raise TrainingError(record.failure)
+    return record
+
+
+@contextmanager
+def stopping_on_ctrl_c(stop: StopFlag, say: Callable[[str], None]) -> Iterator[None]:
+    """Make the first Ctrl-C (or SIGTERM) end the present epoch, and the second end at once."""
+
+    def handle(signum: int, frame: FrameType | None) -> None:
+        if stop.reason:
+            raise KeyboardInterrupt
+        stop.reason = "interrupted"
+        say("stopping after this epoch; press Ctrl-C again to stop at once")
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+def derived_seed(seed: int, number: int) -> int:
+    """Return a seed for trial `number` that does not depend on which process asks: a resumed study repeats."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _this_process() -> dict[str, Any]:
+    process = psutil.Process()
+    return {"host": platform.node(), "pid": process.pid, "started": process.create_time()}
+
+
+def _alive(owner: dict[str, Any] | None) -> bool:
+    """Tell whether the process that last trained a trial may still do so."""
+    if owner is None:
+        return False
+    if owner["host"] != platform.node():
+        return True  # it cannot be seen from here
+    try:
+        process = psutil.Process(owner["pid"])
+        return bool(process.create_time() == owner["started"] and process.pid != os.getpid())
+    except psutil.NoSuchProcess:
+        return False

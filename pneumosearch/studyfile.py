@@ -1,0 +1,83 @@
+"""Study files: what is searched and how, in TOML, checked strictly."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pneumosearch.config import Precision, Protocol, first_problem
+from pneumosearch.errors import ConfigError
+from pneumosearch.metrics import Metric
+from pneumosearch.reference import PUBLISHED_SEED
+from pneumosearch.space import DEFAULT_DIMENSIONS, Dimension, Scalar, Space
+
+SamplerName = Literal["tpe", "random"]
+PrunerName = Literal["none", "median", "halving", "hyperband"]
+
+#: A study's name is part of file names: letters, digits, and . _ - inside.
+NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class StudySpec(BaseModel):
+    """A study as its file describes it; without a file, the design card's study."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
+    metric: Metric = "accuracy"
+    sampler: SamplerName = "tpe"
+    pruner: PrunerName = "median"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = PUBLISHED_SEED
+    protocol: Protocol = "holdout"
+    precision: Precision = "float32"
+    fixed: dict[str, Scalar] = {}
+    space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
+
+    def search_space(self, source: str = "study") -> Space:
+        """Return the checked space; `source` begins its error messages."""
+        return Space(self.space, self.fixed, source)
+
+
+def read_study_file(path: Path) -> StudySpec:
+    """Read and check a study file.
+
+    Raises:
+        ConfigError: No such file, not TOML, an unknown key, a wrong type, or a range without the baseline; one line
+            that names the file and the key.
+    """
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path}: no such study file") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read ({error})") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: not valid TOML ({error})") from error
+    return checked_spec(values, str(path))
+
+
+def checked_spec(values: dict[str, object], source: str) -> StudySpec:
+    """Build a study from untrusted values; `source` begins the message of a `ConfigError`."""
+    try:
+        spec = StudySpec.model_validate(values, strict=None)
+    except ValidationError as error:
+        raise ConfigError(f"{source}: {_problem(error)}") from error
+    if spec.protocol != "holdout":
+        raise ConfigError(
+            f"{source}: protocol: a search must not look at the test folder; use 'holdout' "
+            "('original' is for the baseline command)"
+        )
+    spec.search_space(source)
+    return spec
+
+
+def _problem(error: ValidationError) -> str:
+    """Say one problem; for a range, which pydantic tries as choices and as bounds, in words of the file."""
+    location = error.errors()[0]["loc"]
+    if location[0] == "space" and len(location) > 2:
+        value = next(e["input"] for e in error.errors())
+        details = {e["msg"] for e in error.errors() if e["loc"][2] == "Range"} - {"Field required"}
+        reason = f" ({'; '.join(sorted(details))})" if details and len(details) < 3 else ""
+        return f"space.{location[1]}: wants choices = [...] or low, high and perhaps step, log{reason}, got {value!r}"
+    return first_problem(error)

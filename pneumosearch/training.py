@@ -1,0 +1,196 @@
+"""One training: seed, build, then epoch by epoch train, evaluate, call back and save; resumable after any epoch."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumosearch import backend
+from pneumosearch.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.data.batches import Augmentation, TrainingBatches
+from pneumosearch.data.protocols import Dataset, ImageSet
+from pneumosearch.errors import TrainingError
+from pneumosearch.history import EpochMetrics, History
+from pneumosearch.metrics import Scores, score
+
+#: Called after each epoch with the whole history so far, once the epoch can be resumed. It may raise to stop.
+OnEpoch = Callable[[History], None]
+
+_EVALUATION_BATCH: Final = 128
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training; `model` holds the weights of the kept epoch (lowest evaluation loss)."""
+
+    history: History
+    model: Any  # keras.Model
+    n_parameters: int
+
+
+def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> TrainingResult:
+    """Train `run` on `dataset`, going on from the checkpoint in `folder` where it holds one of this run.
+
+    Args:
+        run: Configuration, seed, protocol and precision.
+        dataset: As `DataSource.load(run.protocol, run.config.image_size)` gives it.
+        folder: For the checkpoint and the best weights, overwritten after each epoch.
+        on_epoch: Told the history after each epoch; also at once when resuming.
+
+    Raises:
+        TrainingError: A loss or a metric is not finite; the epoch is in the message.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fit = _Fit(run, dataset, folder)
+    if fit.history:
+        on_epoch(fit.history)
+    while not fit.finished:
+        fit.run_epoch()
+        on_epoch(fit.history)
+    fit.restore_best()
+    return TrainingResult(fit.history, fit.model, n_parameters(fit.model))
+
+
+def n_parameters(model: Any) -> int:
+    """Count trainable and non-trainable parameters, without the state of random generators."""
+    return sum(int(np.prod(weight.shape)) for weight in model.weights)
+
+
+def build_callbacks(config: TrialConfig, best_weights: Path) -> list[Any]:
+    """Return the Keras callbacks of the published listing; `EarlyStopping` only where the configuration asks."""
+    backend.start()
+    from keras.callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+
+    callbacks = [
+        ModelCheckpoint(filepath=str(best_weights), save_best_only=True, save_weights_only=True),
+        ReduceLROnPlateau(
+            monitor="val_loss",
+            factor=config.lr_reduce_factor,
+            patience=config.lr_reduce_patience,
+            mode=config.lr_reduce_mode,
+        ),
+    ]
+    if config.early_stopping:
+        callbacks.append(EarlyStopping(monitor="val_loss", min_delta=0.1, patience=1, mode="min"))
+    return callbacks
+
+
+def predict(model: Any, images: ImageSet) -> npt.NDArray[np.float64]:
+    """Return the probability of pneumonia of each image of the set, (n,)."""
+    chunks = range(0, len(images.indices), _EVALUATION_BATCH)
+    parts = [images.pixels[images.indices[i : i + _EVALUATION_BATCH], :, :, None] for i in chunks]
+    return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])[:, 0].astype(np.float64)
+
+
+class _Fit:
+    """The state of a training between two epochs."""
+
+    def __init__(self, run: RunSpec, dataset: Dataset, folder: Path) -> None:
+        self.run, self.dataset, self.folder = run, dataset, folder
+        self.history: History = ()
+        self.model = _build(run)
+        self.batches = _batches(run, dataset)
+        self.callbacks = build_callbacks(run.config, self._best_weights)
+        for callback in self.callbacks:
+            callback.set_model(self.model)
+            callback.on_train_begin()
+        checkpoint = read_checkpoint(folder, run, dataset.description.fingerprint)
+        if checkpoint is not None:
+            checkpoint.restore(self.model, self.callbacks)
+            self.history = checkpoint.history
+            _log.info("resumed after epoch %d", len(self.history))
+
+    @property
+    def _best_weights(self) -> Path:
+        return self.folder / "best.weights.h5"
+
+    @property
+    def finished(self) -> bool:
+        return len(self.history) >= self.run.config.epochs or bool(self.model.stop_training)
+
+    def run_epoch(self) -> None:
+        start, epoch = time.perf_counter(), len(self.history) + 1
+        learning_rate = float(np.asarray(self.model.optimizer.learning_rate))
+        train_loss, train_accuracy = self._train_epoch(epoch)
+        scores = self._evaluate(epoch)
+        logs = {
+            "loss": train_loss,
+            "accuracy": train_accuracy,
+            "val_loss": scores.loss,
+            "val_accuracy": scores.accuracy,
+        }
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch - 1, dict(logs))
+        metrics = EpochMetrics.model_validate({
+            "epoch": epoch,
+            "train_accuracy": train_accuracy,
+            "train_loss": train_loss,
+            **scores.as_dict(self.dataset.evaluated),
+            "learning_rate": learning_rate,
+            "seconds": time.perf_counter() - start,
+        })  # fmt: skip
+        self.history += (metrics,)
+        self._save()
+
+    def restore_best(self) -> None:
+        if self._best_weights.exists():
+            self.model.load_weights(self._best_weights)
+
+    def _train_epoch(self, epoch: int) -> tuple[float, float]:
+        totals = np.zeros(2)  # Keras resets its own running means before each batch
+        for pixels, labels in self.batches.epoch(epoch):
+            logs = self.model.train_on_batch(pixels, labels, return_dict=True)
+            totals += (float(logs["loss"]), float(logs["accuracy"]))
+        loss, accuracy = (float(total) for total in totals / self.batches.steps)
+        _check_finite(epoch, "training loss", loss)
+        return loss, accuracy
+
+    def _evaluate(self, epoch: int) -> Scores:
+        images = self.dataset.evaluation
+        scores = score(images.labels[images.indices], predict(self.model, images))
+        _check_finite(epoch, f"{self.dataset.evaluated} loss", scores.loss)
+        return scores
+
+    def _save(self) -> None:
+        fingerprint = self.dataset.description.fingerprint
+        write_checkpoint(self.folder, Checkpoint.of(self.run, fingerprint, self.history, self.model, self.callbacks))
+
+
+def _build(run: RunSpec) -> Any:
+    backend.start()
+    import keras
+
+    from pneumosearch.model import build_model
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(run.seed)  # after clear_session, which seeds anew
+    model = build_model(run.config, precision=run.precision)
+    model.compile(
+        optimizer=keras.optimizers.Adam(run.config.learning_rate),
+        loss="binary_crossentropy",
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+    model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
+    model.stop_training = False
+    return model
+
+
+def _batches(run: RunSpec, dataset: Dataset) -> TrainingBatches:
+    train, config = dataset.train, run.config
+    augmentation = Augmentation(config.zoom, config.vertical_flip)
+    return TrainingBatches(train.pixels, train.labels, train.indices, config.batch_size, augmentation, run.seed)
+
+
+def _check_finite(epoch: int, name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(f"epoch {epoch}: {name} is {value}")
