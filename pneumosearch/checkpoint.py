@@ -67,7 +67,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 def read_checkpoint(folder: Path, run: RunSpec, fingerprint: str) -> Checkpoint | None:
     """Read the state of `run` from `folder`; None where there is none, or only that of another run or data."""
     try:
-        with np.load(folder / _FILE, allow_pickle=False) as file:
+        with (folder / _FILE).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = json.loads(file["meta"].tobytes())
             if RunSpec.model_validate(meta["run"]) != run or meta["fingerprint"] != fingerprint:
                 return None

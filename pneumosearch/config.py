@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from pneumosearch.errors import ConfigError
 from pneumosearch.reference import PUBLISHED_SEED
@@ -45,7 +45,7 @@ class TrialConfig(BaseModel):
 
     # Augmentation of training images.
     zoom: Rate = 0.3  # height and width are scaled independently by factors from [1 - zoom, 1 + zoom]
-    vertical_flip: bool = True  # with probability 1/2
+    vertical_flip: StrictBool = True  # with probability 1/2
 
     # Optimisation: Adam on binary cross-entropy.
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
@@ -58,7 +58,7 @@ class TrialConfig(BaseModel):
     lr_reduce_mode: Literal["max", "min"] = "max"
 
     # EarlyStopping(val_loss, min_delta=0.1, patience=1): defined in the listing, never passed to the training.
-    early_stopping: bool = False
+    early_stopping: StrictBool = False
 
     @classmethod
     def checked(cls, values: dict[str, object], source: str) -> "TrialConfig":

@@ -70,6 +70,11 @@ def _fused_batch_norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tup
 class VariableDropout(keras.layers.Dropout):
     """Dropout whose rate is a variable, so that trainings that differ in it share one compiled step."""
 
+    def __init__(self, rate: float, **keywords: Any) -> None:
+        super().__init__(rate, **keywords)
+        if not hasattr(self, "seed_generator"):  # Keras makes none for a rate of 0, which may change here
+            self.seed_generator = keras.random.SeedGenerator(self.seed)
+
     def build(self, input_shape: Any) -> None:
         """Make the variable, out of sight of Keras, which would count it among the weights."""
         super().build(input_shape)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import ConfigError
@@ -43,10 +43,10 @@ class Range(BaseModel):
 
     model_config = _STRICT
 
-    low: int | float
-    high: int | float
-    step: Annotated[int | float, Field(gt=0)] | None = None
-    log: bool = False
+    low: StrictInt | StrictFloat
+    high: StrictInt | StrictFloat
+    step: Annotated[StrictInt | StrictFloat, Field(gt=0)] | None = None
+    log: StrictBool = False
 
     @model_validator(mode="after")
     def _sensible(self) -> "Range":

@@ -28,7 +28,7 @@ class StudySpec(BaseModel):
     metric: Metric = "accuracy"
     sampler: SamplerName = "tpe"
     pruner: PrunerName = "median"
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = PUBLISHED_SEED
+    seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     protocol: Protocol = "holdout"
     precision: Precision = "float32"
     fixed: dict[str, Scalar] = {}
@@ -58,9 +58,16 @@ def read_study_file(path: Path) -> StudySpec:
 
 
 def checked_spec(values: dict[str, object], source: str) -> StudySpec:
-    """Build a study from untrusted values; `source` begins the message of a `ConfigError`."""
+    """Build a study from untrusted values; `source` begins the message of a `ConfigError`.
+
+    Where `values` give no space, it is the default one without the fields that they fix.
+    """
+    fixed = values.get("fixed")
+    if "space" not in values and isinstance(fixed, dict):
+        kept = {name: dimension for name, dimension in DEFAULT_DIMENSIONS.items() if name not in fixed}
+        values = {**values, "space": kept}
     try:
-        spec = StudySpec.model_validate(values, strict=None)
+        spec = StudySpec.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{source}: {_problem(error)}") from error
     if spec.protocol != "holdout":
@@ -75,9 +82,9 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
 def _problem(error: ValidationError) -> str:
     """Say one problem; for a range, which pydantic tries as choices and as bounds, in words of the file."""
     location = error.errors()[0]["loc"]
-    if location[0] == "space" and len(location) > 2:
-        value = next(e["input"] for e in error.errors())
-        details = {e["msg"] for e in error.errors() if e["loc"][2] == "Range"} - {"Field required"}
-        reason = f" ({'; '.join(sorted(details))})" if details and len(details) < 3 else ""
-        return f"space.{location[1]}: wants choices = [...] or low, high and perhaps step, log{reason}, got {value!r}"
-    return first_problem(error)
+    if location[0] != "space" or len(location) < 2:
+        return first_problem(error)
+    reasons = [e["msg"].removeprefix("Value error, ") for e in error.errors() if e["type"] == "value_error"]
+    return f"space.{location[1]}: " + (
+        reasons[0] if reasons else "wants choices = [...] or low, high and perhaps step, log"
+    )

@@ -1,0 +1,122 @@
+"""Benchmarks of pneumosearch, each a command; figures that are published come from here."""
+
+import json
+import statistics
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import optuna
+import typer
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner
+from optuna.pruners import SuccessiveHalvingPruner as Halving
+from rich.console import Console
+from rich.table import Table
+
+from pneumosearch.records import StudyRecord
+from pneumosearch.store import Store
+
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+
+Curve = list[tuple[float, float]]  # by epoch: (validation accuracy, validation loss)
+
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "none": NopPruner,
+    **{
+        f"median, start {start}, warm-up {warm_up}": (
+            lambda start=start, warm_up=warm_up: MedianPruner(n_startup_trials=start, n_warmup_steps=warm_up)
+        )
+        for start in (4, 8)
+        for warm_up in (0, 2, 4, 5, 6)
+    },
+    "best quarter, start 4, warm-up 4": lambda: PercentilePruner(25.0, n_startup_trials=4, n_warmup_steps=4),
+    "best quarter, start 4, warm-up 5": lambda: PercentilePruner(25.0, n_startup_trials=4, n_warmup_steps=5),
+    "halving from epoch 1, by 3": lambda: Halving(min_resource=1, reduction_factor=3),
+    "halving from epoch 4, by 2": lambda: Halving(min_resource=4, reduction_factor=2),
+    "halving from epoch 5, by 2": lambda: Halving(min_resource=5, reduction_factor=2),
+    "hyperband, by 3": lambda: HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
+}
+
+
+@app.callback()
+def _benchmarks() -> None:
+    """Measure pneumosearch."""
+
+
+@app.command()
+def pruners(
+    study: Annotated[str, typer.Option(help="Study of whole learning curves (pruner none).")] = "curves",
+    storage: Annotated[str, typer.Option(help="Store that holds it.")] = "sqlite:///results/pneumosearch.db",
+    trials: Annotated[int, typer.Option(help="Trials of a replayed search, drawn from the curves.")] = 50,
+    seeds: Annotated[int, typer.Option(help="Replayed searches of each pruner.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Replay recorded learning curves in random order under each pruner.
+
+    Each replayed search draws its trials with replacement from the curves and ends with the best kept value of the
+    trials that were not pruned; regret is how much the best curve of the draw is better, in points.
+    """
+    curves = _curves(Store(storage, Path("results"), must_exist=True).record(study))
+    rows = [{"pruner": name, **_replay(make, curves, trials, seeds)} for name, make in PRUNERS.items()]
+    if as_json:
+        print(json.dumps({"study": study, "n_curves": len(curves), "trials": trials, "seeds": seeds, "pruners": rows}))
+        return
+    table = Table(title=f"{seeds} searches of {trials} trials drawn from {len(curves)} curves of '{study}'")
+    for heading in ("pruner", "epochs %", "regret, mean (points)", "regret, sd", "best kept %"):
+        table.add_column(heading, justify="left" if heading == "pruner" else "right")
+    for row in rows:
+        values = [f"{row[key]:.2f}" for key in ("epochs_percent", "regret_mean", "regret_sd", "best_kept_percent")]
+        table.add_row(str(row["pruner"]), *values)
+    Console().print(table)
+
+
+def _curves(record: StudyRecord) -> list[Curve]:
+    whole = [trial for trial in record.trials if trial.state == "complete"]
+    return [[(e.evaluation("accuracy"), e.evaluation("loss")) for e in trial.history] for trial in whole]
+
+
+def _replay(make: Callable[[], BasePruner], curves: list[Curve], trials: int, seeds: int) -> dict[str, float]:
+    outcomes = [_search(make(), curves, trials, seed) for seed in range(seeds)]
+    regrets = [regret for regret, _ in outcomes]
+    return {
+        "epochs_percent": 100 * statistics.mean(share for _, share in outcomes),
+        "regret_mean": 100 * statistics.mean(regrets),
+        "regret_sd": 100 * statistics.stdev(regrets),
+        "best_kept_percent": 100 * statistics.mean(regret == 0 for regret in regrets),
+    }
+
+
+def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> tuple[float, float]:
+    """Return (regret, share of the epochs that were run) of one replayed search."""
+    drawn = [curves[i] for i in np.random.default_rng(seed).integers(len(curves), size=trials)]
+    study = optuna.create_study(direction="maximize", pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=seed))
+    epochs, best = 0, 0.0
+    for curve in drawn:
+        trial = study.ask()
+        run = _epochs_run(trial, curve)
+        epochs += run
+        if run == len(curve):
+            value = _kept_value(curve)
+            study.tell(trial, value)
+            best = max(best, value)
+        else:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    return max(_kept_value(curve) for curve in drawn) - best, epochs / sum(map(len, drawn))
+
+
+def _epochs_run(trial: optuna.Trial, curve: Curve) -> int:
+    for epoch, (accuracy, _) in enumerate(curve, start=1):
+        trial.report(accuracy, epoch)
+        if epoch < len(curve) and trial.should_prune():
+            return epoch
+    return len(curve)
+
+
+def _kept_value(curve: Curve) -> float:
+    """The accuracy at the lowest loss, as `history.kept_epoch` has it."""
+    return min(curve, key=lambda point: point[1])[0]
+
+
+if __name__ == "__main__":
+    app()

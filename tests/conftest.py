@@ -1,0 +1,56 @@
+"""Shared fixtures: phantoms, real X-rays where they are there, and the smallest useful study."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+from pneumosearch.data.manifest import read_manifest
+from pneumosearch.data.phantoms import write_phantoms
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.store import Store
+
+# A busy machine is no failure.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
+
+ROOT = Path(__file__).parent.parent
+TINY = {"image_size": 32, "width": 0.25, "units_1": 16, "units_2": 8, "units_3": 8}
+
+
+def real_images_folder() -> Path | None:
+    """Where the real X-rays are: PNEUMOSEARCH_DATA, or a folder beside the checkout."""
+    candidates = [os.environ.get("PNEUMOSEARCH_DATA"), ROOT.parent / "shared" / "data" / "chest_xray"]
+    return next((Path(c) for c in candidates if c and Path(c).is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def real_images() -> Path:
+    folder = real_images_folder()
+    if folder is None:
+        pytest.skip("no real X-rays: neither PNEUMOSEARCH_DATA nor ../shared/data/chest_xray")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 160 phantoms. Tests must not change it."""
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(folder, n_images=160, seed=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def source(phantoms: Path, cache_dir: Path) -> DataSource:
+    return DataSource(read_manifest(phantoms), cache_dir)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(f"sqlite:///{tmp_path}/store.db", tmp_path / "results")

@@ -1,0 +1,94 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.data.batches import Augmentation, TrainingBatches, transform
+
+N = 10
+PUBLISHED = Augmentation(TrialConfig().zoom, TrialConfig().vertical_flip)
+
+
+def some_batches(batch_size: int = 4, augmentation: Augmentation = PUBLISHED, seed: int = 1) -> TrainingBatches:
+    pixels = np.random.default_rng(0).integers(0, 256, (2 * N, 16, 16), dtype=np.uint8)
+    labels = (np.arange(2 * N) % 2).astype(np.float32)
+    return TrainingBatches(pixels, labels, np.arange(0, 2 * N, 2), batch_size, augmentation, seed)
+
+
+def ramp(size: int = 51) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    """Brightness that rises by 2 a row and 1 a column."""
+    rows, columns = np.mgrid[0:size, 0:size]
+    return (2 * rows + columns).astype(np.uint8)
+
+
+def test_zoom_scales_about_the_centre_each_axis_by_its_own_factor() -> None:
+    image, centre = ramp().astype(float), 25
+    zoomed = transform(ramp(), (0.8, 0.7), False).astype(float)
+    for row, column in ((25, 25), (5, 40), (45, 10)):
+        expected = 2 * (centre + 0.8 * (row - centre)) + centre + 0.7 * (column - centre)
+        assert zoomed[row, column] == pytest.approx(expected, abs=1)
+    assert zoomed[25, 25] == image[25, 25]
+
+
+def test_zooming_out_fills_the_edges_with_the_nearest_pixel() -> None:
+    image = ramp()
+    small = transform(image, (1.3, 1.3), False)
+    assert small[0, 0] == image[0, 0]
+    assert small[-1, -1] == image[-1, -1]
+    assert np.array_equal(small[0], small[1])
+
+
+def test_flip_turns_upside_down_and_nothing_else() -> None:
+    assert np.array_equal(transform(ramp(), (1.0, 1.0), True), ramp()[::-1])
+    assert np.array_equal(transform(ramp(), (1.0, 1.0), False), ramp())
+
+
+def test_published_ranges_are_drawn_evenly_and_independently() -> None:
+    factors, flips = PUBLISHED.draw(np.random.default_rng(5), 20_000)
+    assert 0.7 <= factors.min() < 0.701
+    assert 1.299 < factors.max() <= 1.3
+    assert factors.mean(axis=0) == pytest.approx([1, 1], abs=0.005)
+    assert abs(np.corrcoef(factors.T)[0, 1]) < 0.03
+    assert flips.mean() == pytest.approx(0.5, abs=0.02)
+
+
+def test_no_augmentation_leaves_the_pixels() -> None:
+    batches = some_batches(batch_size=N, augmentation=Augmentation(0.0, False))
+    pixels, _ = next(iter(batches.epoch(1)))
+    before = {image.tobytes() for image in batches.pixels[batches.indices]}
+    assert {image.tobytes() for image in pixels} == before
+
+
+@given(st.integers(1, 2 * N))
+def test_steps_are_whole_batches_of_the_training_images(batch_size: int) -> None:
+    batches = some_batches(batch_size)
+    shapes = [(pixels.shape, labels.shape) for pixels, labels in batches.epoch(1)]
+    n = min(batch_size, N)
+    assert shapes == [((n, 16, 16, 1), (n, 1))] * max(1, N // batch_size)
+
+
+def test_an_epoch_sees_each_image_once_in_another_order() -> None:
+    batches = some_batches(batch_size=1, augmentation=Augmentation(0.0, False))
+    orders = [[batch[0].tobytes() for batch in batches.epoch(epoch)] for epoch in (1, 2)]
+    assert sorted(orders[0]) == sorted(orders[1])
+    assert orders[0] != orders[1]
+    assert len(set(orders[0])) == N
+
+
+def test_labels_go_with_their_images() -> None:
+    batches = some_batches(augmentation=Augmentation(0.0, False))
+    label_of = {image.tobytes(): label for image, label in zip(batches.pixels, batches.labels, strict=True)}
+    for pixels, labels in batches.epoch(3):
+        assert [label_of[image.tobytes()] for image in pixels] == list(labels[:, 0])
+
+
+def test_an_epoch_depends_on_seed_and_number_alone() -> None:
+    def content(batches: TrainingBatches, epoch: int) -> bytes:
+        return b"".join(pixels.tobytes() for pixels, _ in batches.epoch(epoch))
+
+    straight = some_batches()
+    list(straight.epoch(1))
+    assert content(straight, 2) == content(some_batches(), 2)
+    assert content(some_batches(), 2) != content(some_batches(seed=2), 2)
+    assert content(some_batches(), 2) != content(some_batches(), 3)

@@ -1,0 +1,143 @@
+import io
+import os
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from pneumosearch.data import cache
+from pneumosearch.data.cache import decode, load_pixels, shrink
+from pneumosearch.data.manifest import Manifest, read_manifest
+from pneumosearch.errors import DataError
+
+
+@pytest.fixture
+def manifest(phantoms: Path, tmp_path: Path) -> Manifest:
+    shutil.copytree(phantoms, tmp_path / "images")
+    return read_manifest(tmp_path / "images")
+
+
+def _grey(shape: tuple[int, int] = (40, 60)) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+    return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+def test_pixels_are_the_images_shrunk_in_order(manifest: Manifest, tmp_path: Path) -> None:
+    part = manifest.part("test")
+    pixels = load_pixels(part, 48, "area", tmp_path / "cache")
+    assert pixels.array.shape == (len(part.images), 48, 48)
+    for i in (0, len(part.images) - 1):
+        assert np.array_equal(pixels.array[i], shrink(decode(part.path(part.images[i])), 48, "area"))
+
+
+def test_second_start_maps_the_file_without_decoding(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")
+    monkeypatch.setattr(cache, "decode", None)
+    again = load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")
+    assert isinstance(again.array, np.memmap)
+    assert not again.array.flags.writeable
+    assert np.array_equal(again.array, first.array)
+
+
+def test_nearest_is_what_the_published_script_sees() -> None:
+    for shape in ((224, 224), (1317, 1857), (200, 301)):
+        image = _grey(shape)
+        expected = np.asarray(Image.fromarray(image).resize((150, 150), Image.Resampling.NEAREST))
+        assert np.array_equal(shrink(image, 150, "nearest"), expected)
+
+
+def test_area_is_the_mean_of_the_covered_pixels() -> None:
+    image = _grey((64, 96))
+    expected = image.reshape(32, 2, 32, 3).mean(axis=(1, 3))
+    assert np.abs(shrink(image, 32, "area") - expected).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA", "P", "CMYK", "1"])
+def test_every_mode_decodes_to_one_grey_channel(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / f"image.{'jpg' if mode == 'CMYK' else 'png'}"
+    Image.fromarray(_grey()).convert("RGB").convert(mode).save(path)
+    pixels = decode(path)
+    assert pixels.shape == (40, 60)
+    assert pixels.dtype == np.uint8
+
+
+def test_sixteen_bits_keep_their_high_byte(tmp_path: Path) -> None:
+    deep = (_grey().astype(np.uint16) << 8) + 7
+    cv2.imwrite(str(tmp_path / "deep.png"), deep)
+    assert np.array_equal(decode(tmp_path / "deep.png"), _grey())
+
+
+def test_orientation_tag_is_ignored_as_the_published_script_does(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(_grey()).save(tmp_path / "turned.jpg", exif=exif)
+    assert decode(tmp_path / "turned.jpg").shape == (40, 60)
+
+
+def _spoilt(kind: str, good: bytes) -> bytes:
+    gif = io.BytesIO()
+    Image.fromarray(_grey()).save(gif, "GIF")
+    return {"truncated": good[: len(good) // 2], "empty": b"", "text": b"hello", "gif": gif.getvalue()}[kind]
+
+
+@pytest.mark.parametrize("kind", ["truncated", "empty", "text", "gif"])
+def test_unreadable_image_is_named_and_left_out_only_on_request(manifest: Manifest, tmp_path: Path, kind: str) -> None:
+    victim = manifest.part("test").images[3]
+    path = manifest.folder / victim.name
+    path.write_bytes(_spoilt(kind, path.read_bytes()))
+    for _ in range(2):  # the second time the list is read back
+        with pytest.raises(DataError, match=f"{victim.name}: cannot be decoded.*--skip-unreadable"):
+            load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")
+    pixels = load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache", skip_unreadable=True)
+    assert pixels.skipped == (victim.name,)
+    assert len(pixels.array) == len(pixels.part.images) == len(manifest.part("test").images) - 1
+
+
+def test_damaged_cache_file_is_made_again(manifest: Manifest, tmp_path: Path) -> None:
+    first = np.array(load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache").array)
+    file = next((tmp_path / "cache").glob("*.npy"))
+    file.write_bytes(file.read_bytes()[:-1000])
+    assert np.array_equal(load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache").array, first)
+
+
+def test_full_disk_is_told_before_anything_is_written(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(DataError, match="needed for the pixel cache.*make room"):
+        load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_disk_that_fills_up_while_writing_leaves_nothing(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
+    with pytest.raises(DataError, match="cannot be written .No space left on device"):
+        load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")
+    assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_user_cache_serves_where_results_cannot_be_written(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("a file, where a folder is wanted")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    load_pixels(manifest.part("test"), 32, "area", tmp_path / "file" / "cache")
+    assert len(list((tmp_path / "home" / "pneumosearch").glob("*.npy"))) == 1
+
+
+def test_full_size_images_decode(real_images: Path) -> None:
+    folder = real_images.parent / "chest_xray_fullres"
+    if not folder.is_dir():
+        pytest.skip("no full-size X-rays beside the real ones")
+    paths = sorted(folder.rglob("*.jpeg"), key=os.path.getsize)[::12]
+    assert all(min(decode(path).shape) > 300 for path in paths)

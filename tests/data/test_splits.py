@@ -1,0 +1,64 @@
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pneumosearch.data.manifest import ImageFile, ManifestPart, read_manifest
+from pneumosearch.data.splits import holdout_split, leak_groups
+from pneumosearch.errors import DataError
+
+
+def a_part(folder: Path, images_of: list[tuple[int, int]], same_content: bool = False) -> ManifestPart:
+    """One patient per entry, (label, number of images)."""
+    images = []
+    for patient, (label, n) in enumerate(images_of):
+        for k in range(n):
+            image = ImageFile(f"person{patient}_virus_{k}.jpeg", "train", label)
+            (folder / image.name).write_bytes(b"same" if same_content and k == 0 else image.name.encode())
+            images.append(image)
+    return ManifestPart(folder, "development", tuple(images))
+
+
+_PATIENTS = st.lists(st.integers(1, 4), min_size=25, max_size=60)
+
+
+@settings(max_examples=25)
+@given(_PATIENTS, _PATIENTS, st.integers(0, 1000))
+def test_no_patient_is_on_both_sides_and_classes_keep_their_share(normal: list[int], ill: list[int], seed: int) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        part = a_part(Path(folder), [(0, n) for n in normal] + [(1, n) for n in ill])
+        split = holdout_split(part, seed=seed)
+    patients = np.array([image.patient for image in part.images])
+    labels = np.array([image.label for image in part.images])
+    assert not set(patients[split.train]) & set(patients[split.validation])
+    assert sorted([*split.train, *split.validation]) == list(range(len(part.images)))
+    assert 0.03 < len(split.validation) / len(part.images) < 0.2
+    assert abs(labels[split.validation].mean() - labels.mean()) < 0.25
+
+
+def test_identical_files_of_two_patients_stay_together(tmp_path: Path) -> None:
+    part = a_part(tmp_path, [(0, 2), (0, 2), (1, 1)], same_content=True)
+    assert len(set(leak_groups(part))) == 1
+
+
+def test_one_seed_gives_one_split(phantoms: Path) -> None:
+    part = read_manifest(phantoms).part("development")
+    first, again = holdout_split(part, seed=3), holdout_split(part, seed=3)
+    assert np.array_equal(first.validation, again.validation)
+    assert not np.array_equal(first.validation, holdout_split(part, seed=4).validation)
+
+
+def test_too_few_patients_are_told(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="class 0 has 3 patients"):
+        holdout_split(a_part(tmp_path, [(0, 5)] * 3 + [(1, 1)] * 30), seed=1)
+
+
+def test_real_validation_is_a_tenth_with_the_real_balance(real_images: Path) -> None:
+    part = read_manifest(real_images).part("development")
+    split = holdout_split(part, seed=232)
+    labels = np.array([image.label for image in part.images])
+    assert abs(len(split.validation) / 5232 - 0.1) < 0.01
+    assert abs(labels[split.validation].mean() - labels.mean()) < 0.01

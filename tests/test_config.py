@@ -1,0 +1,43 @@
+import pytest
+
+from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.errors import ConfigError
+
+
+def test_default_is_the_published_network() -> None:
+    config = TrialConfig()
+    assert config.block_filters == (16, 32, 64, 128, 256)
+    assert config.dense_layers == ((512, 0.7), (128, 0.5), (64, 0.3))
+    assert (config.image_size, config.batch_size, config.epochs, config.dropout_conv) == (150, 32, 10, 0.2)
+    assert (config.zoom, config.vertical_flip, config.learning_rate) == (0.3, True, 0.001)
+    assert (config.lr_reduce_factor, config.lr_reduce_patience, config.lr_reduce_mode) == (0.3, 2, "max")
+    assert not config.early_stopping
+    assert RunSpec().seed == 232
+
+
+def test_changes_name_only_what_differs() -> None:
+    assert TrialConfig().changes() == {}
+    assert TrialConfig(zoom=0.1, epochs=10).changes() == {"zoom": 0.1}
+
+
+def test_width_scales_every_block_and_leaves_at_least_one_filter() -> None:
+    assert TrialConfig(width=0.5).block_filters == (8, 16, 32, 64, 128)
+    assert TrialConfig(width=0.01).block_filters == (1, 1, 1, 1, 3)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"zom": 0.1}, "here: unknown key 'zom'"),
+        ({"zoom": 1.0}, "here: zoom: input should be less than 1, got 1.0"),
+        ({"image_size": 16}, "here: image_size: input should be greater than or equal to 32, got 16"),
+        ({"lr_reduce_mode": "auto"}, "here: lr_reduce_mode: input should be 'max' or 'min', got 'auto'"),
+        ({"batch_size": "many"}, "here: batch_size"),
+        ({"vertical_flip": "yes"}, "here: vertical_flip"),
+    ],
+)
+def test_bad_value_is_named_in_one_line(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        TrialConfig.checked(values, "here")
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)

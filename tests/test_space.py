@@ -1,0 +1,78 @@
+import itertools
+
+import optuna
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.errors import ConfigError
+from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Range, Space
+
+
+def test_default_space_contains_the_baseline() -> None:
+    space = Space()
+    assert space.suggest(optuna.trial.FixedTrial(space.baseline())) == TrialConfig()
+
+
+def test_every_end_of_every_range_is_a_configuration() -> None:
+    space = Space()
+    for name, dimension in DEFAULT_DIMENSIONS.items():
+        for value in dimension.corners():
+            config = space.suggest(optuna.trial.FixedTrial({**space.baseline(), name: value}))
+            assert getattr(config, name) == value
+
+
+def test_space_covers_what_the_design_card_names() -> None:
+    names = set(DEFAULT_DIMENSIONS)
+    assert {"width", "dropout_conv", "zoom", "lr_reduce_factor", "lr_reduce_mode", "batch_size", "epochs"} <= names
+    assert {f"filters_{k}" for k in range(1, 6)} | {f"dropout_{k}" for k in range(1, 4)} <= names
+
+
+@given(st.integers(0, 2**31 - 1))
+def test_sampled_configurations_stay_inside(seed: int) -> None:
+    space = Space()
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
+    config = space.suggest(study.ask())
+    assert all(dimension.contains(getattr(config, name)) for name, dimension in DEFAULT_DIMENSIONS.items())
+
+
+def test_fixed_fields_move_the_centre_and_are_kept() -> None:
+    space = Space({"zoom": Range(low=0.0, high=0.5)}, {"image_size": 64})
+    config = space.suggest(optuna.trial.FixedTrial({"zoom": 0.1}))
+    assert config.changes() == {"image_size": 64, "zoom": 0.1}
+    assert space.baseline() == {"zoom": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "fixed", "message"),
+    [
+        ({"zooom": Range(low=0.0, high=0.5)}, {}, "space.zooom: unknown key"),
+        ({"zoom": Range(low=0.4, high=0.5)}, {}, "does not contain the baseline's 0.3"),
+        ({"zoom": Range(low=0.0, high=0.5, step=0.2)}, {}, "does not contain the baseline's 0.3"),
+        ({"batch_size": Choice(choices=(16, 64))}, {}, "does not contain the baseline's 32"),
+        ({"zoom": Range(low=0.0, high=1.5)}, {}, "less than 1"),
+        ({"zoom": Range(low=0.0, high=0.5)}, {"zoom": 0.3}, "both fixed and searched"),
+        ({}, {"zoom": 3.0}, "less than 1"),
+        ({}, {"zom": 0.3}, "unknown key 'zom'"),
+    ],
+)
+def test_space_without_the_baseline_is_refused(
+    dimensions: dict[str, Choice | Range], fixed: dict[str, float], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Space(dimensions, fixed)
+
+
+@given(st.integers(-50, 50), st.integers(0, 20), st.integers(1, 7), st.integers(0, 50))
+def test_range_contains_exactly_its_grid(low: int, n: int, step: int, offset: int) -> None:
+    whole = Range(low=low, high=low + n * step, step=step)
+    grid = [low + k * step for k in range(n + 1)]
+    value = low + offset
+    assert whole.contains(value) == (value in grid)
+    assert not whole.contains(value + 0.5)
+
+
+def test_corners_of_the_default_space_are_many_and_distinct() -> None:
+    corners = list(itertools.chain(*(dimension.corners() for dimension in DEFAULT_DIMENSIONS.values())))
+    assert len(corners) >= 2 * len(DEFAULT_DIMENSIONS)

@@ -1,0 +1,74 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pneumosearch.errors import ConfigError
+from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
+from tests.conftest import ROOT
+
+
+def test_default_file_equals_the_built_in_default() -> None:
+    assert read_study_file(ROOT / "studies" / "default.toml") == StudySpec()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem)
+def test_every_shipped_file_is_valid_and_opens_with_cost_and_command(path: Path) -> None:
+    assert read_study_file(path).name == path.stem
+    opening = path.read_text().split("\n\n")[0]
+    assert "# Cost:" in opening
+    assert "# Command:" in opening
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("sed = 1", "unknown key 'sed'"),
+        ('seed = "x"', "seed: input should be a valid integer"),
+        ("[space]\nzoom = { low = 0.4, high = 0.5 }", "space.zoom: the range does not contain the baseline's 0.3"),
+        ("[space]\nzooom = { low = 0.4, high = 0.5 }", "space.zooom: unknown key"),
+        ("[space]\nzoom = { lo = 0.4, high = 0.5 }", "space.zoom: wants choices"),
+        ('[space]\nzoom = { low = "0.1", high = 0.5 }', "space.zoom: wants choices"),
+        ("[space]\nzoom = 3", "space.zoom: wants choices"),
+        ("[space]\nzoom = { low = 0.5, high = 0.1 }", r"space.zoom: high must be at least low"),
+        ('protocol = "original"', "must not look at the test folder"),
+        ('name = "../x"', "name"),
+        ("x = [", "not valid TOML"),
+    ],
+)
+def test_mistake_is_told_in_one_line_with_file_and_key(tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as error:
+        read_study_file(path)
+    assert str(error.value).startswith(str(path))
+    assert "\n" not in str(error.value)
+
+
+def test_missing_and_binary_files_are_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no such study file"):
+        read_study_file(tmp_path / "none.toml")
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_study_file(tmp_path / "binary.toml")
+
+
+def test_fixing_a_field_takes_it_out_of_the_default_space() -> None:
+    spec = checked_spec({"fixed": {"zoom": 0.1}}, "test")
+    assert "zoom" not in spec.space
+    assert spec.search_space().centre.zoom == 0.1
+
+
+_SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=8)
+_VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner))
+
+
+@given(st.dictionaries(st.sampled_from([*StudySpec.model_fields, "other"]), _VALUES))
+def test_any_values_give_a_study_or_one_line(values: dict[str, object]) -> None:
+    try:
+        spec = checked_spec(values, "file")
+    except ConfigError as error:
+        assert str(error).startswith("file: ")
+    else:
+        assert isinstance(spec, StudySpec)
