@@ -72,9 +72,8 @@ class StudyRecord(BaseModel):
 
     @property
     def baseline(self) -> TrialRecord | None:
-        """The trial of the unchanged network: the first with no change but the number of epochs."""
-        plain = (trial for trial in self.trials if trial.run and not trial.run.config.changes().keys() - {"epochs"})
-        return next(plain, None)
+        """The trial of the unchanged network: the first of every search; None among reruns."""
+        return self.trials[0] if self.trials and self.purpose != "rerun" else None
 
     def ranking(self) -> list[TrialRecord]:
         """Complete trials, best first; of equal ones the earlier first."""

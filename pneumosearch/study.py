@@ -34,9 +34,11 @@ _SAMPLERS: Final[dict[SamplerName, Callable[[int], optuna.samplers.BaseSampler]]
     "tpe": lambda seed: optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
+#: Batch normalisation's moving averages lag for the first epochs, in which validation says little: pruning from epoch 1
+#: lost the best trial. `scripts/bench pruners` chose start and warm-up; figures in results/LOG.md.
 _PRUNERS: Final[dict[PrunerName, Callable[[], optuna.pruners.BasePruner]]] = {
     "none": optuna.pruners.NopPruner,
-    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=4, n_warmup_steps=1),
+    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=4),
     "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
     "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
 }

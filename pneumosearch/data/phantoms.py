@@ -1,12 +1,13 @@
-"""Phantoms: procedural chest X-rays for trying things out. They resemble X-rays; results on them mean nothing else."""
+"""Generated chest X-rays (phantoms) for users without real ones; nothing medical can be learnt from them."""
 
 import json
 import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 from uuid import uuid4
 
 import cv2
@@ -15,231 +16,352 @@ import numpy.typing as npt
 
 from pneumosearch.errors import DataError
 
-#: File that says that a folder holds phantoms.
+#: File that says a folder holds phantoms.
 MARKER: Final = "PHANTOMS.json"
 
-MIN_IMAGES: Final = 150  # so that each class has patients enough for a validation split
-_GENERATOR: Final = 1  # raise it when the same seed would give other images
-_TEST_SHARE, _VAL_SHARE, _NORMAL_SHARE = 0.20, 0.04, 0.35
-_MAX_IMAGES_OF_PATIENT: Final = 4
+#: Fewest images of a tree. It gives ten healthy patients for training even if each of them has four images.
+MIN_IMAGES: Final = 150
+
+_GENERATOR: Final = 1  # to be raised when a seed would no longer give the same pixels
+_NOTE: Final = "Procedural drawings in the shape of chest X-rays. No patient was imaged; results on them prove nothing."
+
+_TEST_SHARE: Final = 0.20
+_VAL_SHARE: Final = 0.04
+_NORMAL_SHARE: Final = 0.35
+_IMAGES_OF_PATIENT: Final = (0.5, 0.25, 0.15, 0.1)  # chances of 1, 2, 3 and 4 images
+_PATIENTS_OF_CLASS: Final = 10  # at least so many in a split that has the images for it
+_SECOND_SERIES_SHARE: Final = 0.4
+_MILDEST: Final = 0.35
 _JPEG_QUALITY: Final = 90
 
-Plane = npt.NDArray[np.float32]  # (height, width)
+Image = npt.NDArray[np.uint8]  # (height, width), grey
+Plane = npt.NDArray[np.float32]  # (height, width), optical density or a mask
+Values = npt.NDArray[np.floating[Any]]
+Kind = Literal["bacteria", "virus"]
 
 
 @dataclass(frozen=True)
-class Anatomy:
-    """What stays the same from one image of a patient to the next; lengths as fractions of half the image."""
+class _Patient:
+    """What all images of a patient share. Lengths are in half picture heights, densities in film units."""
 
+    kind: Kind
+    severity: float  # of the disease, if the patient is ill
+    texture: int  # seeds vessels and disease, so that they stay where they are from one image to the next
+    turn: float  # radians
+    shift_x: float
+    shift_y: float
+    zoom: float
+    lung_centre: float
     lung_width: float
-    lung_height: float
-    lung_gap: float  # from the middle to the middle of a lung
+    apex: float
+    dome: float  # where the right diaphragm stands
     heart: float
-    rib_spacing: float
-    rib_slope: float
-    tissue: float  # brightness of the body around the lungs
+    rib_gap: float
+    rib_drop: float
+    clavicle_tilt: float
+    flesh: float  # density of the soft tissue
 
     @classmethod
-    def draw(cls, rng: np.random.Generator) -> "Anatomy":
-        """Draw a patient."""
+    def draw(cls, rng: np.random.Generator) -> "_Patient":
         return cls(
-            lung_width=rng.uniform(0.27, 0.35),
-            lung_height=rng.uniform(0.55, 0.72),
-            lung_gap=rng.uniform(0.37, 0.45),
-            heart=rng.uniform(0.24, 0.33),
-            rib_spacing=rng.uniform(0.15, 0.20),
-            rib_slope=rng.uniform(0.25, 0.55),
-            tissue=rng.uniform(0.42, 0.58),
+            kind="bacteria" if rng.random() < 0.6 else "virus",
+            severity=_MILDEST + (1 - _MILDEST) * float(rng.beta(1.5, 1.0)),
+            texture=int(rng.integers(2**31)),
+            turn=rng.normal(0, 0.035),
+            shift_x=rng.normal(0, 0.04),
+            shift_y=rng.normal(0, 0.04),
+            zoom=rng.uniform(0.9, 1.1),
+            lung_centre=rng.uniform(0.42, 0.48),
+            lung_width=rng.uniform(0.30, 0.36),
+            apex=rng.uniform(-0.82, -0.70),
+            dome=rng.uniform(0.38, 0.56),
+            heart=rng.uniform(0.29, 0.38),
+            rib_gap=rng.uniform(0.15, 0.19),
+            rib_drop=rng.uniform(0.20, 0.42),
+            clavicle_tilt=rng.uniform(0.05, 0.25),
+            flesh=rng.uniform(0.50, 0.78),
         )
 
 
+@dataclass(frozen=True)
+class _Frame:
+    """Where each pixel lies in the patient: `x` to the patient's left, `y` down, 0 in the middle of the chest."""
+
+    x: Plane
+    y: Plane
+
+    @classmethod
+    def draw(cls, patient: _Patient, rng: np.random.Generator, height: int, width: int) -> "_Frame":
+        """Place the patient before the film; each exposure is a little off the last."""
+        column = (np.arange(width, dtype=np.float32) - (width - 1) / 2) / (height / 2)
+        row = (np.arange(height, dtype=np.float32) - (height - 1) / 2) / (height / 2)
+        zoom, turn = patient.zoom * rng.uniform(0.98, 1.02), patient.turn + rng.normal(0, 0.01)
+        x = (column[None, :] - patient.shift_x - rng.normal(0, 0.012)) / zoom
+        y = (row[:, None] - patient.shift_y - rng.normal(0, 0.012)) / zoom
+        cos, sin = np.float32(np.cos(turn)), np.float32(np.sin(turn))
+        return cls(_plane(x * cos + y * sin), _plane(y * cos - x * sin))
+
+
 def draw_phantom(
-    rng: np.random.Generator,
-    severity: float,
-    *,
-    height: int = 224,
-    width: int = 256,
-    anatomy: Anatomy | None = None,
-    kind: Literal["bacteria", "virus"] = "bacteria",
+    rng: np.random.Generator, severity: float, *, height: int = 224, width: int = 256
 ) -> npt.NDArray[np.uint8]:
-    """Draw one frontal chest X-ray.
+    """Draw one frontal chest X-ray of a new patient.
+
+    The same state of `rng` gives the same patient and film at every severity.
 
     Args:
-        rng: Of pose, exposure, noise and disease.
-        severity: 0 is healthy; up to 1, ever denser shadows in the lungs.
+        rng: Source of anatomy, disease, position, exposure and noise.
+        severity: 0 is healthy; from there to 1, pneumonia from hardly visible to obvious.
         height: Pixels.
         width: Pixels.
-        anatomy: The patient; drawn where none is given.
-        kind: Patches ("bacteria") or haze with a fine net in both lungs ("virus").
 
     Returns:
-        (height, width) grey levels.
+        (height, width) grey levels, 0 black to 255 white.
+
+    Raises:
+        ValueError: `severity` lies outside 0 to 1.
     """
-    body = anatomy or Anatomy.draw(rng)
-    x, y = _pose(rng, height, width)
-    lungs = _lungs(body, x, y)
-    picture = body.tissue * _soft(1.0 - (np.abs(x) / 0.95) ** 4 - (np.maximum(-y - 0.2, 0) / 0.9) ** 4, 0.15)
-    picture = picture - 0.36 * lungs + _bones(body, x, y) + _middle(body, x, y)
-    vessels = np.exp(-((np.abs(x) - 0.25) ** 2) / 0.03 - y**2 / 0.25) * _noise(rng, x.shape, 3.0)
-    picture = picture + lungs * (0.05 * vessels + 0.03 * _noise(rng, x.shape, 12.0))
-    if severity > 0:
-        shadow = _patches(rng, body, x, y) if kind == "bacteria" else _haze(rng, y)
-        picture = picture + severity * lungs * shadow
-    return _expose(rng, picture, x, y)
+    if not 0 <= severity <= 1:
+        raise ValueError(f"severity {severity}: wanted 0 to 1")
+    return _film(_Patient.draw(rng), severity, rng, height, width)
 
 
 def write_phantoms(folder: Path, *, n_images: int = 600, seed: int = 232) -> None:
-    """Write a folder of phantoms in the layout of the public data set, whole or not at all.
+    """Write phantoms as train, val and test, each with NORMAL and PNEUMONIA, and the marker file.
+
+    The tree is built beside `folder` and renamed at the end, so `folder` is whole or not there. No patient is
+    in two splits, and the same arguments give the same bytes.
 
     Args:
-        folder: Must not exist, or be empty.
-        n_images: In all, at least `MIN_IMAGES`.
-        seed: One seed gives one set of files, to the byte.
+        folder: Must not exist, or be an empty folder; parents are made.
+        n_images: In all splits together, at least `MIN_IMAGES`.
+        seed: 0 or more.
 
     Raises:
-        DataError: The folder holds something, too few images are wanted, or it cannot be written.
+        DataError: `folder` holds something, an argument is out of range, or the disk refuses.
     """
     if n_images < MIN_IMAGES:
-        raise DataError(f"{n_images} phantoms are too few to split; wanted at least {MIN_IMAGES}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise DataError(f"{folder}: already there and not empty; choose another folder")
+        raise DataError(f"{n_images} phantoms: too few to split by patient, wanted at least {MIN_IMAGES}")
+    if seed < 0:
+        raise DataError(f"seed {seed}: wanted 0 or more")
+    folder = folder.absolute()
     temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
     try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise DataError(f"{folder}: exists and is not empty; name another folder for the phantoms")
         _write_tree(temporary, n_images, seed)
-        if folder.exists():
+        if folder.exists():  # Windows does not rename onto a folder, not even an empty one
             folder.rmdir()
         os.replace(temporary, folder)
     except OSError as error:
-        raise DataError(f"{folder}: the phantoms cannot be written ({error.strerror})") from error
+        raise DataError(f"{folder}: phantoms cannot be written here ({error})") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _write_tree(folder: Path, n_images: int, seed: int) -> None:
-    numbers = _Numbers()
-    n_test, n_val = round(n_images * _TEST_SHARE), max(4, round(n_images * _VAL_SHARE))
-    for split, n in (("train", n_images - n_test - n_val), ("val", n_val), ("test", n_test)):
-        n_normal = max(2, round(n * _NORMAL_SHARE))
-        for label, count in (("NORMAL", n_normal), ("PNEUMONIA", n - n_normal)):
-            directory = folder / split / label
-            directory.mkdir(parents=True)
-            for name, image in _class_images(label, count, seed, numbers):
-                quality = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
-                (directory / name).write_bytes(cv2.imencode(".jpeg", image, quality)[1].tobytes())
-    marker = {"kind": "phantoms", "images": n_images, "seed": seed, "generator": _GENERATOR}
-    (folder / MARKER).write_text(json.dumps(marker) + "\n")
+    patients, films = count(1), count(1)  # over all splits and classes, so that no number comes twice
+    for (split, label), size in _class_sizes(n_images).items():
+        directory = folder / split / label
+        directory.mkdir(parents=True)
+        for name, image in _class_images(size, seed, patients, films, ill=label == "PNEUMONIA"):
+            (directory / name).write_bytes(_jpeg(image))
+    marker = {"kind": "phantoms", "images": n_images, "seed": seed, "generator": _GENERATOR, "note": _NOTE}
+    (folder / MARKER).write_text(json.dumps(marker, indent=2) + "\n", encoding="utf-8")
 
 
-class _Numbers:
-    """Hands out patient and image numbers that are unique in the whole tree."""
-
-    def __init__(self) -> None:
-        self.patients = self.images = 0
-
-    def patient(self) -> int:
-        self.patients += 1
-        return self.patients
-
-    def image(self) -> int:
-        self.images += 1
-        return self.images
+def _class_sizes(n_images: int) -> dict[tuple[str, str], int]:
+    """Return {(split, class): number of images}; they add up to `n_images`."""
+    n_test, n_val = round(_TEST_SHARE * n_images), round(_VAL_SHARE * n_images)
+    sizes = {}
+    for split, n in {"train": n_images - n_val - n_test, "val": n_val, "test": n_test}.items():
+        n_normal = round(_NORMAL_SHARE * n)
+        sizes[split, "NORMAL"], sizes[split, "PNEUMONIA"] = n_normal, n - n_normal
+    return sizes
 
 
-def _class_images(label: str, count: int, seed: int, numbers: _Numbers) -> Iterator[tuple[str, npt.NDArray[np.uint8]]]:
-    """Yield (file name, image) of patients with one to four images each, `count` in all."""
-    done = 0
-    while done < count:
-        patient = numbers.patient()
-        rng = np.random.default_rng([seed, patient])
-        anatomy, severity = Anatomy.draw(rng), float(rng.beta(1.6, 1.3)) * 0.85 + 0.15
-        kind: Literal["bacteria", "virus"] = "bacteria" if rng.random() < 0.6 else "virus"
-        series = "NORMAL2-IM" if rng.random() < 0.5 else "IM"
-        of_patient = min(count - done, int(rng.integers(1, _MAX_IMAGES_OF_PATIENT + 1)))
-        for k in range(of_patient):
-            height, width = (int(n) for n in rng.integers((200, 220), (260, 300)))
-            ill = severity if label == "PNEUMONIA" else 0.0
-            image = draw_phantom(rng, ill, height=height, width=width, anatomy=anatomy, kind=kind)
-            normal = f"{series}-{patient:04d}-{k + 1:04d}.jpeg"
-            yield f"person{patient}_{kind}_{numbers.image()}.jpeg" if ill else normal, image
-        done += of_patient
+def _class_images(
+    size: int, seed: int, patients: Iterator[int], films: Iterator[int], *, ill: bool
+) -> Iterator[tuple[str, Image]]:
+    """Yield `size` pairs (file name, image) of new patients; a small class is made of patients with few images."""
+    most, left = max(1, min(len(_IMAGES_OF_PATIENT), size // _PATIENTS_OF_CLASS)), size
+    while left > 0:
+        for named_image in _patient_images(next(patients), seed, films, most=min(most, left), ill=ill):
+            yield named_image
+            left -= 1
 
 
-def _pose(rng: np.random.Generator, height: int, width: int) -> tuple[Plane, Plane]:
-    """Coordinates of every pixel in the patient's frame: -1 to 1, turned, shifted and scaled a little."""
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    angle, scale = rng.normal(0, 0.03), rng.uniform(0.9, 1.08)
-    x, y = (x + rng.normal(0, 0.04)) / scale, (y + rng.normal(0, 0.04)) / scale
-    turned = x * np.cos(angle) - y * np.sin(angle), x * np.sin(angle) + y * np.cos(angle)
-    return turned[0].astype(np.float32), turned[1].astype(np.float32)
+def _patient_images(
+    number: int, seed: int, films: Iterator[int], *, most: int, ill: bool
+) -> Iterator[tuple[str, Image]]:
+    """Yield (file name, image) for each image of patient `number`, `most` of them at the most."""
+    rng = np.random.default_rng([seed, number])
+    patient = _Patient.draw(rng)
+    series = "NORMAL2-IM" if rng.random() < _SECOND_SERIES_SHARE else "IM"
+    n_images = 1 + int(rng.choice(len(_IMAGES_OF_PATIENT), p=_IMAGES_OF_PATIENT))
+    height, width = int(rng.integers(192, 240)), int(rng.integers(240, 296))
+    for k in range(min(most, n_images)):
+        film = next(films)
+        name = f"person{number}_{patient.kind}_{film}" if ill else f"{series}-{number:04d}-{k + 1:04d}"
+        rows, columns = height + int(rng.integers(-6, 7)), width + int(rng.integers(-6, 7))
+        yield f"{name}.jpeg", _film(patient, patient.severity if ill else 0.0, rng, rows, columns)
 
 
-def _soft(level: Plane, width: float) -> Plane:
-    """0 below 0, 1 above `width`, smooth between."""
-    t = np.clip(level / width, 0, 1)
-    return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
+def _jpeg(pixels: Image) -> bytes:
+    encoded: npt.NDArray[np.uint8] = cv2.imencode(".jpeg", pixels, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])[1]
+    return encoded.tobytes()
 
 
-def _lungs(body: Anatomy, x: Plane, y: Plane) -> Plane:
-    """1 inside the lung fields; each ends below at its dome of the diaphragm."""
-    fields = np.zeros_like(x)
-    for side, dome in ((-1, 0.50), (1, 0.56)):
-        u = (x - side * body.lung_gap) / body.lung_width
-        inside = 1 - np.abs(u) ** 2.4 - np.abs((y + 0.08) / body.lung_height) ** 2.6
-        fields = np.maximum(fields, _soft(inside, 0.25) * _soft(dome + 0.22 * u**2 - y, 0.06))
-    return np.asarray(fields, dtype=np.float32)
+def _film(patient: _Patient, severity: float, rng: np.random.Generator, height: int, width: int) -> Image:
+    """Expose one film of `patient`."""
+    frame = _Frame.draw(patient, rng, height, width)
+    texture = np.random.default_rng(patient.texture)
+    body, lungs, domes = _body(patient, frame), _lungs(patient, frame), _below_domes(patient, frame)
+    vessels = _vessels(frame, texture)
+    air = lungs * (1 - domes)
+    density = patient.flesh * body * (1 - 0.72 * air) + 0.22 * body * domes
+    density = density + body * (_middle(patient, frame) + _bones(patient, frame))
+    density = density + air * vessels
+    if severity > 0:
+        disease = _consolidation(patient, frame, texture) if patient.kind == "bacteria" else _haze(frame, texture)
+        density = density + severity * air * disease
+    return _expose(density, rng)
 
 
-def _bones(body: Anatomy, x: Plane, y: Plane) -> Plane:
-    """Ribs that fall to the sides, and clavicles."""
-    arc = y - body.rib_slope * (np.abs(x) - 0.1) + 0.5 * x**2
-    phase = (arc / body.rib_spacing) % 1.0
-    ribs = np.exp(-(((phase - 0.5) / 0.16) ** 2)) * _soft(0.86 - np.abs(x), 0.12) * _soft(0.62 - y, 0.15)
-    clavicle = np.exp(-(((y + 0.62 + 0.22 * np.abs(x)) / 0.035) ** 2)) * _soft(np.abs(x) - 0.08, 0.1)
-    return np.asarray(0.085 * ribs + 0.11 * clavicle * _soft(0.75 - np.abs(x), 0.1), dtype=np.float32)
+def _plane(values: Values) -> Plane:
+    return np.asarray(values, dtype=np.float32)
 
 
-def _middle(body: Anatomy, x: Plane, y: Plane) -> Plane:
-    """Spine and mediastinum, the heart on the patient's left, the abdomen below."""
-    spine = np.exp(-((x / 0.13) ** 2)) * (0.26 + 0.04 * np.cos(y * 40))
-    distance = ((x - 0.16) / body.heart) ** 2 + ((y - 0.26) / (body.heart * 1.05)) ** 2
-    heart = 0.26 * _soft(np.asarray(1.15 - distance, dtype=np.float32), 0.5)
-    abdomen = 0.16 * _soft(y - 0.55, 0.25)
-    return np.asarray(np.maximum(spine, heart) + abdomen, dtype=np.float32)
+def _step(level: Values, width: float) -> Plane:
+    """Rise smoothly from 0 where `level` is below 0 to 1 where it is above `width`."""
+    part = _plane(level * np.float32(1 / width))  # then in place: most of the drawing time goes into these two
+    np.clip(part, 0, 1, out=part)
+    rise = 3 - 2 * part
+    rise *= part
+    rise *= part
+    return rise
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> Plane:
-    """Smooth noise with features of about `scale` pixels, mean 0 and deviation 1."""
-    small = (max(2, int(shape[1] / scale)), max(2, int(shape[0] / scale)))
-    field = rng.standard_normal((small[1], small[0])).astype(np.float32)
-    noise = cv2.resize(field, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
-    return np.asarray((noise - noise.mean()) / (noise.std() + 1e-6), dtype=np.float32)
+def _ridge(distance: Values, width: float) -> Plane:
+    """1 on the line where `distance` is 0, fading within about `width`."""
+    height = _plane(distance * np.float32(1 / width))
+    height *= -height
+    return np.exp(height, out=height)
 
 
-def _patches(rng: np.random.Generator, body: Anatomy, x: Plane, y: Plane) -> Plane:
-    """One to three cloudy consolidations inside the lung fields."""
-    total = np.zeros_like(x)
-    for _ in range(int(rng.integers(1, 4))):
-        side = rng.choice((-1.0, 1.0))
-        centre_x = side * body.lung_gap + rng.uniform(-0.14, 0.14)
-        centre_y = rng.uniform(-0.35, 0.40)
-        size = rng.uniform(0.14, 0.30)
-        distance = ((x - centre_x) / size) ** 2 + ((y - centre_y) / (size * rng.uniform(0.8, 1.5))) ** 2
-        cloud = np.exp(-distance) * (1 + 0.45 * _noise(rng, x.shape, 14.0) + 0.2 * _noise(rng, x.shape, 5.0))
-        total = np.maximum(total, cloud)
-    return np.asarray(0.34 * np.clip(total, 0, 1.3), dtype=np.float32)
+def _clouds(rng: np.random.Generator, shape: tuple[int, ...], cells: int) -> Plane:
+    """Smooth noise of mean 0 and deviation about 1, with `cells` cells over the height of the picture."""
+    grid = rng.standard_normal((cells + 3, round(1.3 * cells) + 3), dtype=np.float32)
+    noise = cv2.resize(grid, (shape[1], shape[0]), interpolation=cv2.INTER_CUBIC)
+    return _plane(1.3 * noise)
 
 
-def _haze(rng: np.random.Generator, y: Plane) -> Plane:
-    """A veil with a fine net of lines over both lungs, denser towards the base."""
-    veil = 0.6 + 0.4 * np.clip(y + 0.3, -0.5, 0.8) + 0.3 * _noise(rng, y.shape, 40.0)
-    net = np.exp(-((_noise(rng, y.shape, 7.0) / 0.35) ** 2))
-    return np.asarray(np.clip(0.13 * veil + 0.13 * net, 0, 0.4), dtype=np.float32)
+def _body(patient: _Patient, frame: _Frame) -> Plane:
+    """Thickness of the trunk, 0 to 1: narrow at the neck, wide from the shoulders down."""
+    shoulder = _step(frame.y + 1.12 - 0.15 * np.abs(frame.x), 0.42)
+    side = 0.26 + (patient.lung_centre + patient.lung_width - 0.08) * shoulder - 0.04 * frame.y
+    return _plane(np.sqrt(np.clip(1 - np.square(frame.x / side), 0, 1)) ** 0.7)
 
 
-def _expose(rng: np.random.Generator, picture: Plane, x: Plane, y: Plane) -> npt.NDArray[np.uint8]:
-    """Turn attenuation into film: blur, uneven field, contrast and brightness of the day, grain."""
-    film = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.6, 1.4))
-    film = film + rng.normal(0, 0.03) * x + rng.normal(0, 0.03) * y
-    film = np.clip(film * rng.uniform(0.85, 1.25) + rng.normal(0.02, 0.06), 0, 1) ** rng.uniform(0.75, 1.3)
-    film = film + rng.normal(0, rng.uniform(0.008, 0.03), film.shape)
-    return np.asarray(np.clip(film * 255, 0, 255), dtype=np.uint8)
+def _lungs(patient: _Patient, frame: _Frame) -> Plane:
+    """1 inside the lung fields, 0 outside; they lean together at the top and go on below the diaphragm."""
+    outward = np.abs(frame.x) - patient.lung_centre - 0.07 * frame.y
+    outward = np.where(outward > 0, outward, 1.12 * outward) / (patient.lung_width * (1 + 0.14 * frame.y))
+    upward = np.maximum(0.15 - frame.y, 0) / (0.15 - patient.apex)
+    return _step(1 - np.abs(outward) ** 2.6 - upward**2.8, 0.28)
+
+
+def _below_domes(patient: _Patient, frame: _Frame) -> Plane:
+    """1 below the diaphragm, whose left dome stands a little lower than the right one."""
+    beside = (np.abs(frame.x) - patient.lung_centre + 0.06) / patient.lung_width
+    surface = patient.dome + np.float32(0.06) * (frame.x > 0) + 0.11 * np.square(beside) * (1 + 0.25 * beside)
+    return _step(frame.y - surface, 0.05)
+
+
+def _middle(patient: _Patient, frame: _Frame) -> Plane:
+    """Spine with its discs, heart and great vessels, and the air in the windpipe."""
+    spine = _ridge(frame.x, 0.11) * (0.20 + 0.035 * np.cos(2 * np.pi * frame.y / (0.8 * patient.rib_gap)))
+    waist = 0.17 + 0.10 * np.square(frame.y + 0.25)
+    vessels = 0.30 * _step(waist - np.abs(frame.x - 0.02), 0.12)
+    knob = 0.30 * _step(0.0144 - np.square(frame.x - 0.11) - np.square(frame.y + 0.33), 0.011)
+    shadow = np.maximum(np.maximum(vessels, knob), _heart(patient, frame))
+    windpipe = 0.16 * _ridge(frame.x + 0.015, 0.05) * _step(-0.22 - frame.y, 0.12)
+    return _plane(0.7 * spine + shadow - windpipe)
+
+
+def _heart(patient: _Patient, frame: _Frame) -> Plane:
+    """Heart shadow: an oval that leans to the patient's left and rests on the diaphragm."""
+    x, y = frame.x - 0.13, frame.y - patient.dome + 0.24
+    along, across = 0.87 * x + 0.5 * y, 0.87 * y - 0.5 * x
+    level = 1 - np.square(along / (1.1 * patient.heart)) - np.square(across / (0.86 * patient.heart))
+    return _plane(0.42 * _step(level, 0.45))
+
+
+def _bones(patient: _Patient, frame: _Frame) -> Plane:
+    """Ribs at the back and, fainter, at the front, collar bones and the edges of the shoulder blades."""
+    beside = np.abs(frame.x)
+    cage = patient.lung_centre + patient.lung_width + 0.05
+    wall = _step(cage - beside + 0.05 * frame.y, 0.10) * _step(frame.y - patient.apex + 0.02, 0.10)
+    back = _rib_set(frame.y - patient.rib_drop * (2.0 * np.square(beside) - 0.5 * beside), patient.rib_gap)
+    front = _rib_set(frame.y + 0.9 * beside - 0.5 * np.square(beside), 1.15 * patient.rib_gap)
+    back, front = back * _step(0.75 - frame.y, 0.3), front * _step(beside - 0.30, 0.2) * _step(0.45 - frame.y, 0.3)
+    collar = frame.y - patient.apex - 0.13 + patient.clavicle_tilt * beside + 0.03 * np.sin(5 * beside)
+    collar = (_ridge(collar, 0.035) + 0.5 * _ridge(np.abs(collar) - 0.03, 0.012)) * _step(beside - 0.06, 0.08)
+    blade = _ridge(beside - 0.72 - 0.25 * np.square(frame.y + 0.3), 0.03) * _step(0.1 - np.abs(frame.y + 0.4), 0.3)
+    return _plane(wall * (0.10 * back + 0.045 * front) + 0.12 * collar + 0.05 * blade)
+
+
+def _rib_set(height: Values, gap: float) -> Plane:
+    """Bands of 1 every `gap`, with brighter rims, since a rib is a tube of hard bone."""
+    off = np.abs(height / gap - np.round(height / gap))
+    return _plane(0.7 * _step(0.27 - off, 0.12) + 0.4 * _ridge(off - 0.19, 0.05))
+
+
+def _vessels(frame: _Frame, rng: np.random.Generator) -> Plane:
+    """Vessel markings, dense at the roots of the lungs; and overlying tissue that makes any lung uneven."""
+    root = np.hypot(np.abs(frame.x) - 0.24, 0.7 * (frame.y + 0.02))
+    fine, coarse = _clouds(rng, frame.x.shape, 26), _clouds(rng, frame.x.shape, 12)
+    branches = _ridge(fine, 0.45) * _ridge(coarse, 1.0) + 0.7 * _ridge(coarse, 0.22)
+    strength = rng.uniform(0.6, 1.5)
+    tissue = 0.035 * _clouds(rng, frame.x.shape, 5) + rng.uniform(-0.05, 0.08)
+    hila = 0.10 * _ridge(root, 0.16) + 0.11 * branches * _ridge(root, 0.34)
+    return _plane(strength * hila + 0.02 * branches + tissue)
+
+
+def _consolidation(patient: _Patient, frame: _Frame, rng: np.random.Generator) -> Plane:
+    """Cloudy shadows in one lung or both: a lobe filled, or patches."""
+    first = 1 if rng.random() < 0.5 else -1
+    lobar = rng.random() < 0.4
+    further = 0 if lobar else int(rng.integers(0, 3))
+    sides = [first, *(-first if rng.random() < 0.35 else first for _ in range(further))]
+    total = np.zeros_like(frame.x)
+    for side in sides:
+        size = rng.uniform(0.24, 0.36) if lobar else rng.uniform(0.13, 0.24)
+        x = frame.x - side * (patient.lung_centre + rng.uniform(-0.12, 0.14))
+        y = frame.y - rng.uniform(-0.45, patient.dome - 0.08)
+        edge = 0.16 * _clouds(rng, x.shape, 9) + 0.07 * _clouds(rng, x.shape, 22)
+        radius = np.hypot(x, y / rng.uniform(0.8, 1.3)) / size
+        total = np.maximum(total, _step(1.25 - radius + edge, 1.0))
+    grain = 1 + 0.13 * _clouds(rng, total.shape, 16) + 0.08 * _clouds(rng, total.shape, 40)
+    return _plane(0.78 * total * grain)
+
+
+def _haze(frame: _Frame, rng: np.random.Generator) -> Plane:
+    """A veil over both lungs, uneven, densest around their roots, with a net of fine lines in it."""
+    root = np.hypot(np.abs(frame.x) - 0.28, 0.7 * (frame.y - 0.08))
+    veil = np.clip(0.75 + 0.35 * _clouds(rng, frame.x.shape, 4), 0.1, 1.6) * (0.55 + 0.45 * _ridge(root, 0.45))
+    net = _ridge(_clouds(rng, frame.x.shape, 34), 0.5) * (1 + 0.3 * _clouds(rng, frame.x.shape, 9))
+    return _plane(veil * (0.44 + 0.17 * net))
+
+
+def _expose(density: Plane, rng: np.random.Generator) -> Image:
+    """Turn density into grey levels: blur, an uneven field, tube voltage, grain."""
+    height, width = density.shape
+    density = cv2.GaussianBlur(density, (0, 0), rng.uniform(0.6, 1.2)).astype(np.float32)
+    slope_x, slope_y = rng.normal(0, 0.035, 2)
+    field = slope_x * np.linspace(-1, 1, width)[None, :] + slope_y * np.linspace(-1, 1, height)[:, None]
+    density = np.maximum(density + np.float32(field), 0) * np.float32(rng.uniform(0.75, 1.35))
+    level = rng.uniform(0.0, 0.08) + rng.uniform(0.88, 1.0) * (1 - np.exp(-1.35 * density)) ** rng.uniform(0.85, 1.25)
+    grain = cv2.GaussianBlur(rng.standard_normal(density.shape, dtype=np.float32), (0, 0), 0.6)
+    level = level + rng.uniform(0.012, 0.035) * grain
+    return np.asarray(np.clip(255 * level, 0, 255), dtype=np.uint8)

@@ -95,7 +95,7 @@ def importance(record: StudyRecord) -> dict[str, float]:
     if not isinstance(searched, dict) or len(complete) < 4 or len({trial.value for trial in complete}) < 2:
         return {}
     study = _in_memory(record, complete, list(searched))
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator(evaluate_on_local=False)
+    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(share) for name, share in shares.items()}
 

@@ -124,7 +124,7 @@ def trials_table(record: StudyRecord, top: int) -> Table:
     """Return the baseline and the best trials with what differs from the baseline."""
     table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by validation {record.metric}")
     for heading, right in _COLUMNS:
-        table.add_column(heading, justify="right" if right else "left", overflow="fold")
+        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in trial_rows(record, top):
         table.add_row(*(escape(cell) for cell in cells))
     return table

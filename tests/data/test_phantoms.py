@@ -1,84 +1,193 @@
-import hashlib
+"""What a user relies on in generated X-rays: layout, names, repeatability, and classes that pixels must tell."""
+
+import json
+import re
+from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import numpy as np
+import numpy.typing as npt
 import pytest
-from sklearn.metrics import balanced_accuracy_score
 
-from pneumosearch.data.cache import decode
-from pneumosearch.data.manifest import phantom_settings, read_manifest
-from pneumosearch.data.phantoms import MARKER, draw_phantom, write_phantoms
+from pneumosearch.data.phantoms import MARKER, MIN_IMAGES, draw_phantom, write_phantoms
 from pneumosearch.errors import DataError
 
-
-def _digests(folder: Path) -> dict[str, str]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
-
-
-def test_one_seed_gives_one_set_of_files(phantoms: Path, tmp_path: Path) -> None:
-    write_phantoms(tmp_path / "again", n_images=160, seed=1)
-    assert _digests(tmp_path / "again") == _digests(phantoms)
-    write_phantoms(tmp_path / "other", n_images=160, seed=2)
-    assert not set(_digests(tmp_path / "other").values()) & set(_digests(phantoms).values())
+SEED = 5
+CLASSES = ("NORMAL", "PNEUMONIA")
+NAMES = {
+    "NORMAL": re.compile(r"(?:NORMAL2-)?IM-(\d{4})-\d{4}\.jpeg"),
+    "PNEUMONIA": re.compile(r"person(\d+)_(?:bacteria|virus)_\d+\.jpeg"),
+}
 
 
-def test_tree_has_all_images_and_says_what_it_is(phantoms: Path) -> None:
-    manifest = read_manifest(phantoms)
-    assert manifest.kind == "phantoms"
-    assert len(manifest.images) == 160
-    assert phantom_settings(phantoms) == {"kind": "phantoms", "images": 160, "seed": 1, "generator": 1}
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "phantoms"
+    write_phantoms(folder, n_images=MIN_IMAGES, seed=SEED)
+    return folder
 
 
-def test_no_patient_is_in_two_splits_or_classes(phantoms: Path) -> None:
-    manifest = read_manifest(phantoms)
-    places: dict[str, set[tuple[str, int]]] = {}
-    for image in manifest.images:
-        assert image.patient != image.name
-        places.setdefault(image.patient, set()).add((image.split, image.label))
+def _images(tree: Path) -> list[tuple[str, str, str]]:
+    """(split, class, file name) of every image."""
+    return [(path.parts[-3], path.parts[-2], path.name) for path in sorted(tree.rglob("*.jpeg"))]
+
+
+def _pixels(path: Path) -> npt.NDArray[np.uint8]:
+    """As the file holds them: (height, width) if it is grey."""
+    pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    assert pixels is not None
+    return np.asarray(pixels, dtype=np.uint8)
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def _patient(label: str, name: str) -> int:
+    match = NAMES[label].fullmatch(name)
+    assert match, name
+    return int(match.group(1))
+
+
+def _best_balanced_accuracy(feature: npt.NDArray[np.float64], ill: npt.NDArray[np.bool_]) -> float:
+    """Of the best threshold, whichever side it calls ill."""
+    recalls = [((feature > t)[ill].mean(), (feature <= t)[~ill].mean()) for t in feature]
+    accuracies = [(sensitivity + specificity) / 2 for sensitivity, specificity in recalls]
+    return float(max(*accuracies, 1 - min(accuracies)))
+
+
+def test_sizes_of_splits_and_classes_follow_the_public_data(tree: Path) -> None:
+    images = _images(tree)
+    n_of = {(s, c): sum(i[:2] == (s, c) for i in images) for s in ("train", "val", "test") for c in CLASSES}
+    assert len(images) == sum(n_of.values()) == MIN_IMAGES
+    assert min(n_of.values()) >= 2
+    assert sum(n_of["test", c] for c in CLASSES) == pytest.approx(0.20 * MIN_IMAGES, abs=1)
+    assert sum(n_of[s, "NORMAL"] for s in ("train", "val", "test")) == pytest.approx(0.35 * MIN_IMAGES, abs=2)
+
+
+def test_smallest_tree_can_be_split_by_patient(tree: Path) -> None:
+    for label in CLASSES:
+        assert len({_patient(c, name) for split, c, name in _images(tree) if c == label and split != "test"}) >= 10
+
+
+def test_no_number_of_a_patient_comes_in_two_places(tree: Path) -> None:
+    places: dict[int, set[tuple[str, str, str]]] = {}
+    for split, label, name in _images(tree):
+        series = name.split("-")[0] if label == "NORMAL" else "person"
+        places.setdefault(_patient(label, name), set()).add((split, label, series))
     assert all(len(place) == 1 for place in places.values())
 
 
-def test_illness_shows_in_the_lungs() -> None:
-    def lungs(severity: float) -> float:
-        images = [draw_phantom(np.random.default_rng(k), severity) for k in range(20)]
-        return float(np.mean([image[70:150, 50:100] / image.mean() for image in images]))
-
-    assert lungs(1.0) > 1.08 * lungs(0.0)
-
-
-def test_mean_brightness_alone_does_not_tell_the_classes(phantoms: Path) -> None:
-    manifest = read_manifest(phantoms)
-    brightness = np.array([decode(phantoms / image.name).mean() for image in manifest.images])
-    labels = np.array([image.label for image in manifest.images])
-    best = max(balanced_accuracy_score(labels, brightness > threshold) for threshold in brightness)
-    assert best < 0.75
+def test_patients_have_one_to_four_images_and_both_series_and_kinds_occur(tree: Path) -> None:
+    images = _images(tree)
+    patients = [_patient(label, name) for _, label, name in images]
+    assert {patients.count(p) for p in patients} == {1, 2, 3, 4}
+    beginnings = {re.sub(r"\d+", "#", name.rsplit("-", 2)[0].rsplit("_", 1)[0]) for *_, name in images}
+    assert beginnings == {"IM", "NORMAL#-IM", "person#_bacteria", "person#_virus"}
 
 
-def test_folder_with_something_in_it_is_left_alone(tmp_path: Path) -> None:
+def test_images_of_a_patient_resemble_each_other(tree: Path) -> None:
+    def shape(path: Path) -> npt.NDArray[np.float64]:
+        small = cv2.resize(_pixels(path), (32, 32), interpolation=cv2.INTER_AREA).astype(np.float64)
+        return np.asarray((small.ravel() - small.mean()) / small.std(), dtype=np.float64)
+
+    paths = sorted((tree / "train" / "NORMAL").iterdir())
+    same: list[float] = []
+    other: list[float] = []
+    for a, b in pairwise(paths):
+        ours = same if _patient("NORMAL", a.name) == _patient("NORMAL", b.name) else other
+        ours.append(float(np.abs(shape(a) - shape(b)).mean()))
+    assert 0 < np.mean(same) < 0.7 * np.mean(other)
+
+
+def test_same_seed_gives_the_same_bytes_and_parents_are_made(tree: Path, tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "far" / "away", n_images=MIN_IMAGES, seed=SEED)
+    assert _contents(tmp_path / "far" / "away") == _contents(tree)
+
+
+def test_other_seed_gives_other_images_and_an_empty_folder_is_filled(tree: Path, tmp_path: Path) -> None:
+    write_phantoms(tmp_path, n_images=MIN_IMAGES, seed=SEED + 1)
+    assert len(_images(tmp_path)) == MIN_IMAGES
+    assert not set(_contents(tmp_path).values()) & set(_contents(tree).values())
+
+
+def test_marker_says_how_the_tree_was_made(tree: Path) -> None:
+    marker = json.loads((tree / MARKER).read_text(encoding="utf-8"))
+    assert marker.pop("note")
+    assert marker == {"kind": "phantoms", "images": MIN_IMAGES, "seed": SEED, "generator": 1}
+
+
+def test_files_are_grey_jpegs_of_various_sizes(tree: Path) -> None:
+    images = [_pixels(path) for path in (tree / "test" / "PNEUMONIA").iterdir()]
+    assert all(image.ndim == 2 for image in images)
+    assert len({image.shape for image in images}) > len(images) / 2
+
+
+def test_mean_brightness_does_not_tell_the_classes(tree: Path) -> None:
+    paths = sorted(tree.rglob("*.jpeg"))
+    brightness = np.array([_pixels(path).mean() for path in paths])
+    ill = np.array([path.parent.name == "PNEUMONIA" for path in paths])
+    assert _best_balanced_accuracy(brightness, ill) < 0.75
+
+
+@pytest.mark.parametrize(("height", "width"), [(224, 256), (97, 64)])
+def test_drawing_has_the_size_asked_for_and_uses_the_grey_scale(height: int, width: int) -> None:
+    image = draw_phantom(np.random.default_rng(1), 0.5, height=height, width=width)
+    assert image.shape == (height, width)
+    assert image.dtype == np.uint8
+    assert np.ptp(image) > 100
+
+
+def test_chest_is_where_a_radiologist_expects_it() -> None:
+    chest = np.mean([draw_phantom(np.random.default_rng(k), 0.0) for k in range(16)], axis=0)
+    corner, spine = chest[:20, :20].mean(), chest[60:120, 124:132].mean()
+    lungs = (chest[60:120, 70:85].mean() + chest[60:120, 171:186].mean()) / 2
+    assert corner < lungs < spine
+    left_of_patient, right_of_patient = chest[130:150, 150:160].mean(), chest[130:150, 96:106].mean()
+    assert left_of_patient > right_of_patient + 15  # the heart
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_illness_shows_in_the_lungs_and_only_there(seed: int) -> None:
+    healthy, faint, grave = (draw_phantom(np.random.default_rng(seed), s).astype(float) for s in (0.0, 0.3, 1.0))
+    changes = np.abs(grave - healthy)
+    lung = changes > 15
+    assert 0.02 < lung.mean() < 0.5
+    assert changes[:10].max() <= 1
+    assert changes[:, :5].max() <= 1
+    assert 0 < (faint - healthy)[lung].mean() < (grave - healthy)[lung].mean()
+
+
+@pytest.mark.parametrize("severity", [-0.1, 1.1, float("nan")])
+def test_severity_out_of_range_is_refused(severity: float) -> None:
+    with pytest.raises(ValueError, match="wanted 0 to 1"):
+        draw_phantom(np.random.default_rng(0), severity)
+
+
+def test_what_is_there_already_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "mine.txt").write_text("mine")
-    with pytest.raises(DataError, match="not empty"):
-        write_phantoms(tmp_path, n_images=160)
-    assert [path.name for path in tmp_path.iterdir()] == ["mine.txt"]
+    for target in (tmp_path, tmp_path / "mine.txt"):
+        with pytest.raises(DataError, match="not empty"):
+            write_phantoms(target)
+    assert _contents(tmp_path) == {"mine.txt": b"mine"}
 
 
-def test_too_few_images_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="at least 150"):
-        write_phantoms(tmp_path / "few", n_images=10)
-    assert not (tmp_path / "few").exists()
+@pytest.mark.parametrize(("n_images", "seed", "message"), [(MIN_IMAGES - 1, 1, "at least"), (MIN_IMAGES, -1, "seed")])
+def test_arguments_out_of_range_are_refused(tmp_path: Path, n_images: int, seed: int, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        write_phantoms(tmp_path / "new", n_images=n_images, seed=seed)
+    assert not list(tmp_path.iterdir())
 
 
-def test_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(self: Path, data: bytes) -> int:
-        raise OSError(28, "No space left on device")
+def test_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, data: bytes) -> int:
+        if "PNEUMONIA" in self.parts:
+            raise OSError(28, "No space left on device")
+        return 0
 
-    monkeypatch.setattr(Path, "write_bytes", no_room)
-    with pytest.raises(DataError, match="No space left on device"):
-        write_phantoms(tmp_path / "full", n_images=160)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_marker_that_is_no_json_is_told(tmp_path: Path) -> None:
-    (tmp_path / MARKER).write_text("{")
-    with pytest.raises(DataError, match="not a marker"):
-        phantom_settings(tmp_path)
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(DataError, match="No space left") as caught:
+        write_phantoms(tmp_path / "new", n_images=MIN_IMAGES)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert not list(tmp_path.iterdir())

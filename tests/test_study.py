@@ -1,0 +1,220 @@
+import threading
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from pneumosearch import objective as objective_module
+from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
+from pneumosearch.objective import Interrupted
+from pneumosearch.records import StudyRecord
+from pneumosearch.rerun import rerun_trial
+from pneumosearch.store import Store
+from pneumosearch.study import StopFlag, StudyRun, derived_seed, open_search, train_once
+from pneumosearch.studyfile import StudySpec, checked_spec
+from pneumosearch.training import TrainingResult
+from tests.conftest import TINY
+from tests.fakes import SilentListener, a_history
+
+SPEC = checked_spec(
+    {
+        "name": "tiny",
+        "pruner": "none",
+        "fixed": {**TINY, "epochs": 2},
+        "space": {"zoom": {"low": 0.0, "high": 0.5}, "batch_size": {"choices": [16, 32]}},
+    },
+    "test",
+)
+
+
+class FakeModel:
+    def save_weights(self, path: Path) -> None:
+        Path(path).write_bytes(b"weights")
+
+
+def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
+    """Epochs whose accuracy depends on zoom alone; no network."""
+    history = a_history(*[0.9 - run.config.zoom + 0.01 * epoch for epoch in range(run.config.epochs)])
+    for epoch in range(1, len(history) + 1):
+        on_epoch(history[:epoch])
+    folder.mkdir(parents=True, exist_ok=True)
+    return TrainingResult(history, FakeModel(), 123)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objective_module, "train", fake_train)
+
+
+def search(store: Store, source: DataSource, spec: StudySpec = SPEC, stop: StopFlag | None = None) -> StudyRun:
+    return open_search(store, spec, source, SilentListener(), stop or StopFlag())
+
+
+def outcome(record: StudyRecord) -> list[Any]:
+    return [(t.number, t.state, t.value, t.run, t.failure, [e.numbers() for e in t.history]) for t in record.trials]
+
+
+@pytest.mark.usefixtures("fake")
+def test_first_trial_is_the_baseline_and_the_rest_is_searched(store: Store, source: DataSource) -> None:
+    run = search(store, source)
+    assert run.until(12).finished == 12
+    record = store.record("tiny")
+    configs = [trial.run.config for trial in record.trials if trial.run]
+    assert configs[0] == TrialConfig.checked({**TINY, "epochs": 2}, "test")
+    assert [trial.run.seed for trial in record.trials if trial.run] == list(range(232, 244))
+    assert len({config.zoom for config in configs}) == 12
+    assert record.count("complete") == 12
+
+
+@pytest.mark.usefixtures("fake")
+def test_study_goes_on_to_the_number_asked_for_in_all_and_repeats_with_its_seed(
+    store: Store, source: DataSource, tmp_path: Path
+) -> None:
+    for n in (1, 4, 4, 13):
+        assert search(store, source).until(n).finished == n
+    twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
+    search(twin, source).until(13)
+    assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
+
+
+@pytest.mark.usefixtures("fake")
+def test_picture_and_weights_become_artifacts_and_checkpoints_go(store: Store, source: DataSource) -> None:
+    run = search(store, source)
+    run.until(1)
+    trial = run.study.get_trials()[0]
+    metas = optuna.artifacts.get_all_artifact_meta(trial, storage=store.storage)
+    assert sorted(meta.filename for meta in metas) == ["learning-curves.png", "trial-0.weights.h5"]
+    picture = next(meta for meta in metas if meta.mimetype == "image/png")
+    with store.artifacts.open_reader(picture.artifact_id) as file:
+        assert file.read(8) == b"\x89PNG\r\n\x1a\n"
+    assert not store.checkpoint_folder("tiny", 0).exists()
+
+
+def test_failing_trial_is_told_and_the_study_goes_on(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter([TrainingError("epoch 2: loss is nan"), None, MemoryError("no room"), None])
+
+    def sometimes(*arguments: Any) -> TrainingResult:
+        error = next(calls)
+        if error:
+            raise error
+        return fake_train(*arguments)
+
+    monkeypatch.setattr(objective_module, "train", sometimes)
+    search(store, source).until(4)
+    record = store.record("tiny")
+    assert [trial.state for trial in record.trials] == ["failed", "complete", "failed", "complete"]
+    assert [trial.failure for trial in record.trials][::2] == ["epoch 2: loss is nan", "MemoryError: no room"]
+
+
+def test_same_failure_three_times_stops_the_study(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: Any) -> TrainingResult:
+        raise ValueError("no such kernel")
+
+    monkeypatch.setattr(objective_module, "train", broken)
+    with pytest.raises(PneumosearchError, match="3 trials in a row failed with: ValueError: no such kernel"):
+        search(store, source).until(50)
+    assert len(store.record("tiny").trials) == 3
+
+
+@pytest.mark.usefixtures("fake")
+def test_median_pruner_stops_bad_trials_and_never_after_the_last_epoch(store: Store, source: DataSource) -> None:
+    spec = SPEC.model_copy(update={"pruner": "median", "fixed": {**SPEC.fixed, "epochs": 8}})
+    search(store, source, spec).until(25)
+    record = store.record("tiny")
+    pruned = [trial for trial in record.trials if trial.state == "pruned"]
+    assert len(pruned) >= 3
+    assert all(len(trial.history) < 8 and trial.value is None for trial in pruned)
+    best = max(trial.run.config.zoom for trial in record.ranking()[:3] if trial.run)
+    assert all(trial.run.config.zoom > best for trial in pruned if trial.run)
+
+
+@pytest.mark.usefixtures("fake")
+def test_timeout_leaves_the_trial_to_go_on(store: Store, source: DataSource) -> None:
+    assert search(store, source, stop=StopFlag.after(0.0)).until(5).stopped == "the time is up"
+    assert len(store.record("tiny").trials) == 1  # the baseline waits
+    assert search(store, source).until(5).finished == 5
+
+
+def test_interrupted_trial_is_taken_up_with_its_number_and_equals_its_twin(
+    store: Store, source: DataSource, tmp_path: Path
+) -> None:
+    stop = StopFlag()
+
+    class StopAfterThirdEpoch(SilentListener):
+        def epoch_ended(self, number: int, history: Any) -> None:
+            super().epoch_ended(number, history)
+            stop.reason = "interrupted" if len(self.epochs) == 3 else stop.reason
+
+    open_search(store, SPEC, source, StopAfterThirdEpoch(), stop).until(2)
+    states = [(trial.state, len(trial.history)) for trial in store.record("tiny").trials]
+    assert states == [("complete", 2), ("running", 1)]
+    forget_owner(store, 1)
+    search(store, source).until(2)
+    twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
+    search(twin, source).until(2)
+    assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
+
+
+def forget_owner(store: Store, number: int) -> None:
+    """As if the process that trained the trial had ended."""
+    trial = store.load_study("tiny").get_trials(deepcopy=False)[number]
+    owner = {**trial.user_attrs["owner"], "started": 0.0}
+    store.storage.set_trial_user_attr(trial._trial_id, "owner", owner)
+
+
+@pytest.mark.usefixtures("fake")
+def test_trial_of_a_living_process_is_not_taken(store: Store, source: DataSource) -> None:
+    import psutil
+
+    run = search(store, source)
+    trial = run.next_trial()
+    parent = psutil.Process(psutil.Process().ppid())
+    owner = {**trial.user_attrs["owner"], "pid": parent.pid, "started": parent.create_time()}
+    trial.set_user_attr("owner", owner)
+    assert search(store, source).next_trial().number == 1
+
+
+@pytest.mark.usefixtures("fake")
+def test_original_baseline_records_one_opening_of_the_test_set(store: Store, source: DataSource) -> None:
+    run = RunSpec(config=TrialConfig.checked({**TINY, "epochs": 2}, "test"), protocol="original")
+    for _ in range(2):
+        train_once(store, "baseline-original", "baseline", run, source, SilentListener(), StopFlag())
+    record = store.record("baseline-original")
+    assert len(record.trials) == len(record.test_openings) == 2
+    assert record.trials[0].run == run
+
+
+def test_rerun_repeats_to_the_last_digit_and_says_when_not(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search(store, source).until(2)
+    record = store.record("tiny")
+    again = rerun_trial(store, record, 1, source, SilentListener(), StopFlag())
+    assert again is not None
+    assert again.identical
+    assert "equal to the last digit" in again.verdict()
+    assert store.record("tiny-reruns").trials[0].run == record.trials[1].run
+    monkeypatch.setattr(objective_module, "train", fake_train)
+    differing = rerun_trial(store, record, 1, source, SilentListener(), StopFlag())
+    assert differing is not None
+    assert "epoch 1: " in differing.verdict()
+    with pytest.raises(StoreError, match="no trial 9"):
+        rerun_trial(store, record, 9, source, SilentListener(), StopFlag())
+
+
+def test_derived_seeds_differ_and_repeat() -> None:
+    seeds = [derived_seed(232, number) for number in range(1000)]
+    assert len(set(seeds)) == 1000
+    assert seeds[7] == derived_seed(232, 7)
+
+
+def test_interrupted_is_no_failure() -> None:
+    assert not issubclass(Interrupted, PneumosearchError)
+    assert threading.current_thread() is threading.main_thread()
