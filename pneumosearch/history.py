@@ -42,9 +42,7 @@ class EpochMetrics(BaseModel):
 
     def evaluation(self, metric: Metric) -> float:
         """Return `metric` on the images that judged the epoch."""
-        value = getattr(self, f"{self.evaluated}_{metric}")
-        assert value is not None
-        return float(value)
+        return float(getattr(self, f"{self.evaluated}_{metric}"))
 
     def numbers(self) -> dict[str, float]:
         """Return all but the time: what must be equal in a rerun."""

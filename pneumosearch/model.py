@@ -27,7 +27,7 @@ def build_model(config: TrialConfig, *, precision: Precision = "float32") -> ker
     x = GreyConv2D(filters[0], 3, activation="relu", padding="same", dtype=dtype)(inputs)
     x = layers.Conv2D(filters[0], 3, activation="relu", padding="same", dtype=dtype)(x)
     x = layers.MaxPooling2D(2, dtype=dtype)(x)
-    return _finish(config, inputs, x, dtype, FusedBatchNormalization, VariableDropout)
+    return _finish(config, inputs, x, kinds=(FusedBatchNormalization, VariableDropout), dtype=dtype)
 
 
 def plain_model(config: TrialConfig) -> keras.Model:
@@ -38,11 +38,12 @@ def plain_model(config: TrialConfig) -> keras.Model:
     x = layers.Conv2D(filters[0], 3, activation="relu", padding="same")(inputs)
     x = layers.Conv2D(filters[0], 3, activation="relu", padding="same")(x)
     x = layers.MaxPooling2D(2)(x)
-    return _finish(config, inputs, x, dtype, layers.BatchNormalization, layers.Dropout)
+    return _finish(config, inputs, x, kinds=(layers.BatchNormalization, layers.Dropout), dtype=dtype)
 
 
-def _finish(config: TrialConfig, inputs: Any, x: Any, dtype: Any, norm: Any, dropout: Any) -> keras.Model:
-    """Add blocks 2 to 5 and the dense layers after the first block."""
+def _finish(config: TrialConfig, inputs: Any, x: Any, *, kinds: tuple[Any, Any], dtype: Any) -> keras.Model:
+    """Add blocks 2 to 5 and the dense layers, with these kinds of normalisation and dropout, after the first block."""
+    norm, dropout = kinds
     for block, filters in enumerate(config.block_filters[1:], start=2):
         for _ in range(2):
             x = layers.SeparableConv2D(filters, 3, activation="relu", padding="same", dtype=dtype)(x)

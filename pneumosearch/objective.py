@@ -1,6 +1,7 @@
 """Where a trial meets a training: the configuration goes in, every epoch is reported, recorded and may prune."""
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +17,7 @@ from pneumosearch.data.protocols import Dataset, DataSource
 from pneumosearch.history import History, kept_epoch
 from pneumosearch.metrics import Metric
 from pneumosearch.pictures import learning_curves
-from pneumosearch.records import ranked
+from pneumosearch.records import TrialRecord, ranked
 from pneumosearch.space import Space
 from pneumosearch.store import Store, trial_record
 from pneumosearch.training import TrainingResult, train
@@ -38,29 +39,58 @@ class Listener(Protocol):
     def epoch_ended(self, number: int, history: History) -> None:
         """A trial has finished and saved another epoch."""
 
+    def trial_ended(self, record: TrialRecord) -> None:
+        """A trial is complete, pruned or failed."""
+
+
+@dataclass
+class StopFlag:
+    """Why training should stop after the present epoch; empty while it should not."""
+
+    deadline: float = float("inf")  # of `time.monotonic`
+    reason: str = ""
+
+    @classmethod
+    def after(cls, seconds: float) -> "StopFlag":
+        """Stop when this time is over."""
+        return cls(time.monotonic() + seconds)
+
+    def __call__(self) -> bool:
+        """Tell whether to stop."""
+        if not self.reason and time.monotonic() >= self.deadline:
+            self.reason = "the time is up"
+        return bool(self.reason)
+
+
+@dataclass(frozen=True)
+class Session:
+    """What all trials of one run of the program share: store, images, who listens, and when to stop."""
+
+    store: Store
+    source: DataSource
+    listener: Listener
+    stop: StopFlag
+
 
 @dataclass
 class Objective:
     """An Optuna objective: `study.optimize(Objective(...))` works, and `study.run_study` does more.
 
     Args:
-        store: Where the study lies.
-        source: The data folder.
+        session: Store, images, listener, and the flag that is looked at after every epoch.
         space: What a trial chooses from.
+        metric: What is searched for, on the images that judge an epoch.
+        protocol: Which images those are.
+        precision: Of the computation.
         seed_of: Trial number to training seed.
-        listener: Told of every epoch.
-        stop_requested: Asked after every epoch; true raises `Interrupted`.
     """
 
-    store: Store
-    source: DataSource
+    session: Session
     space: Space
     metric: Metric
     protocol: DataProtocol
     precision: Precision
     seed_of: Callable[[int], int]
-    listener: Listener
-    stop_requested: Callable[[], bool] = lambda: False
     _datasets: dict[int, Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -69,14 +99,14 @@ class Objective:
         Raises:
             optuna.TrialPruned: The pruner stopped it after an epoch.
             TrainingError: A loss was not finite.
-            Interrupted: `stop_requested` said so.
+            Interrupted: The session should stop.
         """
         config = self.space.suggest(trial)
         run = RunSpec(config=config, seed=self.seed_of(trial.number), protocol=self.protocol, precision=self.precision)
         dataset = self.dataset(config)
         self._record_start(trial, run, dataset)
-        self.listener.trial_started(trial.number, run)
-        folder = self.store.checkpoint_folder(trial.study.study_name, trial.number)
+        self.session.listener.trial_started(trial.number, run)
+        folder = self.session.store.checkpoint_folder(trial.study.study_name, trial.number)
         result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, config, history))
         value = kept_epoch(result.history).evaluation(self.metric)
         self._keep(trial, folder, result, value)
@@ -86,12 +116,12 @@ class Objective:
         """Open the images at the size that `config` wants, once."""
         size = config.image_size
         if size not in self._datasets:
-            self._datasets[size] = self.source.load(self.protocol, size)
+            self._datasets[size] = self.session.source.load(self.protocol, size)
         return self._datasets[size]
 
     def clean_up(self, trial: optuna.Trial) -> None:
         """Remove the state of a trial that will not go on."""
-        shutil.rmtree(self.store.checkpoint_folder(trial.study.study_name, trial.number), ignore_errors=True)
+        shutil.rmtree(self.session.store.checkpoint_folder(trial.study.study_name, trial.number), ignore_errors=True)
 
     def _record_start(self, trial: optuna.Trial, run: RunSpec, dataset: Dataset) -> None:
         trial.set_user_attr("run", run.model_dump(mode="json"))
@@ -99,7 +129,7 @@ class Objective:
         trial.set_user_attr("versions", versions())
         if dataset.evaluated == "test":
             why = f"{run.protocol} protocol: the test folder judges each of {run.config.epochs} epochs"
-            self.store.add_test_opening(trial.study, trial.number, why, dataset.description)
+            self.session.store.add_test_opening(trial.study, trial.number, why, dataset.description)
 
     def _epoch_ended(self, trial: optuna.Trial, config: TrialConfig, history: History) -> None:
         recorded = len(trial.user_attrs.get("history", []))
@@ -107,11 +137,11 @@ class Objective:
             trial.report(epoch.evaluation(self.metric), epoch.epoch)
         if len(history) > recorded:
             trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
-        self.listener.epoch_ended(trial.number, history)
+        self.session.listener.epoch_ended(trial.number, history)
         if len(history) < config.epochs and trial.should_prune():
             self._add_picture(trial, history)
             raise optuna.TrialPruned(f"after epoch {len(history)}")
-        if self.stop_requested():
+        if self.session.stop():
             raise Interrupted
 
     def _keep(self, trial: optuna.Trial, folder: Path, result: TrainingResult, value: float) -> None:
@@ -121,7 +151,7 @@ class Objective:
         if trial.number == 0 or self._is_good(trial, value):
             weights = folder / f"trial-{trial.number}.weights.h5"
             result.model.save_weights(weights)
-            self.store.add_artifact(trial, weights, "application/x-hdf5")
+            self.session.store.add_artifact(trial, weights, "application/x-hdf5")
 
     def _is_good(self, trial: optuna.Trial, value: float) -> bool:
         complete = [trial_record(t) for t in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
@@ -132,7 +162,7 @@ class Objective:
         return value < worst if self.metric == "loss" else value > worst
 
     def _add_picture(self, trial: optuna.Trial, history: History) -> None:
-        folder = self.store.checkpoint_folder(trial.study.study_name, trial.number)
+        folder = self.session.store.checkpoint_folder(trial.study.study_name, trial.number)
         path = folder / "learning-curves.png"
         learning_curves(history, path, title=f"{trial.study.study_name}, trial {trial.number}")
-        self.store.add_artifact(trial, path, "image/png")
+        self.session.store.add_artifact(trial, path, "image/png")

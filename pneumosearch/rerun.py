@@ -4,11 +4,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import StoreError
+from pneumosearch.objective import Session
 from pneumosearch.records import StudyRecord, TrialRecord
-from pneumosearch.store import Store
-from pneumosearch.study import StopFlag, StudyListener, train_once
+from pneumosearch.study import train_once
 
 
 @dataclass(frozen=True)
@@ -60,13 +59,11 @@ class Comparison:
         return f"{head}differs ({self.first_difference})" + (f"; versions differ: {versions}" if versions else "")
 
 
-def rerun_trial(
-    store: Store, record: StudyRecord, number: int, source: DataSource, listener: StudyListener, stop: StopFlag
-) -> Comparison | None:
+def rerun_trial(session: Session, record: StudyRecord, number: int) -> Comparison | None:
     """Train trial `number` again from its configuration and seed, as a trial of the study `NAME-reruns`.
 
     Returns:
-        The comparison, or None where `stop` interrupted the training.
+        The comparison, or None where the session stopped before the end.
 
     Raises:
         StoreError: No such trial, it never ended an epoch, or the images are not those it saw.
@@ -76,11 +73,11 @@ def rerun_trial(
         raise StoreError(f"study '{record.name}' has no trial {number}; it has {len(record.trials)}, counted from 0")
     if original.run is None or original.data is None or not original.history:
         raise StoreError(f"trial {number} of '{record.name}' never finished an epoch: there is nothing to compare")
-    found = source.load(original.run.protocol, original.run.config.image_size).description
+    found = session.source.load(original.run.protocol, original.run.config.image_size).description
     if found.fingerprint != original.data.fingerprint:
         raise StoreError(f"{found.folder}: not the images of that trial ({original.data.folder}); give --data")
     name, about = f"{record.name}-reruns", {"rerun_of": {"study": record.name, "trial": number}}
-    again = train_once(store, name, "rerun", original.run, source, listener, stop, about)
+    again = train_once(session, name, "rerun", original.run, about)
     return Comparison(record.name, original, again) if again else None
 
 

@@ -34,8 +34,9 @@ class Choice(BaseModel):
 
     def suggest(self, trial: "optuna.trial.BaseTrial", name: str) -> Scalar:
         """Let `trial` choose."""
-        value: Scalar = trial.suggest_categorical(name, self.choices)
-        return value
+        value: Any = trial.suggest_categorical(name, self.choices)
+        chosen: Scalar = value
+        return chosen
 
 
 class Range(BaseModel):
@@ -119,7 +120,7 @@ class Space:
     def __init__(
         self,
         dimensions: Mapping[str, Dimension] = DEFAULT_DIMENSIONS,
-        fixed: Mapping[str, Scalar] | None = None,
+        fixed: Mapping[str, object] | None = None,
         source: str = "space",
     ) -> None:
         self.dimensions = dict(dimensions)

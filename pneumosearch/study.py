@@ -4,7 +4,6 @@ import os
 import platform
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,11 +16,11 @@ import psutil
 from optuna.trial import TrialState
 
 from pneumosearch.config import RunSpec
-from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError, TrainingError
-from pneumosearch.objective import Interrupted, Listener, Objective
+from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
 from pneumosearch.records import TrialRecord
-from pneumosearch.store import Purpose, Store, trial_record
+from pneumosearch.space import Space
+from pneumosearch.store import Purpose, trial_record
 from pneumosearch.studyfile import PrunerName, SamplerName, StudySpec
 
 #: A study stops when this many trials in a row fail for the same reason.
@@ -44,32 +43,6 @@ _PRUNERS: Final[dict[PrunerName, Callable[[], optuna.pruners.BasePruner]]] = {
 }
 
 
-class StudyListener(Listener):
-    """Hears of trials and of their ends."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """A trial is complete, pruned or failed."""
-
-
-@dataclass
-class StopFlag:
-    """Why a study should stop after the present epoch; empty while it should not."""
-
-    deadline: float = float("inf")  # of `time.monotonic`
-    reason: str = ""
-
-    @classmethod
-    def after(cls, seconds: float) -> "StopFlag":
-        """Stop when this time is over."""
-        return cls(time.monotonic() + seconds)
-
-    def __call__(self) -> bool:
-        """Tell whether to stop."""
-        if not self.reason and time.monotonic() >= self.deadline:
-            self.reason = "the time is up"
-        return bool(self.reason)
-
-
 @dataclass(frozen=True)
 class Outcome:
     """How a run of a study ended: with all trials (`stopped` is empty), or why before that."""
@@ -86,11 +59,8 @@ class StudyRun:
         max_failures: Stop when this many trials in a row fail for the same reason.
     """
 
-    store: Store
     study: optuna.Study
     objective: Objective
-    listener: StudyListener
-    stop: StopFlag
     sampler: Callable[[int], optuna.samplers.BaseSampler] = _SAMPLERS["random"]
     seed: int = 0
     max_failures: int = MAX_FAILURES
@@ -102,12 +72,13 @@ class StudyRun:
         Raises:
             PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
         """
-        while self._ended() < n_trials and not self.stop():
+        stop = self.objective.session.stop
+        while self._ended() < n_trials and not stop():
             try:
                 self.run_trial(self.next_trial())
             except Interrupted:
                 break
-        return Outcome(self._ended(), self.stop.reason)
+        return Outcome(self._ended(), stop.reason)
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
         """Take up a trial that was left behind (only one of the run `wanted`, where given), or ask for a new one."""
@@ -132,13 +103,13 @@ class StudyRun:
             if not isinstance(error, TrainingError):
                 raise
             self._fail(trial, str(error))
-        except (Exception, MemoryError) as error:
+        except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
             self._fail(trial, f"{type(error).__name__}: {error}".splitlines()[0])
         else:
             self._failures.clear()
         self.objective.clean_up(trial)
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
-        self.listener.trial_ended(record)
+        self.objective.session.listener.trial_ended(record)
         self._check_failures()
         return record
 
@@ -165,7 +136,7 @@ class StudyRun:
                 yield optuna.Trial(self.study, frozen._trial_id)
 
 
-def open_search(store: Store, spec: StudySpec, source: DataSource, listener: StudyListener, stop: StopFlag) -> StudyRun:
+def open_search(session: Session, spec: StudySpec) -> StudyRun:
     """Create the study of `spec` with the baseline as its first trial, or open it to go on.
 
     Raises:
@@ -176,51 +147,33 @@ def open_search(store: Store, spec: StudySpec, source: DataSource, listener: Stu
     def seed_of(number: int) -> int:
         return spec.seed + number  # so the first trial equals the baseline command's
 
-    objective = Objective(store, source, space, spec.metric, spec.protocol, spec.precision, seed_of, listener, stop)
+    objective = Objective(session, space, spec.metric, spec.protocol, spec.precision, seed_of)
     data = objective.dataset(space.centre).description
     stored = spec.model_dump(mode="json", exclude={"name"})
-    study = store.open_study(spec.name, "search", spec.metric, stored, data)
+    study = session.store.open_study(spec.name, "search", spec.metric, stored, data)
     study.pruner = _PRUNERS[spec.pruner]()
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.baseline())
-    return StudyRun(store, study, objective, listener, stop, _SAMPLERS[spec.sampler], spec.seed)
+    return StudyRun(study, objective, _SAMPLERS[spec.sampler], spec.seed)
 
 
 def train_once(
-    store: Store,
-    name: str,
-    purpose: Purpose,
-    run: RunSpec,
-    source: DataSource,
-    listener: StudyListener,
-    stop: StopFlag,
-    attributes: dict[str, Any] | None = None,
+    session: Session, name: str, purpose: Purpose, run: RunSpec, attributes: dict[str, Any] | None = None
 ) -> TrialRecord | None:
     """Train one given run as a trial of the study `name`, going on with it where it was left behind.
 
     Returns:
-        The ended trial, or None where `stop` interrupted it.
+        The ended trial, or None where the session stopped before its end.
 
     Raises:
         TrainingError: The training failed; its reason is in the message and in the store.
     """
-    from pneumosearch.space import Space
-
-    objective = Objective(
-        store,
-        source,
-        Space({}, run.config.changes()),  # type: ignore[arg-type]
-        "accuracy",
-        run.protocol,
-        run.precision,
-        lambda number: run.seed,
-        listener,
-        stop,
-    )
+    space = Space({}, run.config.changes())
+    objective = Objective(session, space, "accuracy", run.protocol, run.precision, lambda number: run.seed)
     data = objective.dataset(run.config).description
-    study = store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data)
+    study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data)
     study.pruner = optuna.pruners.NopPruner()
-    study_run = StudyRun(store, study, objective, listener, stop)
+    study_run = StudyRun(study, objective)
     trial = study_run.next_trial(run)
     trial.set_user_attr("run", run.model_dump(mode="json"))
     for key, value in (attributes or {}).items():

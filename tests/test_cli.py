@@ -189,7 +189,7 @@ def test_ctrl_c_and_kill_leave_a_study_that_ends_like_its_twin(
 
 
 def _numbers(terminal: Terminal) -> list[Any]:
-    trials = terminal.json("report", "--name", "tiny")["trials"]
+    trials: list[Any] = terminal.json("report", "--name", "tiny")["trials"]
     for trial in trials:
         del trial["seconds"]
         for epoch in trial["history"]:

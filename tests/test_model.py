@@ -15,11 +15,11 @@ from tests.conftest import TINY
 
 backend.start()
 
-import keras  # noqa: E402
+import keras
 
-from pneumosearch.layers import FusedBatchNormalization, GreyConv2D, VariableDropout  # noqa: E402
-from pneumosearch.model import build_model, plain_model, random_states  # noqa: E402
-from pneumosearch.training import n_parameters  # noqa: E402
+from pneumosearch.layers import FusedBatchNormalization, GreyConv2D, VariableDropout
+from pneumosearch.model import build_model, plain_model, random_states
+from pneumosearch.training import n_parameters
 
 SMALL = TrialConfig.checked(dict(TINY), "test")
 CONV, SEPARABLE = ("Conv2D", 3, "relu", "same"), ("SeparableConv2D", 3, "relu", "same")
@@ -102,7 +102,7 @@ def test_bfloat16_computes_nearly_the_same_with_float32_weights() -> None:
     assert {weight.dtype for weight in half.weights} == {"float32"}
     outputs = [np.asarray(model.predict_on_batch(_pixels())) for model in (full, half)]
     assert outputs[1].dtype == np.float32
-    assert np.allclose(*outputs, atol=0.02)
+    assert np.allclose(outputs[0], outputs[1], atol=0.02)
 
 
 def _corner_configs() -> list[TrialConfig]:

@@ -9,11 +9,11 @@ from pneumosearch import objective as objective_module
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
-from pneumosearch.objective import Interrupted
+from pneumosearch.objective import Interrupted, Session, StopFlag
 from pneumosearch.records import StudyRecord
 from pneumosearch.rerun import rerun_trial
 from pneumosearch.store import Store
-from pneumosearch.study import StopFlag, StudyRun, derived_seed, open_search, train_once
+from pneumosearch.study import StudyRun, derived_seed, open_search, train_once
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training import TrainingResult
 from tests.conftest import TINY
@@ -49,8 +49,12 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objective_module, "train", fake_train)
 
 
+def a_session(store: Store, source: DataSource, stop: StopFlag | None = None) -> Session:
+    return Session(store, source, SilentListener(), stop or StopFlag())
+
+
 def search(store: Store, source: DataSource, spec: StudySpec = SPEC, stop: StopFlag | None = None) -> StudyRun:
-    return open_search(store, spec, source, SilentListener(), stop or StopFlag())
+    return open_search(a_session(store, source, stop), spec)
 
 
 def outcome(record: StudyRecord) -> list[Any]:
@@ -152,7 +156,7 @@ def test_interrupted_trial_is_taken_up_with_its_number_and_equals_its_twin(
             super().epoch_ended(number, history)
             stop.reason = "interrupted" if len(self.epochs) == 3 else stop.reason
 
-    open_search(store, SPEC, source, StopAfterThirdEpoch(), stop).until(2)
+    open_search(Session(store, source, StopAfterThirdEpoch(), stop), SPEC).until(2)
     states = [(trial.state, len(trial.history)) for trial in store.record("tiny").trials]
     assert states == [("complete", 2), ("running", 1)]
     forget_owner(store, 1)
@@ -185,7 +189,7 @@ def test_trial_of_a_living_process_is_not_taken(store: Store, source: DataSource
 def test_original_baseline_records_one_opening_of_the_test_set(store: Store, source: DataSource) -> None:
     run = RunSpec(config=TrialConfig.checked({**TINY, "epochs": 2}, "test"), protocol="original")
     for _ in range(2):
-        train_once(store, "baseline-original", "baseline", run, source, SilentListener(), StopFlag())
+        train_once(a_session(store, source), "baseline-original", "baseline", run)
     record = store.record("baseline-original")
     assert len(record.trials) == len(record.test_openings) == 2
     assert record.trials[0].run == run
@@ -196,17 +200,17 @@ def test_rerun_repeats_to_the_last_digit_and_says_when_not(
 ) -> None:
     search(store, source).until(2)
     record = store.record("tiny")
-    again = rerun_trial(store, record, 1, source, SilentListener(), StopFlag())
+    again = rerun_trial(a_session(store, source), record, 1)
     assert again is not None
     assert again.identical
     assert "equal to the last digit" in again.verdict()
     assert store.record("tiny-reruns").trials[0].run == record.trials[1].run
     monkeypatch.setattr(objective_module, "train", fake_train)
-    differing = rerun_trial(store, record, 1, source, SilentListener(), StopFlag())
+    differing = rerun_trial(a_session(store, source), record, 1)
     assert differing is not None
     assert "epoch 1: " in differing.verdict()
     with pytest.raises(StoreError, match="no trial 9"):
-        rerun_trial(store, record, 9, source, SilentListener(), StopFlag())
+        rerun_trial(a_session(store, source), record, 9)
 
 
 def test_derived_seeds_differ_and_repeat() -> None:

@@ -3,16 +3,13 @@
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from pneumosearch import __version__
 from pneumosearch.cli import options
 from pneumosearch.errors import ConfigError, PneumosearchError
-
-if TYPE_CHECKING:
-    from pneumosearch.records import TrialRecord
 
 app = typer.Typer(
     name="pneumosearch",
@@ -85,26 +82,27 @@ def baseline(
     """
     from pneumosearch.cli.views import EpochView, print_json
     from pneumosearch.config import RunSpec, TrialConfig
+    from pneumosearch.objective import Session, StopFlag
     from pneumosearch.report.summary import baseline_summary
-    from pneumosearch.study import StopFlag, stopping_on_ctrl_c, train_once
+    from pneumosearch.study import stopping_on_ctrl_c, train_once
 
     store = options.open_store(storage, results)
     source = options.open_source(data, results, skip_unreadable)
     run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol)
     stop = StopFlag()
     with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
-        record = train_once(store, f"baseline-{protocol}", "baseline", run, source, view, stop)
-    _finish(record)
+        record = train_once(Session(store, source, view, stop), f"baseline-{protocol}", "baseline", run)
+    if record is None:
+        raise _interrupted()
     if json:
         print_json(baseline_summary(record))
     else:
         view.print_result(record)
 
 
-def _finish(record: "TrialRecord | None") -> None:
-    if record is None:
-        print("stopped after a saved epoch; run the same command again to go on", file=sys.stderr)
-        raise typer.Exit(130)
+def _interrupted() -> typer.Exit:
+    print("stopped after a saved epoch; run the same command again to go on", file=sys.stderr)
+    return typer.Exit(130)
 
 
 @app.command()
@@ -127,8 +125,9 @@ def study(
     Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
     """
     from pneumosearch.cli.views import StudyView, print_json
+    from pneumosearch.objective import Session, StopFlag
     from pneumosearch.report.summary import study_summary
-    from pneumosearch.study import StopFlag, open_search, stopping_on_ctrl_c
+    from pneumosearch.study import open_search, stopping_on_ctrl_c
 
     if trials < 1:
         raise ConfigError(f"--trials {trials}: wanted at least 1")
@@ -136,12 +135,12 @@ def study(
     stop = StopFlag.after(options.seconds_of(timeout))
     store = options.open_store(storage, results)
     source = options.open_source(data, results, skip_unreadable)
-    with StudyView(source.manifest.kind, trials, spec.metric, quiet=quiet or json) as view:
-        with stopping_on_ctrl_c(stop, view.say):
-            run = open_search(store, spec, source, view, stop)
-            view.show_earlier(store.record(spec.name))
-            run.max_failures = max_failures
-            outcome = run.until(trials)
+    view = StudyView(source.manifest.kind, trials, spec.metric, quiet=quiet or json)
+    with view, stopping_on_ctrl_c(stop, view.say):
+        run = open_search(Session(store, source, view, stop), spec)
+        view.show_earlier(store.record(spec.name))
+        run.max_failures = max_failures
+        outcome = run.until(trials)
     record = store.record(spec.name)
     if json:
         print_json(study_summary(record))
@@ -206,18 +205,19 @@ def rerun(
     Example: [bold]pneumosearch rerun default 17[/bold]
     """
     from pneumosearch.cli.views import EpochView, print_json
+    from pneumosearch.objective import Session, StopFlag
     from pneumosearch.rerun import rerun_trial, stored_folder
-    from pneumosearch.study import StopFlag, stopping_on_ctrl_c
+    from pneumosearch.study import stopping_on_ctrl_c
 
     store = options.open_store(storage, results, must_exist=True)
     record = store.record(study)
     source = options.open_source(data or stored_folder(record), results, skip_unreadable)
     stop = StopFlag()
     with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
-        comparison = rerun_trial(store, record, trial, source, view, stop)
+        comparison = rerun_trial(Session(store, source, view, stop), record, trial)
     if comparison is None:
-        _finish(None)
-    elif json:
+        raise _interrupted()
+    if json:
         print_json(comparison.as_dict())
     else:
         print(comparison.verdict())

@@ -1,0 +1,1 @@
+"""Data: folders, splits, pixels, batches."""

@@ -104,12 +104,13 @@ def shrink(image: PixelArray, size: int, interpolation: Interpolation) -> PixelA
 
 def _open_cache(path: Path) -> PixelArray | None:
     try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+        array: PixelArray = np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
         return None
     except (OSError, ValueError, EOFError):
         path.unlink(missing_ok=True)  # cut short or overwritten: decode again
         return None
+    return array
 
 
 def _known_bad(path: Path) -> list[str]:

@@ -71,11 +71,10 @@ def history_summary(trial: TrialRecord) -> list[dict[str, Any]]:
 
 def baseline_summary(trial: TrialRecord) -> dict[str, Any]:
     """Return the result of the baseline command."""
-    assert trial.run is not None
     return {
         "n_parameters": trial.n_parameters,
-        "protocol": trial.run.protocol,
-        "seed": trial.run.seed,
+        "protocol": trial.run.protocol if trial.run else None,
+        "seed": trial.run.seed if trial.run else None,
         "data": trial.data.model_dump(mode="json") if trial.data else None,
         "versions": trial.versions,
         "history": history_summary(trial),
@@ -91,16 +90,16 @@ def importance(record: StudyRecord) -> dict[str, float]:
     import optuna
 
     searched = record.spec.get("space")
-    complete = [trial for trial in record.trials if trial.value is not None and trial.run is not None]
-    if not isinstance(searched, dict) or len(complete) < 4 or len({trial.value for trial in complete}) < 2:
+    results = [(trial.run.config, trial.value) for trial in record.trials if trial.value is not None and trial.run]
+    if not isinstance(searched, dict) or len(results) < 4 or len({value for _, value in results}) < 2:
         return {}
-    study = _in_memory(record, complete, list(searched))
+    study = _in_memory(record, results)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator()
     shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(share) for name, share in shares.items()}
 
 
-def _in_memory(record: StudyRecord, trials: list[TrialRecord], names: list[str]) -> Any:
+def _in_memory(record: StudyRecord, results: list[tuple[TrialConfig, float]]) -> Any:
     """Build the study that Optuna's evaluators want from what the store told."""
     import optuna
 
@@ -109,14 +108,10 @@ def _in_memory(record: StudyRecord, trials: list[TrialRecord], names: list[str])
 
     space = checked_spec(dict(record.spec), "stored study").search_space()
     study = optuna.create_study(direction=direction(record.metric))
-    for trial in trials:
-        assert trial.run is not None
-        values = {name: getattr(trial.run.config, name) for name in names}
-        fixed = optuna.trial.FixedTrial(values)
+    for config, value in results:
+        fixed = optuna.trial.FixedTrial({name: getattr(config, name) for name in space.dimensions})
         space.suggest(fixed)
-        study.add_trial(
-            optuna.trial.create_trial(params=fixed.params, distributions=fixed.distributions, value=trial.value)
-        )
+        study.add_trial(optuna.trial.create_trial(params=fixed.params, distributions=fixed.distributions, value=value))
     return study
 
 

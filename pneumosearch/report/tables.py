@@ -11,7 +11,7 @@ from rich.table import Table
 from pneumosearch.config import TrialConfig
 from pneumosearch.history import EpochMetrics, History
 from pneumosearch.records import StudyRecord, TrialRecord
-from pneumosearch.reference import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, published_at
+from pneumosearch.reference import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
 from pneumosearch.report.summary import importance
 from pneumosearch.statistics import wilson_interval
 
@@ -77,14 +77,12 @@ def epoch_cells(epoch: EpochMetrics, kind: str) -> list[str]:
     if kind == "images":
         row = published_at(epoch.epoch)
         cells.append(f"{percent(row.train_accuracy)} / {percent(row.test_accuracy)}" if row else "")
-        cells.append(_differences(epoch) if row else "")
+        cells.append(_differences(epoch, row) if row else "")
     return cells
 
 
-def _differences(epoch: EpochMetrics) -> str:
+def _differences(epoch: EpochMetrics, row: PublishedEpoch) -> str:
     """Differences to the published row; only test accuracy may be set beside test accuracy."""
-    row = published_at(epoch.epoch)
-    assert row is not None
     train = points(epoch.train_accuracy - row.train_accuracy)
     test = "–" if epoch.test_accuracy is None else points(epoch.test_accuracy - row.test_accuracy)
     return f"{train} / {test}"

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.batches import Augmentation, TrainingBatches, transform
+from pneumosearch.data.cache import PixelArray
 
 N = 10
 PUBLISHED = Augmentation(TrialConfig().zoom, TrialConfig().vertical_flip)
@@ -16,19 +17,19 @@ def some_batches(batch_size: int = 4, augmentation: Augmentation = PUBLISHED, se
     return TrainingBatches(pixels, labels, np.arange(0, 2 * N, 2), batch_size, augmentation, seed)
 
 
-def ramp(size: int = 51) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
+def ramp(size: int = 51) -> PixelArray:
     """Brightness that rises by 2 a row and 1 a column."""
-    rows, columns = np.mgrid[0:size, 0:size]
+    rows, columns = np.arange(size)[:, None], np.arange(size)
     return (2 * rows + columns).astype(np.uint8)
 
 
 def test_zoom_scales_about_the_centre_each_axis_by_its_own_factor() -> None:
-    image, centre = ramp().astype(float), 25
-    zoomed = transform(ramp(), (0.8, 0.7), False).astype(float)
+    image, centre = ramp(), 25
+    zoomed = transform(image, (0.8, 0.7), False).tolist()
     for row, column in ((25, 25), (5, 40), (45, 10)):
         expected = 2 * (centre + 0.8 * (row - centre)) + centre + 0.7 * (column - centre)
-        assert zoomed[row, column] == pytest.approx(expected, abs=1)
-    assert zoomed[25, 25] == image[25, 25]
+        assert zoomed[row][column] == pytest.approx(expected, abs=1)
+    assert zoomed[25][25] == image[25, 25]
 
 
 def test_zooming_out_fills_the_edges_with_the_nearest_pixel() -> None:
@@ -49,7 +50,7 @@ def test_published_ranges_are_drawn_evenly_and_independently() -> None:
     assert 0.7 <= factors.min() < 0.701
     assert 1.299 < factors.max() <= 1.3
     assert factors.mean(axis=0) == pytest.approx([1, 1], abs=0.005)
-    assert abs(np.corrcoef(factors.T)[0, 1]) < 0.03
+    assert abs(np.mean((factors[:, 0] - 1) * (factors[:, 1] - 1))) < 0.001
     assert flips.mean() == pytest.approx(0.5, abs=0.02)
 
 
