@@ -10,10 +10,9 @@ from pneumosearch.store import Store
 HOST = "127.0.0.1"  # the dashboard has no log-in
 
 
-def write_notes(store: Store) -> None:
-    """Write the report of every study into its note, which plain optuna-dashboard shows as well."""
-    for name in store.names():
-        save_note(store.load_study(name), markdown(store.record(name), top=10))
+def write_note(store: Store, name: str) -> None:
+    """Write the report of a study into its note, which plain optuna-dashboard shows as well."""
+    save_note(store.load_study(name), markdown(store.record(name), top=10))
 
 
 def serve(store: Store, port: int) -> None:
@@ -22,7 +21,8 @@ def serve(store: Store, port: int) -> None:
     Raises:
         StoreError: The port is taken or not allowed.
     """
-    write_notes(store)
+    for name in store.names():
+        write_note(store, name)
     try:
         optuna_dashboard.run_server(store.storage, host=HOST, port=port, artifact_store=store.artifacts)
     except (OSError, OverflowError) as error:

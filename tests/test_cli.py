@@ -151,6 +151,7 @@ def test_dashboard_serves_the_studies_with_their_note(studied: Terminal) -> None
         tiny = next(study for study in studies if study["study_name"] == "tiny")
         detail = _fetch(f"http://127.0.0.1:18765/api/studies/{tiny['study_id']}?after=0")
         assert "PHANTOMS" in detail["note"]["body"]
+        assert detail["objective_names"] == ["validation accuracy on PHANTOMS"]
         assert len(detail["trials"]) == 4
         assert all(trial["artifacts"] for trial in detail["trials"])
     finally:

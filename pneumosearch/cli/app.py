@@ -125,6 +125,7 @@ def study(
     Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
     """
     from pneumosearch.cli.views import StudyView, print_json
+    from pneumosearch.dashboard import write_note
     from pneumosearch.objective import Session, StopFlag
     from pneumosearch.report.summary import study_summary
     from pneumosearch.study import open_search, stopping_on_ctrl_c
@@ -142,6 +143,7 @@ def study(
         run.max_failures = max_failures
         outcome = run.until(trials)
     record = store.record(spec.name)
+    write_note(store, spec.name)
     if json:
         print_json(study_summary(record))
     else:
