@@ -8,13 +8,14 @@ from typing import Annotated
 
 import numpy as np
 import optuna
+import pandas as pd
 import typer
 from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner
 from optuna.pruners import SuccessiveHalvingPruner as Halving
 from rich.console import Console
 from rich.table import Table
 
-from pneumosearch.records import StudyRecord
+from pneumosearch.files import replacing
 from pneumosearch.store import Store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -45,9 +46,32 @@ def _benchmarks() -> None:
 
 
 @app.command()
-def pruners(
+def curves(
+    output: Annotated[Path, typer.Argument(help="CSV file to write.")],
     study: Annotated[str, typer.Option(help="Study of whole learning curves (pruner none).")] = "curves",
     storage: Annotated[str, typer.Option(help="Store that holds it.")] = "sqlite:///results/pneumosearch.db",
+) -> None:
+    """Write the learning curves of a study's complete trials as a table: a line an epoch, configuration included.
+
+    Example: scripts/bench curves results/curves/curves-64px.csv --study curves
+    """
+    record = Store(storage, Path("results"), must_exist=True).record(study)
+    rows = [
+        {"trial": trial.number, "seed": trial.run.seed, **trial.run.config.model_dump(), **epoch.model_dump()}
+        for trial in record.trials
+        if trial.state == "complete" and trial.run
+        for epoch in trial.history
+    ]
+    # The field `epochs` (wanted) and the column `epoch` (reached) are both kept.
+    table = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+
+
+@app.command()
+def pruners(
+    table: Annotated[Path, typer.Argument(help="Learning curves, as `curves` writes them.")],
     trials: Annotated[int, typer.Option(help="Trials of a replayed search, drawn from the curves.")] = 50,
     seeds: Annotated[int, typer.Option(help="Replayed searches of each pruner.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -56,24 +80,23 @@ def pruners(
 
     Each replayed search draws its trials with replacement from the curves and ends with the best kept value of the
     trials that were not pruned; regret is how much the best curve of the draw is better, in points.
+
+    Example: scripts/bench pruners results/curves/curves-64px.csv
     """
-    curves = _curves(Store(storage, Path("results"), must_exist=True).record(study))
-    rows = [{"pruner": name, **_replay(make, curves, trials, seeds)} for name, make in PRUNERS.items()]
+    columns = ["validation_accuracy", "validation_loss"]
+    by_trial = pd.read_csv(table).sort_values("epoch").groupby("trial")
+    recorded: list[Curve] = [list(curve[columns].itertuples(index=False, name=None)) for _, curve in by_trial]
+    rows = [{"pruner": name, **_replay(make, recorded, trials, seeds)} for name, make in PRUNERS.items()]
     if as_json:
-        print(json.dumps({"study": study, "n_curves": len(curves), "trials": trials, "seeds": seeds, "pruners": rows}))
+        print(json.dumps({"n_curves": len(recorded), "trials": trials, "seeds": seeds, "pruners": rows}))
         return
-    table = Table(title=f"{seeds} searches of {trials} trials drawn from {len(curves)} curves of '{study}'")
+    shown = Table(title=f"{seeds} searches of {trials} trials drawn from {len(recorded)} curves of {table}")
     for heading in ("pruner", "epochs %", "regret, mean (points)", "regret, sd", "best kept %"):
-        table.add_column(heading, justify="left" if heading == "pruner" else "right")
+        shown.add_column(heading, justify="left" if heading == "pruner" else "right")
     for row in rows:
         values = [f"{row[key]:.2f}" for key in ("epochs_percent", "regret_mean", "regret_sd", "best_kept_percent")]
-        table.add_row(str(row["pruner"]), *values)
-    Console().print(table)
-
-
-def _curves(record: StudyRecord) -> list[Curve]:
-    whole = [trial for trial in record.trials if trial.state == "complete"]
-    return [[(e.evaluation("accuracy"), e.evaluation("loss")) for e in trial.history] for trial in whole]
+        shown.add_row(str(row["pruner"]), *values)
+    Console().print(shown)
 
 
 def _replay(make: Callable[[], BasePruner], curves: list[Curve], trials: int, seeds: int) -> dict[str, float]:
@@ -114,7 +137,7 @@ def _epochs_run(trial: optuna.Trial, curve: Curve) -> int:
 
 
 def _kept_value(curve: Curve) -> float:
-    """The accuracy at the lowest loss, as `history.kept_epoch` has it."""
+    """The accuracy at the lowest loss, as `pneumosearch.history.kept_epoch` has it."""
     return min(curve, key=lambda point: point[1])[0]
 
 
