@@ -78,7 +78,8 @@ class StudyRun:
                 self.run_trial(self.next_trial())
             except Interrupted:
                 break
-        return Outcome(self._ended(), stop.reason)
+        ended = self._ended()
+        return Outcome(ended, stop.reason if ended < n_trials else "")
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
         """Take up a trial that was left behind (only one of the run `wanted`, where given), or ask for a new one."""

@@ -170,12 +170,13 @@ def _build(run: RunSpec) -> Any:
     import keras
 
     from pneumosearch.model import build_model
+    from pneumosearch.optimizer import FusedAdam
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)  # after clear_session, which seeds anew
     model = build_model(run.config, precision=run.precision)
     model.compile(
-        optimizer=keras.optimizers.Adam(run.config.learning_rate),
+        optimizer=FusedAdam(run.config.learning_rate),
         loss="binary_crossentropy",
         metrics=["accuracy"],
         jit_compile=False,

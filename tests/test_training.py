@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pneumosearch import training
+from pneumosearch import backend, training
 from pneumosearch.checkpoint import read_checkpoint
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
@@ -14,6 +14,12 @@ from pneumosearch.history import History, kept_epoch
 from pneumosearch.training import build_callbacks, predict, train
 from tests.conftest import TINY
 from tests.fakes import an_epoch
+
+backend.start()
+
+import keras
+
+from pneumosearch.optimizer import FusedAdam
 
 
 def a_run(**changes: Any) -> RunSpec:
@@ -39,9 +45,23 @@ def test_callbacks_are_those_of_the_listing(tmp_path: Path) -> None:
 
 def test_training_is_adam_on_cross_entropy_in_batches_of_32() -> None:
     model = training._build(RunSpec(config=TrialConfig.checked(dict(TINY), "test")))
-    assert type(model.optimizer).__name__ == "Adam"
-    assert float(model.optimizer.learning_rate) == pytest.approx(0.001)
+    adam = model.optimizer
+    assert isinstance(adam, keras.optimizers.Adam)
+    assert (adam.beta_1, adam.beta_2, adam.epsilon, adam.amsgrad) == (0.9, 0.999, 1e-7, False)
+    assert float(adam.learning_rate) == pytest.approx(0.001)
     assert model.loss == "binary_crossentropy"
+
+
+def test_fused_adam_updates_as_keras_adam_does() -> None:
+    gradients = np.random.default_rng(1).normal(size=(5, 40, 30)).astype(np.float32)
+    values = []
+    for kind in (keras.optimizers.Adam, FusedAdam):
+        variable, adam = keras.Variable(np.ones((40, 30), np.float32)), kind(0.01)
+        for gradient in gradients:
+            adam.apply([gradient], [variable])
+            adam.learning_rate = 0.5 * adam.learning_rate
+        values.append([np.asarray(v) for v in (variable, *adam.variables)])
+    assert all(np.allclose(ours, theirs, rtol=1e-5, atol=1e-7) for ours, theirs in zip(*values, strict=True))
 
 
 def test_original_protocol_trains_163_steps_an_epoch_on_the_real_images(real_images: Path, cache_dir: Path) -> None:

@@ -82,6 +82,7 @@ def baseline(
     """
     from pneumosearch.cli.views import EpochView, print_json
     from pneumosearch.config import RunSpec, TrialConfig
+    from pneumosearch.dashboard import write_note
     from pneumosearch.objective import Session, StopFlag
     from pneumosearch.report.summary import baseline_summary
     from pneumosearch.study import stopping_on_ctrl_c, train_once
@@ -94,6 +95,7 @@ def baseline(
         record = train_once(Session(store, source, view, stop), f"baseline-{protocol}", "baseline", run)
     if record is None:
         raise _interrupted()
+    write_note(store, f"baseline-{protocol}")
     if json:
         print_json(baseline_summary(record))
     else:

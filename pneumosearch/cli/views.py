@@ -15,7 +15,15 @@ from pneumosearch.config import RunSpec
 from pneumosearch.history import EpochMetrics, History
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.records import StudyRecord, TrialRecord, ranked
-from pneumosearch.report.tables import changes_text, comparison_table, epoch_cells, epoch_table, phantom_warning, points
+from pneumosearch.report.tables import (
+    changes_text,
+    comparison_table,
+    epoch_cells,
+    epoch_headings,
+    epoch_table,
+    phantom_warning,
+    points,
+)
 
 if TYPE_CHECKING:
     from pneumosearch.data.cache import Progress
@@ -85,13 +93,15 @@ class EpochView(_View):
             )
         )
         if not self._live:
-            self.say("  ".join(str(column.header) for column in epoch_table((), self.kind).columns))
+            self.headings = epoch_headings("test" if run.protocol == "original" else "validation", self.kind)
+            self.say("  ".join(self.headings))
 
     def epoch_ended(self, number: int, history: History) -> None:
         """Show the table so far, or the last epoch's line."""
         self._show(epoch_table(history, self.kind))
         if not self._live:
-            self.say("  ".join(epoch_cells(history[-1], self.kind)))
+            cells = zip(epoch_cells(history[-1], self.kind), self.headings, strict=True)
+            self.say("  ".join(cell.rjust(len(heading)) for cell, heading in cells))
 
     def trial_ended(self, record: TrialRecord) -> None:
         """Nothing more to show: the caller prints the result."""

@@ -48,14 +48,16 @@ def _number(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
+def epoch_headings(evaluated: str, kind: str) -> list[str]:
+    """Return the headings of `epoch_table`; `evaluated` says whether validation or test images judge."""
+    headings = ["epoch", "train %", f"{evaluated} %", "train loss", f"{evaluated} loss", "learning rate", "seconds"]
+    return headings + ["published train / test %", "difference"] * (kind == "images")
+
+
 def epoch_table(history: History, kind: str) -> Table:
     """Return the epochs as a table; with real images, the published figures and the differences beside them."""
     table = Table(box=None, padding=(0, 1))
-    evaluated = history[0].evaluated if history else "evaluation"
-    headings = ["epoch", "train %", f"{evaluated} %", "train loss", f"{evaluated} loss", "learning rate", "seconds"]
-    if kind == "images":
-        headings += ["published train / test %", "difference"]
-    for heading in headings:
+    for heading in epoch_headings(history[0].evaluated, kind):
         table.add_column(heading, justify="right")
     for epoch in history:
         table.add_row(*epoch_cells(epoch, kind))
