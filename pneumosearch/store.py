@@ -33,6 +33,9 @@ _STATES: Final[dict[TrialState, State]] = {
 _EXAMPLE_URL: Final = "sqlite:///results/pneumosearch.db"
 _SQLITE_PATIENCE: Final = 60  # seconds to wait for another process' lock
 
+#: What the storage raises when it cannot be read or written.
+STORAGE_ERRORS: Final = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
+
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
@@ -65,7 +68,7 @@ class Store:
 
     def names(self) -> list[str]:
         """Return the names of the studies of pneumosearch, sorted."""
-        with _explained(self.url):
+        with explained(self.url):
             studies = self.storage.get_all_studies()
             return sorted(study.study_name for study in studies if "purpose" in study.user_attrs)
 
@@ -77,7 +80,7 @@ class Store:
         Raises:
             StoreError: The stored study has another spec or other data, so that its trials could not be compared.
         """
-        with _explained(self.url):
+        with explained(self.url):
             study = optuna.create_study(
                 storage=self.storage, study_name=name, direction=direction(metric), load_if_exists=True
             )
@@ -97,13 +100,13 @@ class Store:
         if name not in names:
             there = f"it holds {', '.join(names)}" if names else "it holds no study yet"
             raise StoreError(f"no study '{name}' in {safe_url(self.url)}; {there}")
-        with _explained(self.url):
+        with explained(self.url):
             return optuna.load_study(storage=self.storage, study_name=name)
 
     def record(self, name: str) -> StudyRecord:
         """Read a study with all its trials."""
         study = self.load_study(name)
-        with _explained(self.url):
+        with explained(self.url):
             trials = study.get_trials(deepcopy=False)
             attributes = study.user_attrs
             data = DataDescription.model_validate(attributes["data"])
@@ -213,7 +216,7 @@ def _open(url: str, must_exist: bool) -> optuna.storages.RDBStorage:
     if parsed.get_backend_name() == "sqlite":
         _check_sqlite(url, parsed.database, must_exist)
         arguments = {"connect_args": {"timeout": _SQLITE_PATIENCE}}
-    with _explained(url), warnings.catch_warnings():
+    with explained(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
 
@@ -229,8 +232,8 @@ def _check_sqlite(url: str, database: str | None, must_exist: bool) -> None:
 
 
 @contextmanager
-def _explained(url: str) -> Iterator[None]:
-    """Turn what the database layer raises into one line."""
+def explained(url: str) -> Iterator[None]:
+    """Turn what the database layer raises inside into one line about the storage at `url`."""
     try:
         yield
     except (ModuleNotFoundError, ImportError) as error:
@@ -239,6 +242,6 @@ def _explained(url: str) -> Iterator[None]:
         raise StoreError(f"{safe_url(url)}: unknown kind of database; wanted sqlite, postgresql or mysql") from error
     except OperationalError as error:
         raise StoreError(f"{safe_url(url)}: the storage cannot be used ({error.orig})") from error
-    except (SQLAlchemyError, optuna.exceptions.StorageInternalError, RuntimeError) as error:
+    except (*STORAGE_ERRORS, RuntimeError) as error:
         cause = error.__cause__ or error
         raise StoreError(f"{safe_url(url)}: not a usable Optuna storage ({str(cause).splitlines()[0]})") from error

@@ -20,7 +20,7 @@ from pneumosearch.errors import PneumosearchError, TrainingError
 from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
 from pneumosearch.records import TrialRecord
 from pneumosearch.space import Space
-from pneumosearch.store import Purpose, trial_record
+from pneumosearch.store import STORAGE_ERRORS, Purpose, explained, trial_record
 from pneumosearch.studyfile import PrunerName, SamplerName, StudySpec
 
 #: A study stops when this many trials in a row fail for the same reason.
@@ -38,8 +38,8 @@ _SAMPLERS: Final[dict[SamplerName, Callable[[int], optuna.samplers.BaseSampler]]
 _PRUNERS: Final[dict[PrunerName, Callable[[], optuna.pruners.BasePruner]]] = {
     "none": optuna.pruners.NopPruner,
     "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=4),
-    "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=3),
-    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
+    "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=4, reduction_factor=2),
+    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=4, max_resource=10, reduction_factor=2),
 }
 
 
@@ -64,7 +64,7 @@ class StudyRun:
     sampler: Callable[[int], optuna.samplers.BaseSampler] = _SAMPLERS["random"]
     seed: int = 0
     max_failures: int = MAX_FAILURES
-    _failures: list[str] = field(default_factory=list)
+    _failures: list[str] = field(default_factory=list)  # in a row, up to the last trial
 
     def until(self, n_trials: int) -> Outcome:
         """Go on until the study has `n_trials` ended trials in all, or something stops it.
@@ -73,12 +73,13 @@ class StudyRun:
             PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
         """
         stop = self.objective.session.stop
-        while self._ended() < n_trials and not stop():
-            try:
-                self.run_trial(self.next_trial())
-            except Interrupted:
-                break
-        ended = self._ended()
+        with explained(self.objective.session.store.url):
+            while self._ended() < n_trials and not stop():
+                try:
+                    self.run_trial(self.next_trial())
+                except Interrupted:
+                    break
+            ended = self._ended()
         return Outcome(ended, stop.reason if ended < n_trials else "")
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
@@ -93,31 +94,29 @@ class StudyRun:
 
     def run_trial(self, trial: optuna.Trial) -> TrialRecord:
         """Train one trial and tell the study how it ended."""
+        failures, self._failures = self._failures, []
         try:
-            value = self.objective(trial)
-            self.study.tell(trial, value)
+            self.study.tell(trial, self.objective(trial))
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
-        except (Interrupted, KeyboardInterrupt):
-            raise
+        except (Interrupted, *STORAGE_ERRORS):
+            raise  # the trial stays as it is, to go on later
         except PneumosearchError as error:
             if not isinstance(error, TrainingError):
                 raise
-            self._fail(trial, str(error))
+            self._fail(trial, str(error), failures)
         except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
-            self._fail(trial, f"{type(error).__name__}: {error}".splitlines()[0])
-        else:
-            self._failures.clear()
+            self._fail(trial, f"{type(error).__name__}: {error}".splitlines()[0], failures)
         self.objective.clean_up(trial)
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
         self.objective.session.listener.trial_ended(record)
         self._check_failures()
         return record
 
-    def _fail(self, trial: optuna.Trial, reason: str) -> None:
+    def _fail(self, trial: optuna.Trial, reason: str, failures_before: list[str]) -> None:
         trial.set_user_attr("failure", reason)
         self.study.tell(trial, state=TrialState.FAIL)
-        self._failures.append(reason)
+        self._failures = [*failures_before, reason]
 
     def _check_failures(self) -> None:
         last = self._failures[-self.max_failures :]
@@ -180,7 +179,8 @@ def train_once(
     for key, value in (attributes or {}).items():
         trial.set_user_attr(key, value)
     try:
-        record = study_run.run_trial(trial)
+        with explained(session.store.url):
+            record = study_run.run_trial(trial)
     except Interrupted:
         return None
     if record.failure:

@@ -36,7 +36,8 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "halving from epoch 1, by 3": lambda: Halving(min_resource=1, reduction_factor=3),
     "halving from epoch 4, by 2": lambda: Halving(min_resource=4, reduction_factor=2),
     "halving from epoch 5, by 2": lambda: Halving(min_resource=5, reduction_factor=2),
-    "hyperband, by 3": lambda: HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
+    "hyperband from epoch 1, by 3": lambda: HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
+    "hyperband from epoch 4, by 2": lambda: HyperbandPruner(min_resource=4, max_resource=10, reduction_factor=2),
 }
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import optuna
 import pytest
+from sqlalchemy.exc import OperationalError
 
 from pneumosearch import objective as objective_module
 from pneumosearch.config import RunSpec, TrialConfig
@@ -211,6 +212,24 @@ def test_rerun_repeats_to_the_last_digit_and_says_when_not(
     assert "epoch 1: " in differing.verdict()
     with pytest.raises(StoreError, match="no trial 9"):
         rerun_trial(a_session(store, source), record, 9)
+
+
+@pytest.mark.usefixtures("fake")
+def test_storage_that_fails_leaves_the_trial_to_go_on(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = search(store, source)
+
+    def locked(*arguments: Any) -> TrainingResult:
+        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objective_module, "train", locked)
+        with pytest.raises(StoreError, match="database is locked"):
+            run.until(3)
+    assert store.record("tiny").trials[0].state == "running"
+    assert search(store, source).until(3).finished == 3
+    assert store.record("tiny").count("complete") == 3
 
 
 def test_derived_seeds_differ_and_repeat() -> None:
