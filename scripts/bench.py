@@ -3,6 +3,7 @@
 import json
 import statistics
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -25,19 +26,28 @@ Curve = list[tuple[float, float]]  # by epoch: (validation accuracy, validation 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
     **{
-        f"median, start {start}, warm-up {warm_up}": (
-            lambda start=start, warm_up=warm_up: MedianPruner(n_startup_trials=start, n_warmup_steps=warm_up)
+        f"median, start {start}, warm-up {warm_up}": partial(
+            MedianPruner, n_startup_trials=start, n_warmup_steps=warm_up
         )
         for start in (4, 8)
         for warm_up in (0, 2, 4, 5, 6)
     },
-    "best quarter, start 4, warm-up 4": lambda: PercentilePruner(25.0, n_startup_trials=4, n_warmup_steps=4),
-    "best quarter, start 4, warm-up 5": lambda: PercentilePruner(25.0, n_startup_trials=4, n_warmup_steps=5),
-    "halving from epoch 1, by 3": lambda: Halving(min_resource=1, reduction_factor=3),
-    "halving from epoch 4, by 2": lambda: Halving(min_resource=4, reduction_factor=2),
-    "halving from epoch 5, by 2": lambda: Halving(min_resource=5, reduction_factor=2),
-    "hyperband from epoch 1, by 3": lambda: HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
-    "hyperband from epoch 4, by 2": lambda: HyperbandPruner(min_resource=4, max_resource=10, reduction_factor=2),
+    **{
+        f"best quarter, start 4, warm-up {warm_up}": partial(
+            PercentilePruner, 25.0, n_startup_trials=4, n_warmup_steps=warm_up
+        )
+        for warm_up in (4, 5)
+    },
+    **{
+        f"halving from epoch {first}, by {factor}": partial(Halving, min_resource=first, reduction_factor=factor)
+        for first, factor in ((1, 3), (4, 2), (5, 2))
+    },
+    **{
+        f"hyperband from epoch {first}, by {factor}": partial(
+            HyperbandPruner, min_resource=first, max_resource=10, reduction_factor=factor
+        )
+        for first, factor in ((1, 3), (4, 2))
+    },
 }
 
 
@@ -114,7 +124,12 @@ def _replay(make: Callable[[], BasePruner], curves: list[Curve], trials: int, se
 def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> tuple[float, float]:
     """Return (regret, share of the epochs that were run) of one replayed search."""
     drawn = [curves[i] for i in np.random.default_rng(seed).integers(len(curves), size=trials)]
-    study = optuna.create_study(direction="maximize", pruner=pruner, sampler=optuna.samplers.RandomSampler(seed=seed))
+    study = optuna.create_study(
+        study_name=f"replay {seed}",  # Hyperband draws its brackets from the name
+        direction="maximize",
+        pruner=pruner,
+        sampler=optuna.samplers.RandomSampler(seed=seed),
+    )
     epochs, best = 0, 0.0
     for curve in drawn:
         trial = study.ask()

@@ -167,9 +167,9 @@ def summary_lines(record: StudyRecord) -> list[str]:
     counts = ", ".join(f"{record.count(state)} {state}" for state in ("complete", "pruned", "failed", "running"))
     seconds = sum(trial.seconds for trial in record.trials)
     epochs = sum(len(trial.history) for trial in record.trials)
-    data = record.data
+    data, n = record.data, len(record.trials)
     lines = [
-        f"{len(record.trials)} trials: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.",
+        f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.",
         f"Data: {data.kind} {data.fingerprint} ({data.n_train} training, {data.n_evaluation} judging images; "
         f"{record.spec.get('protocol')} protocol).",
         importance_line(record),
