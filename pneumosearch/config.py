@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
 
 from pneumosearch.errors import ConfigError
 from pneumosearch.reference import PUBLISHED_SEED
@@ -13,6 +13,8 @@ Units = Annotated[int, Field(ge=1, le=65536)]
 
 #: How many blocks the network has; each halves the image, so no image may be smaller than 2 ** N_BLOCKS.
 N_BLOCKS: Final = 5
+
+_DIGITS: Final = 12  # significant digits of a hyperparameter
 
 
 class TrialConfig(BaseModel):
@@ -59,6 +61,12 @@ class TrialConfig(BaseModel):
 
     # EarlyStopping(val_loss, min_delta=0.1, patience=1): defined in the listing, never passed to the training.
     early_stopping: StrictBool = False
+
+    @field_validator("*")
+    @classmethod
+    def _without_rounding_error(cls, value: object) -> object:
+        """Make 0.1 + 2 * 0.1, as a search's grid gives it, the 0.3 that the baseline says."""
+        return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
 
     @classmethod
     def checked(cls, values: dict[str, object], source: str) -> "TrialConfig":

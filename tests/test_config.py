@@ -20,6 +20,12 @@ def test_changes_name_only_what_differs() -> None:
     assert TrialConfig(zoom=0.1, epochs=10).changes() == {"zoom": 0.1}
 
 
+def test_grid_of_a_search_meets_the_baseline_in_spite_of_rounding() -> None:
+    assert 0.1 + 2 * 0.1 != 0.3
+    assert TrialConfig(lr_reduce_factor=0.1 + 2 * 0.1).changes() == {}
+    assert TrialConfig(learning_rate=1.23456789e-7).learning_rate == 1.23456789e-7
+
+
 def test_width_scales_every_block_and_leaves_at_least_one_filter() -> None:
     assert TrialConfig(width=0.5).block_filters == (8, 16, 32, 64, 128)
     assert TrialConfig(width=0.01).block_filters == (1, 1, 1, 1, 3)

@@ -53,9 +53,9 @@ def test_trials_show_only_what_differs_from_the_baseline() -> None:
 def test_sealed_accuracy_is_not_shown_and_the_seal_is_told() -> None:
     text = tables.plain_text(some_study(), top=5)
     assert "sealed" in text
-    assert "The test set was never opened." in text
+    assert "The test set was never opened from this store." in text
     opened = tables.plain_text(a_study(a_trial(0, 0.9), openings=(OPENING,)), top=5)
-    assert "opened 1 time in this store: 0 by this study, 1 by baseline-original" in " ".join(opened.split())
+    assert "opened 1 time from this store: 0 by this study, 1 by baseline-original" in " ".join(opened.split())
 
 
 def test_published_table_stands_beside_real_images_and_never_beside_phantoms() -> None:

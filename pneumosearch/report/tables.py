@@ -188,11 +188,11 @@ def openings_line(record: StudyRecord) -> str:
     """Say how often the test set was opened, and by what."""
     n = len(record.test_openings)
     if not n:
-        return "The test set was never opened."
+        return "The test set was never opened from this store."
     by_this = sum(opening.study == record.name for opening in record.test_openings)
     others = sorted({opening.study for opening in record.test_openings if opening.study != record.name})
     by = [f"{by_this} by this study"] + [f"{n - by_this} by {', '.join(others)}"] * bool(others)
-    return f"The test set was opened {n} time{'s' * (n > 1)} in this store: {', '.join(by)}."
+    return f"The test set was opened {n} time{'s' * (n > 1)} from this store: {', '.join(by)}."
 
 
 def published_lines() -> list[str]:
