@@ -10,7 +10,7 @@ from pneumosearch.config import Precision, Protocol, first_problem
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import Metric
 from pneumosearch.reference import PUBLISHED_SEED
-from pneumosearch.space import DEFAULT_DIMENSIONS, Dimension, Scalar, Space
+from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Scalar, Space
 
 SamplerName = Literal["tpe", "random"]
 PrunerName = Literal["none", "median", "halving", "hyperband"]
@@ -37,6 +37,15 @@ class StudySpec(BaseModel):
     def search_space(self, source: str = "study") -> Space:
         """Return the checked space; `source` begins its error messages."""
         return Space(self.space, self.fixed, source)
+
+
+def for_phantoms(spec: StudySpec) -> StudySpec:
+    """Return `spec` over the space that a first try on phantoms searches, so that 50 trials take minutes.
+
+    At 64 pixels, and with smaller batches: phantoms are few, and batch normalisation needs steps to settle.
+    """
+    space = {**DEFAULT_DIMENSIONS, "batch_size": Choice(choices=(8, 16, 32))}
+    return spec.model_copy(update={"fixed": {"image_size": 64}, "space": space})
 
 
 def read_study_file(path: Path) -> StudySpec:

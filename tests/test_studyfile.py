@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pneumosearch.errors import ConfigError
-from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
+from pneumosearch.studyfile import StudySpec, checked_spec, for_phantoms, read_study_file
 from tests.conftest import ROOT
 
 
@@ -58,6 +58,13 @@ def test_fixing_a_field_takes_it_out_of_the_default_space() -> None:
     spec = checked_spec({"fixed": {"zoom": 0.1}}, "test")
     assert "zoom" not in spec.space
     assert spec.search_space().centre.zoom == 0.1
+
+
+def test_phantoms_are_searched_small_around_a_baseline() -> None:
+    spec = for_phantoms(StudySpec(seed=5))
+    assert spec.seed == 5
+    assert spec.search_space().centre.changes() == {"image_size": 64}
+    assert spec.space.keys() == StudySpec().space.keys()
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=8)

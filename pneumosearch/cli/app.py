@@ -131,6 +131,7 @@ def study(
     from pneumosearch.objective import Session, StopFlag
     from pneumosearch.report.summary import study_summary
     from pneumosearch.study import open_search, stopping_on_ctrl_c
+    from pneumosearch.studyfile import for_phantoms
 
     if trials < 1:
         raise ConfigError(f"--trials {trials}: wanted at least 1")
@@ -138,6 +139,8 @@ def study(
     stop = StopFlag.after(options.seconds_of(timeout))
     store = options.open_store(storage, results)
     source = options.open_source(data, results, skip_unreadable)
+    if study_file is None and source.manifest.kind == "phantoms":
+        spec = for_phantoms(spec)
     view = StudyView(source.manifest.kind, trials, spec.metric, quiet=quiet or json)
     with view, stopping_on_ctrl_c(stop, view.say):
         run = open_search(Session(store, source, view, stop), spec)
