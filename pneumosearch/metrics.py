@@ -7,7 +7,6 @@ import numpy as np
 import numpy.typing as npt
 
 Metric = Literal["accuracy", "auc", "balanced_accuracy", "loss"]
-METRICS: Final[tuple[Metric, ...]] = ("accuracy", "auc", "balanced_accuracy", "loss")
 
 #: Keras keeps probabilities this far from 0 and 1 before it takes their logarithm.
 _EPSILON: Final = 1e-7

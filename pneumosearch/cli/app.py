@@ -156,12 +156,12 @@ def study(
 
         print_report(record, top=5)
     if outcome.stopped:
-        print(
-            f"stopped ({outcome.stopped}) with {outcome.finished} of {trials} trials; "
-            "run the same command again to go on",
-            file=sys.stderr,
-        )
-        raise typer.Exit(130 if outcome.stopped == "interrupted" else 0)
+        raise _stopped(outcome.stopped, f"{outcome.finished} of {trials} trials")
+
+
+def _stopped(reason: str, progress: str) -> typer.Exit:
+    print(f"stopped ({reason}) with {progress}; run the same command again to go on", file=sys.stderr)
+    return typer.Exit(130 if reason == "interrupted" else 0)
 
 
 def _study_spec(study_file: Path | None, name: str | None, seed: int | None) -> Any:

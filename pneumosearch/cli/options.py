@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from pneumosearch.data.protocols import DataSource
     from pneumosearch.store import Store
 
-DEFAULT_STORAGE: Final = "sqlite:///results/pneumosearch.db"
-
 #: Where images are looked for when neither --data nor PNEUMOSEARCH_DATA says.
 _USUAL_FOLDERS: Final = (Path("chest_xray"), Path("data/chest_xray"))
 _PHANTOMS: Final = (600, 232)  # images, seed
