@@ -1,14 +1,36 @@
 """From a configuration to the five-block network."""
 
-from typing import Any
+from typing import Any, Final, NamedTuple
 
 import keras
 from keras import layers
 
 from pneumosearch.config import Precision, TrialConfig
-from pneumosearch.layers import FusedBatchNormalization, GreyConv2D, VariableDropout
+from pneumosearch.layers import (
+    FastConv2D,
+    FastSeparableConv2D,
+    FusedBatchNormalization,
+    GreyConv2D,
+    VariableDropout,
+)
 
-_POLICIES = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+_POLICIES: Final = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+
+
+class _Kinds(NamedTuple):
+    """The classes of layers of a network."""
+
+    first: type[layers.Layer]
+    conv: type[layers.Layer]
+    separable: type[layers.Layer]
+    norm: type[layers.Layer]
+    dropout: type[layers.Layer]
+
+
+_FAST: Final = _Kinds(GreyConv2D, FastConv2D, FastSeparableConv2D, FusedBatchNormalization, VariableDropout)
+_PLAIN: Final = _Kinds(
+    layers.Conv2D, layers.Conv2D, layers.SeparableConv2D, layers.BatchNormalization, layers.Dropout
+)
 
 
 def build_model(config: TrialConfig, *, precision: Precision = "float32") -> keras.Model:
@@ -21,40 +43,32 @@ def build_model(config: TrialConfig, *, precision: Precision = "float32") -> ker
     Returns:
         An uncompiled model with the weights of `plain_model`, in the same order.
     """
-    dtype = keras.DTypePolicy(_POLICIES[precision])
     inputs = keras.Input((config.image_size, config.image_size, 1), dtype="uint8", name="pixels")
-    filters = config.block_filters
-    x = GreyConv2D(filters[0], 3, activation="relu", padding="same", dtype=dtype)(inputs)
-    x = layers.Conv2D(filters[0], 3, activation="relu", padding="same", dtype=dtype)(x)
-    x = layers.MaxPooling2D(2, dtype=dtype)(x)
-    return _finish(config, inputs, x, kinds=(FusedBatchNormalization, VariableDropout), dtype=dtype)
+    return _network(config, inputs, _FAST, keras.DTypePolicy(_POLICIES[precision]))
 
 
 def plain_model(config: TrialConfig) -> keras.Model:
     """Build the published network from plain Keras layers: (batch, size, size, 3) in [0, 1] to probabilities."""
-    dtype = keras.DTypePolicy("float32")
     inputs = keras.Input((config.image_size, config.image_size, 3), name="image")
-    filters = config.block_filters
-    x = layers.Conv2D(filters[0], 3, activation="relu", padding="same")(inputs)
-    x = layers.Conv2D(filters[0], 3, activation="relu", padding="same")(x)
-    x = layers.MaxPooling2D(2)(x)
-    return _finish(config, inputs, x, kinds=(layers.BatchNormalization, layers.Dropout), dtype=dtype)
+    return _network(config, inputs, _PLAIN, keras.DTypePolicy("float32"))
 
 
-def _finish(config: TrialConfig, inputs: Any, x: Any, *, kinds: tuple[Any, Any], dtype: Any) -> keras.Model:
-    """Add blocks 2 to 5 and the dense layers, with these kinds of normalisation and dropout, after the first block."""
-    norm, dropout = kinds
-    for block, filters in enumerate(config.block_filters[1:], start=2):
+def _network(config: TrialConfig, inputs: Any, kinds: _Kinds, dtype: Any) -> keras.Model:
+    conv = {"activation": "relu", "padding": "same", "dtype": dtype}
+    first, *others = config.block_filters
+    x = kinds.conv(first, 3, **conv)(kinds.first(first, 3, **conv)(inputs))
+    x = layers.MaxPooling2D(2, dtype=dtype)(x)
+    for block, filters in enumerate(others, start=2):
         for _ in range(2):
-            x = layers.SeparableConv2D(filters, 3, activation="relu", padding="same", dtype=dtype)(x)
-        x = norm(dtype=dtype)(x)
+            x = kinds.separable(filters, 3, **conv)(x)
+        x = kinds.norm(dtype=dtype)(x)
         x = layers.MaxPooling2D(2, dtype=dtype)(x)
         if block >= 4:
-            x = dropout(config.dropout_conv, dtype=dtype)(x)
+            x = kinds.dropout(config.dropout_conv, dtype=dtype)(x)
     x = layers.Flatten(dtype=dtype)(x)
     for units, rate in config.dense_layers:
         x = layers.Dense(units, activation="relu", dtype=dtype)(x)
-        x = dropout(rate, dtype=dtype)(x)
+        x = kinds.dropout(rate, dtype=dtype)(x)
     outputs = layers.Dense(1, activation="sigmoid", dtype="float32")(x)
     return keras.Model(inputs, outputs)
 

@@ -37,7 +37,13 @@ PUBLISHED_LAYERS: list[tuple[Any, ...]] = [
 
 def describe(layer: Any) -> tuple[Any, ...]:
     """A layer in the terms of the listing; the project's own layers count as the plain ones they extend."""
-    plain = {"GreyConv2D": "Conv2D", "FusedBatchNormalization": "BatchNormalization", "VariableDropout": "Dropout"}
+    plain = {
+        "GreyConv2D": "Conv2D",
+        "FastConv2D": "Conv2D",
+        "FastSeparableConv2D": "SeparableConv2D",
+        "FusedBatchNormalization": "BatchNormalization",
+        "VariableDropout": "Dropout",
+    }
     name = plain.get(type(layer).__name__, type(layer).__name__)
     if name in ("Conv2D", "SeparableConv2D"):
         assert layer.kernel_size == (3, 3)
