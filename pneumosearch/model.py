@@ -28,9 +28,7 @@ class _Kinds(NamedTuple):
 
 
 _FAST: Final = _Kinds(GreyConv2D, FastConv2D, FastSeparableConv2D, FusedBatchNormalization, VariableDropout)
-_PLAIN: Final = _Kinds(
-    layers.Conv2D, layers.Conv2D, layers.SeparableConv2D, layers.BatchNormalization, layers.Dropout
-)
+_PLAIN: Final = _Kinds(layers.Conv2D, layers.Conv2D, layers.SeparableConv2D, layers.BatchNormalization, layers.Dropout)
 
 
 def build_model(config: TrialConfig, *, precision: Precision = "float32") -> keras.Model:

@@ -80,6 +80,7 @@ class Objective:
         session: Store, images, listener, and the flag that is looked at after every epoch.
         space: What a trial chooses from.
         metric: What is searched for, on the images that judge an epoch.
+        prune_by: What the pruner sees after each epoch, on the same images.
         protocol: Which images those are.
         precision: Of the computation.
         seed_of: Trial number to training seed.
@@ -88,6 +89,7 @@ class Objective:
     session: Session
     space: Space
     metric: Metric
+    prune_by: Metric
     protocol: DataProtocol
     precision: Precision
     seed_of: Callable[[int], int]
@@ -134,7 +136,7 @@ class Objective:
     def _epoch_ended(self, trial: optuna.Trial, config: TrialConfig, history: History) -> None:
         recorded = len(trial.user_attrs.get("history", []))
         for epoch in history[recorded:]:
-            trial.report(epoch.evaluation(self.metric), epoch.epoch)
+            trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
         if len(history) > recorded:
             trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
         self.session.listener.epoch_ended(trial.number, history)

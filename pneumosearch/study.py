@@ -33,13 +33,12 @@ _SAMPLERS: Final[dict[SamplerName, Callable[[int], optuna.samplers.BaseSampler]]
     "tpe": lambda seed: optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed),
     "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
 }
-#: Batch normalisation's moving averages lag for the first epochs, in which validation says little: pruning from epoch 1
-#: lost the best trial. `scripts/bench pruners` chose start and warm-up; figures in results/LOG.md.
+#: `scripts/bench pruners` chose these for the signal `auc`; figures in results/LOG.md.
 _PRUNERS: Final[dict[PrunerName, Callable[[], optuna.pruners.BasePruner]]] = {
     "none": optuna.pruners.NopPruner,
-    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=4),
-    "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=4, reduction_factor=2),
-    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=4, max_resource=10, reduction_factor=2),
+    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=1),
+    "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2),
+    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
 }
 
 
@@ -147,7 +146,7 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
     def seed_of(number: int) -> int:
         return spec.seed + number  # so the first trial equals the baseline command's
 
-    objective = Objective(session, space, spec.metric, spec.protocol, spec.precision, seed_of)
+    objective = Objective(session, space, spec.metric, spec.prune_by, spec.protocol, spec.precision, seed_of)
     data = objective.dataset(space.centre).description
     stored = spec.model_dump(mode="json", exclude={"name"})
     study = session.store.open_study(spec.name, "search", spec.metric, stored, data)
@@ -169,7 +168,7 @@ def train_once(
         TrainingError: The training failed; its reason is in the message and in the store.
     """
     space = Space({}, run.config.changes())
-    objective = Objective(session, space, "accuracy", run.protocol, run.precision, lambda number: run.seed)
+    objective = Objective(session, space, "accuracy", "accuracy", run.protocol, run.precision, lambda number: run.seed)
     data = objective.dataset(run.config).description
     study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data)
     study.pruner = optuna.pruners.NopPruner()

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pneumosearch.config import Precision, Protocol, first_problem
 from pneumosearch.errors import ConfigError
-from pneumosearch.metrics import Metric
+from pneumosearch.metrics import Metric, direction
 from pneumosearch.reference import PUBLISHED_SEED
 from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Scalar, Space
 
@@ -28,6 +28,9 @@ class StudySpec(BaseModel):
     metric: Metric = "accuracy"
     sampler: SamplerName = "tpe"
     pruner: PrunerName = "median"
+    # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from the
+    # first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
+    prune_by: Metric = Field(default_factory=lambda values: "loss" if values.get("metric") == "loss" else "auc")
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     protocol: Protocol = "holdout"
     precision: Precision = "float32"
@@ -83,6 +86,11 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
         raise ConfigError(
             f"{source}: protocol: a search must not look at the test folder; use 'holdout' "
             "('original' is for the baseline command)"
+        )
+    if direction(spec.prune_by) != direction(spec.metric):
+        raise ConfigError(
+            f"{source}: prune_by: {spec.prune_by!r} and the metric {spec.metric!r} improve in opposite ways; use "
+            + ("'loss'" if spec.metric == "loss" else "'auc', 'accuracy' or 'balanced_accuracy'")
         )
     spec.search_space(source)
     return spec

@@ -178,7 +178,7 @@ def _build(run: RunSpec) -> Any:
     model.compile(
         optimizer=FusedAdam(run.config.learning_rate),
         loss="binary_crossentropy",
-        metrics=["accuracy"],
+        metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],  # a name alone would be traced twice
         jit_compile=False,
     )
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables

@@ -21,7 +21,7 @@ from pneumosearch.store import Store
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
-Curve = list[tuple[float, float]]  # by epoch: (validation accuracy, validation loss)
+Curve = list[tuple[float, float, float]]  # by epoch: (validation accuracy, loss, what the pruner sees)
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
@@ -30,17 +30,17 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
             MedianPruner, n_startup_trials=start, n_warmup_steps=warm_up
         )
         for start in (4, 8)
-        for warm_up in (0, 2, 4, 5, 6)
+        for warm_up in (0, 1, 2, 3, 4, 6)
     },
     **{
         f"best quarter, start 4, warm-up {warm_up}": partial(
             PercentilePruner, 25.0, n_startup_trials=4, n_warmup_steps=warm_up
         )
-        for warm_up in (4, 5)
+        for warm_up in (0, 1, 2, 4)
     },
     **{
         f"halving from epoch {first}, by {factor}": partial(Halving, min_resource=first, reduction_factor=factor)
-        for first, factor in ((1, 3), (4, 2), (5, 2))
+        for first, factor in ((1, 2), (1, 3), (2, 2), (2, 3), (4, 2), (5, 2))
     },
     **{
         f"hyperband from epoch {first}, by {factor}": partial(
@@ -83,6 +83,7 @@ def curves(
 @app.command()
 def pruners(
     table: Annotated[Path, typer.Argument(help="Learning curves, as `curves` writes them.")],
+    by: Annotated[str, typer.Option(help="What the pruner sees after an epoch: auc, accuracy, loss.")] = "auc",
     trials: Annotated[int, typer.Option(help="Trials of a replayed search, drawn from the curves.")] = 50,
     seeds: Annotated[int, typer.Option(help="Replayed searches of each pruner.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -94,7 +95,7 @@ def pruners(
 
     Example: scripts/bench pruners results/curves/curves-64px.csv
     """
-    columns = ["validation_accuracy", "validation_loss"]
+    columns = ["validation_accuracy", "validation_loss", f"validation_{by}"]
     by_trial = pd.read_csv(table).sort_values("epoch").groupby("trial")
     recorded: list[Curve] = [list(curve[columns].itertuples(index=False, name=None)) for _, curve in by_trial]
     rows = [{"pruner": name, **_replay(make, recorded, trials, seeds)} for name, make in PRUNERS.items()]
@@ -145,8 +146,8 @@ def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> 
 
 
 def _epochs_run(trial: optuna.Trial, curve: Curve) -> int:
-    for epoch, (accuracy, _) in enumerate(curve, start=1):
-        trial.report(accuracy, epoch)
+    for epoch, (_, _, seen) in enumerate(curve, start=1):
+        trial.report(seen, epoch)
         if epoch < len(curve) and trial.should_prune():
             return epoch
     return len(curve)

@@ -34,6 +34,7 @@ def test_every_shipped_file_is_valid_and_opens_with_cost_and_command(path: Path)
         ("[space]\nzoom = { low = 0.5, high = 0.1 }", r"space.zoom: high must be at least low"),
         ('protocol = "original"', "must not look at the test folder"),
         ('name = "../x"', "name"),
+        ('prune_by = "loss"', "prune_by: 'loss' and the metric 'accuracy' improve in opposite ways"),
         ("x = [", "not valid TOML"),
     ],
 )
@@ -79,3 +80,8 @@ def test_any_values_give_a_study_or_one_line(values: dict[str, object]) -> None:
         assert str(error).startswith("file: ")
     else:
         assert isinstance(spec, StudySpec)
+
+
+def test_a_search_by_loss_prunes_by_loss_and_any_other_by_auc() -> None:
+    assert checked_spec({"metric": "loss"}, "test").prune_by == "loss"
+    assert checked_spec({"metric": "balanced_accuracy"}, "test").prune_by == "auc"
