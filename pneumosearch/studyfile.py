@@ -28,8 +28,8 @@ class StudySpec(BaseModel):
     metric: Metric = "accuracy"
     sampler: SamplerName = "tpe"
     pruner: PrunerName = "median"
-    # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from the
-    # first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
+    # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from
+    # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
     prune_by: Metric = Field(default_factory=lambda values: "loss" if values.get("metric") == "loss" else "auc")
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     protocol: Protocol = "holdout"
