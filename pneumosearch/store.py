@@ -140,6 +140,15 @@ class Store:
         )
         study.set_user_attr("test_openings", [*entries, opening.model_dump()])
 
+    def fail_trial(self, name: str, number: int, reason: str) -> TrialRecord:
+        """Mark a trial that is running, but whose process is gone, as failed."""
+        study = self.load_study(name)
+        with explained(self.url):
+            trial = study.get_trials(deepcopy=False)[number]
+            self.storage.set_trial_user_attr(trial._trial_id, "failure", reason)
+            study.tell(number, state=TrialState.FAIL)
+            return trial_record(study.get_trials(deepcopy=False)[number])
+
     def add_artifact(self, trial: optuna.Trial, path: Path, mimetype: str) -> None:
         """Copy a file to the artifacts of `trial`, once by file name."""
         there = get_all_artifact_meta(trial, storage=self.storage)

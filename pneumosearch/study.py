@@ -1,12 +1,14 @@
 """Running a search: sampler and pruner, the baseline first, going on after any interruption."""
 
+import itertools
 import os
 import platform
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from datetime import datetime
 from types import FrameType
 from typing import Any, Final
 
@@ -63,17 +65,18 @@ class StudyRun:
     sampler: Callable[[int], optuna.samplers.BaseSampler] = _SAMPLERS["random"]
     seed: int = 0
     max_failures: int = MAX_FAILURES
-    _failures: list[str] = field(default_factory=list)  # in a row, up to the last trial
 
-    def until(self, n_trials: int) -> Outcome:
-        """Go on until the study has `n_trials` ended trials in all, or something stops it.
+    def until(self, n_trials: int, *, at_most: int | None = None) -> Outcome:
+        """Go on until the study has `n_trials` ended trials in all, or something stops it, or `at_most` were trained.
 
         Raises:
             PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
         """
         stop = self.objective.session.stop
         with explained(self.objective.session.store.url):
-            while self._ended() < n_trials and not stop():
+            for trained in itertools.count():
+                if trained == at_most or self._ended() >= n_trials or stop():
+                    break
                 try:
                     self.run_trial(self.next_trial())
                 except Interrupted:
@@ -93,7 +96,6 @@ class StudyRun:
 
     def run_trial(self, trial: optuna.Trial) -> TrialRecord:
         """Train one trial and tell the study how it ended."""
-        failures, self._failures = self._failures, []
         try:
             self.study.tell(trial, self.objective(trial))
         except optuna.TrialPruned:
@@ -103,24 +105,18 @@ class StudyRun:
         except PneumosearchError as error:
             if not isinstance(error, TrainingError):
                 raise
-            self._fail(trial, str(error), failures)
+            self._fail(trial, str(error))
         except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
-            self._fail(trial, f"{type(error).__name__}: {error}".splitlines()[0], failures)
+            self._fail(trial, f"{type(error).__name__}: {error}".splitlines()[0])
         self.objective.clean_up(trial)
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
         self.objective.session.listener.trial_ended(record)
-        self._check_failures()
+        check_failures(self.study, self.max_failures)
         return record
 
-    def _fail(self, trial: optuna.Trial, reason: str, failures_before: list[str]) -> None:
+    def _fail(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("failure", reason)
         self.study.tell(trial, state=TrialState.FAIL)
-        self._failures = [*failures_before, reason]
-
-    def _check_failures(self) -> None:
-        last = self._failures[-self.max_failures :]
-        if len(last) == self.max_failures and len(set(last)) == 1:
-            raise PneumosearchError(f"stopped: {self.max_failures} trials in a row failed with: {last[0]}")
 
     def _ended(self) -> int:
         return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
@@ -133,6 +129,15 @@ class StudyRun:
             if fits and not _alive(frozen.user_attrs.get("owner")):
                 self.study.sampler = self.sampler(derived_seed(self.seed, frozen.number))
                 yield optuna.Trial(self.study, frozen._trial_id)
+
+
+def check_failures(study: optuna.Study, max_failures: int) -> None:
+    """Raise `PneumosearchError` where the last trials to end, `max_failures` of them, failed for the same reason."""
+    ended = [trial for trial in study.get_trials(deepcopy=False) if trial.datetime_complete]
+    last = sorted(ended, key=lambda trial: trial.datetime_complete or datetime.min)[-max_failures:]
+    reasons = {trial.user_attrs.get("failure") for trial in last}
+    if len(last) == max_failures and len(reasons) == 1 and None not in reasons:
+        raise PneumosearchError(f"stopped: {max_failures} trials in a row failed with: {reasons.pop()}")
 
 
 def open_search(session: Session, spec: StudySpec) -> StudyRun:

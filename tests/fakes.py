@@ -57,10 +57,11 @@ def a_study(*trials: TrialRecord, kind: str = "images", openings: tuple[TestOpen
 
 
 class SilentListener:
-    """Hears everything and remembers the epochs."""
+    """Hears everything; remembers the epochs and the ended trials."""
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, int]] = []
+        self.ended: list[int] = []
 
     def trial_started(self, number: int, run: RunSpec) -> None:
         pass
@@ -69,4 +70,4 @@ class SilentListener:
         self.epochs.append((number, len(history)))
 
     def trial_ended(self, record: TrialRecord) -> None:
-        pass
+        self.ended.append(record.number)

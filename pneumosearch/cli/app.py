@@ -132,6 +132,7 @@ def study(
     from pneumosearch.report.summary import study_summary
     from pneumosearch.study import open_search, stopping_on_ctrl_c
     from pneumosearch.studyfile import for_phantoms
+    from pneumosearch.workers import search
 
     if trials < 1:
         raise ConfigError(f"--trials {trials}: wanted at least 1")
@@ -143,10 +144,10 @@ def study(
         spec = for_phantoms(spec)
     view = StudyView(source.manifest.kind, trials, spec.metric, quiet=quiet or json)
     with view, stopping_on_ctrl_c(stop, view.say):
-        run = open_search(Session(store, source, view, stop), spec)
+        session = Session(store, source, view, stop)
+        open_search(session, spec)  # so that images are decoded and mistakes told here
         view.show_earlier(store.record(spec.name))
-        run.max_failures = max_failures
-        outcome = run.until(trials)
+        outcome = search(session, spec, trials, max_failures)
     record = store.record(spec.name)
     write_note(store, spec.name)
     if json:

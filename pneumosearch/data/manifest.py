@@ -58,8 +58,15 @@ class Manifest:
 
     def part(self, part: Part) -> "ManifestPart":
         """Return the images that may be looked at (train and val), or those of the sealed test folder."""
-        chosen = tuple(image for image in self.images if (image.split == "test") == (part == "test"))
-        return ManifestPart(self.folder, part, chosen)
+        return self._test if part == "test" else self._development
+
+    @cached_property  # once, because a part remembers what it read of its files
+    def _development(self) -> "ManifestPart":
+        return ManifestPart(self.folder, "development", tuple(i for i in self.images if i.split != "test"))
+
+    @cached_property
+    def _test(self) -> "ManifestPart":
+        return ManifestPart(self.folder, "test", tuple(i for i in self.images if i.split == "test"))
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,132 @@
+"""Training processes: begun anew, killed, orphaned; the store must not show it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import PneumosearchError
+from pneumosearch.history import History
+from pneumosearch.objective import Session, StopFlag
+from pneumosearch.records import StudyRecord
+from pneumosearch.store import Store
+from pneumosearch.study import open_search
+from pneumosearch.studyfile import checked_spec
+from pneumosearch.workers import search
+from tests.conftest import TINY
+from tests.fakes import SilentListener
+
+SPEC = checked_spec(
+    {
+        "name": "tiny",
+        "pruner": "none",
+        "fixed": {**TINY, "epochs": 2},
+        "space": {"zoom": {"low": 0.0, "high": 0.5}, "filters_1": {"choices": [8, 16]}},
+    },
+    "test",
+)
+
+
+def outcome(record: StudyRecord) -> list[Any]:
+    return [(t.number, t.state, t.value, t.run, [e.numbers() for e in t.history]) for t in record.trials]
+
+
+def kill_training_process() -> None:
+    for child in psutil.Process().children():
+        if "spawn_main" in " ".join(child.cmdline()):
+            child.kill()
+
+
+class KillsOnceAfterAnEpoch(SilentListener):
+    """The training process gets a SIGKILL in the middle of its second trial."""
+
+    killed = False
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        super().epoch_ended(number, history)
+        if number == 1 and not self.killed:
+            self.killed = True
+            kill_training_process()
+
+
+class KillsWheneverATrialStarts(SilentListener):
+    """As if each trial were too large for the machine."""
+
+    def trial_started(self, number: int, run: Any) -> None:
+        kill_training_process()
+
+
+@pytest.mark.slow
+def test_new_and_killed_processes_leave_the_store_of_one_undisturbed_process(
+    store: Store, source: DataSource, tmp_path: Path
+) -> None:
+    listener = KillsOnceAfterAnEpoch()
+    open_search(Session(store, source, listener, StopFlag()), SPEC)
+    result = search(Session(store, source, listener, StopFlag()), SPEC, 3, trials_a_process=2)
+    assert (result.finished, result.stopped) == (3, "")
+    assert listener.killed
+    twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
+    open_search(Session(twin, source, SilentListener(), StopFlag()), SPEC).until(3)
+    assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
+    assert listener.ended == [0, 1, 2]
+
+
+@pytest.mark.slow
+def test_trial_that_kills_its_process_twice_fails_and_the_same_failure_ends_the_study(
+    store: Store, source: DataSource
+) -> None:
+    session = Session(store, source, KillsWheneverATrialStarts(), StopFlag())
+    with pytest.raises(PneumosearchError, match="2 trials in a row failed with: its process died twice after epoch 0"):
+        search(session, SPEC, 5, max_failures=2)
+    record = store.record("tiny")
+    assert [trial.state for trial in record.trials] == ["failed", "failed"]
+    assert "killed by SIGKILL, perhaps out of memory" in str(record.trials[0].failure)
+    assert not store.checkpoint_folder("tiny", 0).exists()
+
+
+@pytest.mark.slow
+def test_stopped_search_ends_after_the_epoch_and_can_go_on(store: Store, source: DataSource) -> None:
+    stop = StopFlag()
+
+    class StopsAfterAnEpoch(SilentListener):
+        def epoch_ended(self, number: int, history: History) -> None:
+            stop.reason = "interrupted"
+
+    result = search(Session(store, source, StopsAfterAnEpoch(), stop), SPEC, 2)
+    assert result.stopped == "interrupted"
+    assert store.record("tiny").count("complete") <= 1
+    again = search(Session(store, source, SilentListener(), StopFlag()), SPEC, 1)
+    assert (again.finished, again.stopped) == (1, "")
+
+
+def test_mistake_in_the_process_is_raised_here(store: Store, source: DataSource) -> None:
+    open_search(Session(store, source, SilentListener(), StopFlag()), SPEC)
+    other = SPEC.model_copy(update={"seed": 1})
+    with pytest.raises(PneumosearchError, match="was started with another seed"):
+        search(Session(store, source, SilentListener(), StopFlag()), other, 2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_training_process_goes_when_its_parent_is_killed(tmp_path: Path, phantoms: Path) -> None:
+    command = [sys.executable, "-m", "pneumosearch", "study", "--trials", "2", "--data", str(phantoms)]
+    parent = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    assert parent.stderr is not None
+    for line in parent.stderr:
+        if "epoch 1" in line:
+            break
+    children = psutil.Process(parent.pid).children(recursive=True)
+    assert children
+    os.kill(parent.pid, signal.SIGKILL)
+    parent.communicate()
+    deadline = time.monotonic() + 30
+    while any(child.is_running() and child.status() != psutil.STATUS_ZOMBIE for child in children):
+        assert time.monotonic() < deadline, "a training process outlived its parent"
+        time.sleep(0.1)
