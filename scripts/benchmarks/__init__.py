@@ -1,0 +1,1 @@
+"""Measurements of pneumosearch, one module each."""

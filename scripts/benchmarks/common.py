@@ -1,0 +1,75 @@
+"""What the measurements share: where they ran, a folder cut to size, printing."""
+
+import json
+import platform
+import subprocess
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from itertools import cycle, islice
+from pathlib import Path
+from typing import Any
+
+import psutil
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+def circumstances() -> dict[str, Any]:
+    """Return what a published figure must carry beside itself."""
+    commit = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.strip()
+    return {
+        "commit": commit or "unknown",
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "processor": _processor(),
+        "cores": psutil.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    """Name the processor and those of its abilities that decide the speed of a training."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    fields = dict(line.split(":", 1) for line in lines if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in fields.items()}
+    flags = set(fields.get("flags", "").split())
+    abilities = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
+    return f"{fields.get('model name', platform.machine())} ({', '.join(abilities)})"
+
+
+def print_result(
+    result: dict[str, Any], rows: Iterable[Sequence[object]], headings: Sequence[str], json_: bool
+) -> None:
+    """Print one JSON object, or the rows as a table with the circumstances below."""
+    result = {**result, **circumstances()}
+    if json_:
+        print(json.dumps(result, indent=2))
+        return
+    table = Table()
+    for number, heading in enumerate(headings):
+        table.add_column(heading, justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    console = Console()
+    console.print(table)
+    console.print(", ".join(f"{key} {result[key]}" for key in ("commit", "date", "processor", "cores")))
+
+
+def cut_folder(data: Path, into: Path, n_train: int, n_test: int) -> Path:
+    """Link images of `data` into a folder with train, val and test of these sizes; few images are used repeatedly."""
+    for split, n in (("train", n_train), ("val", 16), ("test", n_test)):
+        for label in ("NORMAL", "PNEUMONIA"):
+            folder = data / (split if (data / split).is_dir() else "train") / label
+            images = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+            target = into / split / label
+            target.mkdir(parents=True)
+            for number, image in enumerate(islice(cycle(images), n // 2)):
+                (target / f"{split}{number}-{image.name}").symlink_to(image.resolve())
+    return into

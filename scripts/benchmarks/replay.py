@@ -1,0 +1,149 @@
+"""Recorded learning curves as a table, and searches replayed on them under every pruner."""
+
+import json
+import statistics
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import optuna
+import pandas as pd
+import typer
+from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner, PercentilePruner
+from optuna.pruners import SuccessiveHalvingPruner as Halving
+from rich.console import Console
+from rich.table import Table
+
+from pneumosearch.files import replacing
+from pneumosearch.store import Store
+
+Curve = list[tuple[float, float, float]]  # by epoch: (validation accuracy, loss, what the pruner sees)
+
+PRUNERS: dict[str, Callable[[], BasePruner]] = {
+    "none": NopPruner,
+    **{
+        f"median, start {start}, warm-up {warm_up}": partial(
+            MedianPruner, n_startup_trials=start, n_warmup_steps=warm_up
+        )
+        for start in (4, 8)
+        for warm_up in (0, 1, 2, 3, 4, 6)
+    },
+    **{
+        f"best quarter, start 4, warm-up {warm_up}": partial(
+            PercentilePruner, 25.0, n_startup_trials=4, n_warmup_steps=warm_up
+        )
+        for warm_up in (0, 1, 2, 4)
+    },
+    **{
+        f"halving from epoch {first}, by {factor}": partial(Halving, min_resource=first, reduction_factor=factor)
+        for first, factor in ((1, 2), (1, 3), (2, 2), (2, 3), (4, 2), (5, 2))
+    },
+    **{
+        f"hyperband from epoch {first}, by {factor}": partial(
+            HyperbandPruner, min_resource=first, max_resource=10, reduction_factor=factor
+        )
+        for first, factor in ((1, 3), (4, 2))
+    },
+}
+
+
+def curves(
+    output: Annotated[Path, typer.Argument(help="CSV file to write.")],
+    study: Annotated[str, typer.Option(help="Study of whole learning curves (pruner none).")] = "curves",
+    storage: Annotated[str, typer.Option(help="Store that holds it.")] = "sqlite:///results/pneumosearch.db",
+) -> None:
+    """Write the learning curves of a study's complete trials as a table: a line an epoch, configuration included.
+
+    Example: scripts/bench curves results/curves/curves-64px.csv --study curves
+    """
+    record = Store(storage, Path("results"), must_exist=True).record(study)
+    rows = [
+        {"trial": trial.number, "seed": trial.run.seed, **trial.run.config.model_dump(), **epoch.model_dump()}
+        for trial in record.trials
+        if trial.state == "complete" and trial.run
+        for epoch in trial.history
+    ]
+    # The field `epochs` (wanted) and the column `epoch` (reached) are both kept.
+    table = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as temporary:
+        table.to_csv(temporary, index=False, float_format="%.6g")
+
+
+def pruners(
+    table: Annotated[Path, typer.Argument(help="Learning curves, as `curves` writes them.")],
+    by: Annotated[str, typer.Option(help="What the pruner sees after an epoch: auc, accuracy, loss.")] = "auc",
+    trials: Annotated[int, typer.Option(help="Trials of a replayed search, drawn from the curves.")] = 50,
+    seeds: Annotated[int, typer.Option(help="Replayed searches of each pruner.")] = 200,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Replay recorded learning curves in random order under each pruner.
+
+    Each replayed search draws its trials with replacement from the curves and ends with the best kept value of the
+    trials that were not pruned; regret is how much the best curve of the draw is better, in points.
+
+    Example: scripts/bench pruners results/curves/curves-64px.csv
+    """
+    columns = ["validation_accuracy", "validation_loss", f"validation_{by}"]
+    by_trial = pd.read_csv(table).sort_values("epoch").groupby("trial")
+    recorded: list[Curve] = [list(curve[columns].itertuples(index=False, name=None)) for _, curve in by_trial]
+    rows = [{"pruner": name, **_replay(make, recorded, trials, seeds)} for name, make in PRUNERS.items()]
+    if as_json:
+        print(json.dumps({"n_curves": len(recorded), "trials": trials, "seeds": seeds, "pruners": rows}))
+        return
+    shown = Table(title=f"{seeds} searches of {trials} trials drawn from {len(recorded)} curves of {table}")
+    for heading in ("pruner", "epochs %", "regret, mean (points)", "regret, sd", "best kept %"):
+        shown.add_column(heading, justify="left" if heading == "pruner" else "right")
+    for row in rows:
+        values = [f"{row[key]:.2f}" for key in ("epochs_percent", "regret_mean", "regret_sd", "best_kept_percent")]
+        shown.add_row(str(row["pruner"]), *values)
+    Console().print(shown)
+
+
+def _replay(make: Callable[[], BasePruner], curves: list[Curve], trials: int, seeds: int) -> dict[str, float]:
+    outcomes = [_search(make(), curves, trials, seed) for seed in range(seeds)]
+    regrets = [regret for regret, _ in outcomes]
+    return {
+        "epochs_percent": 100 * statistics.mean(share for _, share in outcomes),
+        "regret_mean": 100 * statistics.mean(regrets),
+        "regret_sd": 100 * statistics.stdev(regrets),
+        "best_kept_percent": 100 * statistics.mean(regret == 0 for regret in regrets),
+    }
+
+
+def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> tuple[float, float]:
+    """Return (regret, share of the epochs that were run) of one replayed search."""
+    drawn = [curves[i] for i in np.random.default_rng(seed).integers(len(curves), size=trials)]
+    study = optuna.create_study(
+        study_name=f"replay {seed}",  # Hyperband draws its brackets from the name
+        direction="maximize",
+        pruner=pruner,
+        sampler=optuna.samplers.RandomSampler(seed=seed),
+    )
+    epochs, best = 0, 0.0
+    for curve in drawn:
+        trial = study.ask()
+        run = _epochs_run(trial, curve)
+        epochs += run
+        if run == len(curve):
+            value = _kept_value(curve)
+            study.tell(trial, value)
+            best = max(best, value)
+        else:
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    return max(_kept_value(curve) for curve in drawn) - best, epochs / sum(map(len, drawn))
+
+
+def _epochs_run(trial: optuna.Trial, curve: Curve) -> int:
+    for epoch, (_, _, seen) in enumerate(curve, start=1):
+        trial.report(seen, epoch)
+        if epoch < len(curve) and trial.should_prune():
+            return epoch
+    return len(curve)
+
+
+def _kept_value(curve: Curve) -> float:
+    """The accuracy at the lowest loss, as `pneumosearch.history.kept_epoch` has it."""
+    return min(curve, key=lambda point: point[1])[0]

@@ -1,0 +1,154 @@
+"""Images a second of the published script, plain Keras and pneumosearch, in turn in one run."""
+
+import os
+import runpy
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import chdir, redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import typer
+
+from benchmarks.common import ROOT, cut_folder, print_result
+
+BATCH = 32
+SIDES = ("published", "keras", "pneumosearch")
+
+
+def training(
+    data: Annotated[Path, typer.Option(help="Folder of X-rays, as full-size as the published script shall read.")],
+    steps: Annotated[int, typer.Option(min=2, help="Batches of 32 in an epoch.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="How often each side trains.")] = 3,
+    device: Annotated[
+        Literal["cpu", "gpu"], typer.Option(help="gpu: with KERAS_BACKEND as set; the published script is left out.")
+    ] = "cpu",
+    precision: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of pneumosearch.")] = "float32",
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Time the baseline's training: published script, plain Keras in memory, pneumosearch; A B C A B C.
+
+    Each round trains each side for two epochs and counts the second: the whole epoch of pneumosearch, evaluation and
+    checkpoint included; of the others only the time between the first and the last batch.
+
+    Example: scripts/bench training --data chest_xray
+    """
+    if device == "cpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    with tempfile.TemporaryDirectory() as name:
+        folder = cut_folder(data, Path(name) / "images", steps * BATCH, 2 * BATCH)
+        sides: dict[str, Callable[[], float]] = {
+            "published": lambda: _published(folder, Path(name)),
+            "keras": _plain_keras(folder, Path(name), steps),
+            "pneumosearch": lambda: _pneumosearch(folder, Path(name), precision),
+        }
+        if device == "gpu":
+            del sides["published"]
+        speeds: dict[str, list[float]] = {side: [] for side in sides}
+        for _ in range(rounds):
+            for side, measure in sides.items():
+                speeds[side].append(measure())
+                print(f"{side}: {speeds[side][-1]:.1f} images/s", file=sys.stderr)
+    medians = {side: statistics.median(values) for side, values in speeds.items()}
+    ours = medians["pneumosearch"]
+    result: dict[str, Any] = {f"{side}_images_per_s": medians.get(side) for side in SIDES}
+    result |= {f"ratio_to_{side}": ours / medians[side] if side in medians else None for side in SIDES[:2][::-1]}
+    result |= {"rounds": speeds, "steps": steps, "precision": precision, "device": device, **_versions()}
+    rows = [(s, medians[s], 1000 / medians[s], min(speeds[s]), max(speeds[s]), ours / medians[s]) for s in medians]
+    print_result(
+        result, rows, ("side", "images/s", "ms an image", "least", "most", "pneumosearch is faster by"), as_json
+    )
+
+
+def _versions() -> dict[str, str]:
+    from pneumosearch.backend import versions
+
+    return {name: version for name, version in versions().items() if name not in ("machine", "python")}
+
+
+class _BatchClock:
+    """The time between the first and the last batch of the last epoch, as a Keras callback."""
+
+    def __new__(cls) -> Any:  # the class below needs Keras, which is imported late
+        import keras
+
+        class Clock(keras.callbacks.Callback):  # type: ignore[misc]
+            def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+                self.times: list[float] = []
+
+            def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+                self.times.append(time.perf_counter())
+
+            @property
+            def images_per_s(self) -> float:
+                return (len(self.times) - 1) * BATCH / (self.times[-1] - self.times[0])
+
+        return Clock()
+
+
+def _published(folder: Path, work: Path) -> float:
+    """Run scripts/published.py as it stands, with a clock among its callbacks."""
+    import keras
+
+    clock, fit = _BatchClock(), keras.Model.fit
+
+    def timed_fit(self: Any, *arguments: Any, callbacks: Any = (), **keywords: Any) -> Any:
+        return fit(self, *arguments, callbacks=[*callbacks, clock], verbose=0, **keywords)
+
+    argv, keras.Model.fit = sys.argv, timed_fit
+    try:
+        sys.argv = ["published.py", str(folder), "2"]
+        with chdir(work), (work / "published.log").open("w") as log, redirect_stdout(log), redirect_stderr(log):
+            runpy.run_path(str(ROOT / "scripts" / "published.py"), run_name="__main__")
+    finally:
+        sys.argv, keras.Model.fit = argv, fit
+    return float(clock.images_per_s)
+
+
+def _plain_keras(folder: Path, work: Path, steps: int) -> Callable[[], float]:
+    """Plain layers, float32, `fit` over arrays in memory without augmentation."""
+    from pneumosearch import backend
+
+    backend.start()
+    import keras
+
+    from pneumosearch.config import TrialConfig
+    from pneumosearch.model import plain_model
+
+    train = _dataset(folder, work).train
+    indices = train.indices[: steps * BATCH]
+    images = np.repeat(train.pixels[indices][..., None].astype(np.float32) / 255, 3, axis=-1)
+    labels = train.labels[indices]
+
+    def measure() -> float:
+        keras.backend.clear_session()
+        model, clock = plain_model(TrialConfig()), _BatchClock()
+        jit = "auto" if keras.backend.backend() == "jax" else False
+        model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"], jit_compile=jit)
+        model.fit(images, labels, batch_size=BATCH, epochs=2, verbose=0, callbacks=[clock])
+        return float(clock.images_per_s)
+
+    return measure
+
+
+def _pneumosearch(folder: Path, work: Path, precision: Any) -> float:
+    """Two epochs as every trial trains them; the second counts, with its evaluation and checkpoint."""
+    from pneumosearch.config import RunSpec, TrialConfig
+    from pneumosearch.training import train
+
+    dataset = _dataset(folder, work)
+    run = RunSpec(config=TrialConfig(epochs=2), precision=precision, protocol="original")
+    with tempfile.TemporaryDirectory(dir=work) as checkpoints:
+        last = train(run, dataset, Path(checkpoints), lambda history: None).history[-1]
+    return len(dataset.train.indices) // BATCH * BATCH / last.seconds
+
+
+def _dataset(folder: Path, work: Path) -> Any:
+    from pneumosearch.data.manifest import read_manifest
+    from pneumosearch.data.protocols import DataSource
+
+    return DataSource(read_manifest(folder), work / "cache").load("original", 150)

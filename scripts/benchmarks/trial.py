@@ -1,0 +1,92 @@
+"""What a trial costs beside its epochs, and what memory remains after many."""
+
+import statistics
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+
+from benchmarks.common import print_result
+from pneumosearch.config import RunSpec
+from pneumosearch.data.manifest import read_manifest
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.history import History
+from pneumosearch.objective import Session, StopFlag
+from pneumosearch.records import TrialRecord
+from pneumosearch.store import Store
+from pneumosearch.study import open_search
+from pneumosearch.studyfile import checked_spec
+from pneumosearch.workers import TRIALS_A_PROCESS, search
+
+
+def trial(
+    data: Annotated[Path, typer.Option(help="Folder of X-rays or phantoms.")],
+    trials: Annotated[int, typer.Option(min=1, help="Trials of the default space, without pruning.")] = 12,
+    epochs: Annotated[int, typer.Option(min=2, help="Epochs of each.")] = 3,
+    size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 150,
+    trials_a_process: Annotated[int, typer.Option(min=1, help="After so many the process is begun anew.")] = (
+        TRIALS_A_PROCESS
+    ),
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the share of a trial that is not training, and resident memory after every trial.
+
+    What remains of the time between two trials' ends when as many epochs of its median later duration are taken away
+    is its start and end: suggestion, building, tracing, recording, and now and then a new process.
+
+    Example: scripts/bench trial --data chest_xray --trials 12
+    """
+    spec = checked_spec({"pruner": "none", "sampler": "random", "fixed": {"image_size": size, "epochs": epochs}}, "")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        store, source = Store(f"sqlite:///{folder}/trials.db", folder), DataSource(read_manifest(data), folder)
+        clock = _Clock()
+        session = Session(store, source, clock, StopFlag())
+        open_search(session, spec)  # decodes the images, once for all trials
+        clock.start()
+        search(session, spec, trials, trials_a_process=trials_a_process)
+    shares = [overhead / wall for overhead, wall in clock.trials]
+    memory = clock.memory
+    result: dict[str, Any] = {
+        "overhead_s": statistics.median(overhead for overhead, _ in clock.trials),
+        "overhead_share": sum(o for o, _ in clock.trials) / sum(w for _, w in clock.trials),
+        "resident_mib": memory,
+        "memory_last_to_10th": memory[-1] / memory[9] if len(memory) > 9 else None,
+        "trials": trials,
+        "epochs": epochs,
+        "size": size,
+        "trials_a_process": trials_a_process,
+    }
+    rows = [(n, *clock.trials[n], shares[n], memory[n]) for n in range(len(memory))]
+    print_result(result, rows, ("trial", "beside training, s", "in all, s", "share", "resident MiB"), as_json)
+
+
+class _Clock:
+    """Hears when trials end, how long their epochs took and how large the training process is then."""
+
+    def __init__(self) -> None:
+        self.trials: list[tuple[float, float]] = []  # (seconds beside training, seconds in all)
+        self.memory: list[int] = []
+        self._last = 0.0
+
+    def start(self) -> None:
+        self._last = time.perf_counter()
+
+    def trial_started(self, number: int, run: RunSpec) -> None:
+        """Nothing to measure."""
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        """Nothing to measure."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        now = time.perf_counter()
+        wall, self._last = now - self._last, now
+        steady = statistics.median(epoch.seconds for epoch in record.history[1:]) * len(record.history)
+        self.trials.append((wall - steady, wall))
+        children = psutil.Process().children()
+        self.memory.append(max(child.memory_info().rss for child in children) >> 20)
+        print(f"trial {record.number}: {wall:.1f} s, {wall - steady:.1f} beside training", file=sys.stderr)
