@@ -2,7 +2,7 @@
 
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from pneumosearch.errors import ConfigError
 from pneumosearch.reference import PUBLISHED_SEED
@@ -112,6 +112,7 @@ def first_problem(error: ValidationError) -> str:
 
 Protocol = Literal["original", "holdout"]
 Precision = Literal["float32", "bfloat16"]
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]  # auto: as `backend.native_precision` says
 
 
 class RunSpec(BaseModel):
@@ -123,3 +124,9 @@ class RunSpec(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = PUBLISHED_SEED
     protocol: Protocol = "holdout"
     precision: Precision = "float32"
+
+    @model_validator(mode="after")
+    def _as_published(self) -> "RunSpec":
+        if self.protocol == "original" and self.precision != "float32":
+            raise ValueError(f"precision {self.precision}: the original protocol computes in float32, as published")
+        return self

@@ -17,6 +17,7 @@ import optuna
 import psutil
 from optuna.trial import TrialState
 
+from pneumosearch.backend import resolved_precision
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import PneumosearchError, TrainingError
 from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
@@ -151,9 +152,10 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
     def seed_of(number: int) -> int:
         return spec.seed + number  # so the first trial equals the baseline command's
 
-    objective = Objective(session, space, spec.metric, spec.prune_by, spec.protocol, spec.precision, seed_of)
+    precision = resolved_precision(spec.precision)
+    objective = Objective(session, space, spec.metric, spec.prune_by, spec.protocol, precision, seed_of)
     data = objective.dataset(space.centre).description
-    stored = spec.model_dump(mode="json", exclude={"name"})
+    stored = {**spec.model_dump(mode="json", exclude={"name"}), "precision": precision}
     study = session.store.open_study(spec.name, "search", spec.metric, stored, data)
     study.pruner = _PRUNERS[spec.pruner]()
     if not study.get_trials(deepcopy=False):

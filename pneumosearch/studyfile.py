@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pneumosearch.config import Precision, Protocol, first_problem
+from pneumosearch.config import PrecisionChoice, Protocol, first_problem
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.reference import PUBLISHED_SEED
@@ -33,7 +33,7 @@ class StudySpec(BaseModel):
     prune_by: Metric = Field(default_factory=lambda values: "loss" if values.get("metric") == "loss" else "auc")
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     protocol: Protocol = "holdout"
-    precision: Precision = "float32"
+    precision: PrecisionChoice = "float32"
     fixed: dict[str, Scalar] = {}
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
 

@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.errors import ConfigError
@@ -47,3 +48,8 @@ def test_bad_value_is_named_in_one_line(values: dict[str, object], message: str)
         TrialConfig.checked(values, "here")
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_original_protocol_stays_float32() -> None:
+    with pytest.raises(ValidationError, match="computes in float32, as published"):
+        RunSpec(protocol="original", precision="bfloat16")

@@ -69,6 +69,7 @@ def baseline(
         Literal["original", "holdout"],
         typer.Option(help="original: judge by the test folder, as published. holdout: by a validation split."),
     ] = "holdout",
+    precision: options.Precision = None,
     data: options.Data = None,
     storage: options.Storage = None,
     results: options.Results = options.RESULTS,
@@ -80,6 +81,7 @@ def baseline(
 
     Example: [bold]pneumosearch baseline --protocol original --data chest_xray[/bold]
     """
+    from pneumosearch.backend import resolved_precision
     from pneumosearch.cli.views import EpochView, print_json
     from pneumosearch.config import RunSpec, TrialConfig
     from pneumosearch.dashboard import write_note
@@ -87,9 +89,12 @@ def baseline(
     from pneumosearch.report.summary import baseline_summary
     from pneumosearch.study import stopping_on_ctrl_c, train_once
 
+    if protocol == "original" and precision not in (None, "float32"):
+        raise ConfigError(f"--precision {precision}: the original protocol computes in float32, as published")
     store = options.open_store(storage, results)
     source = options.open_source(data, results, skip_unreadable)
-    run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol)
+    computed_in = resolved_precision(precision or "float32")
+    run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol, precision=computed_in)
     stop = StopFlag()
     with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
         record = train_once(Session(store, source, view, stop), f"baseline-{protocol}", "baseline", run)
@@ -115,6 +120,7 @@ def study(
     seed: Annotated[int | None, typer.Option(help="Seed of the search and its trainings.", show_default="232")] = None,
     timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
+    precision: options.Precision = None,
     data: options.Data = None,
     storage: options.Storage = None,
     results: options.Results = options.RESULTS,
@@ -136,7 +142,7 @@ def study(
 
     if trials < 1:
         raise ConfigError(f"--trials {trials}: wanted at least 1")
-    spec = _study_spec(study_file, name, seed)
+    spec = _study_spec(study_file, {"name": name, "seed": seed, "precision": precision})
     stop = StopFlag.after(options.seconds_of(timeout))
     store = options.open_store(storage, results)
     source = options.open_source(data, results, skip_unreadable)
@@ -165,13 +171,12 @@ def _stopped(reason: str, progress: str) -> typer.Exit:
     return typer.Exit(130 if reason == "interrupted" else 0)
 
 
-def _study_spec(study_file: Path | None, name: str | None, seed: int | None) -> Any:
+def _study_spec(study_file: Path | None, options_given: dict[str, object]) -> Any:
+    """Return what the file, or the default, and the options say; an option that is not given is None."""
     from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
 
     spec = read_study_file(study_file) if study_file else StudySpec()
-    changes: dict[str, object] = {"name": name} if name is not None else {}
-    if seed is not None:
-        changes["seed"] = seed
+    changes = {key: value for key, value in options_given.items() if value is not None}
     return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
 
 
