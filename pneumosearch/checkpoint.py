@@ -79,9 +79,9 @@ def read_checkpoint(folder: Path, run: RunSpec, fingerprint: str) -> Checkpoint 
 
 
 def _variables(model: Any) -> list[Any]:
-    from pneumosearch.model import random_states
+    from pneumosearch.model import state_variables
 
-    return [*model.weights, *model.optimizer.variables, *random_states(model)]
+    return state_variables(model)
 
 
 def _is_number(callback: Any, name: str) -> bool:

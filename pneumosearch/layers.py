@@ -1,6 +1,5 @@
 """The network's own layers: each computes what a plain Keras layer does, with the same weights, in less time."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import keras
@@ -34,7 +33,7 @@ class FastSeparableConv2D(keras.layers.SeparableConv2D):
 def _add_bias(outputs: Any, bias: Any) -> Any:
     """Add (channels,) to (batch, height, width, channels)."""
     if keras.backend.backend() != "tensorflow":
-        return outputs + bias
+        return ops.add(outputs, bias)
     import tensorflow as tf
 
     @tf.custom_gradient
@@ -114,22 +113,28 @@ class VariableDropout(keras.layers.Dropout):
             self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape: Any) -> None:
-        """Make the variable, out of sight of Keras, which would count it among the weights."""
+        """Make the variable."""
         super().build(input_shape)
-        self._hidden = SimpleNamespace(
-            rate=keras.Variable(self.rate, trainable=False, dtype="float32", autocast=False, name="rate")
-        )
+        self._rate = _Carried(self.rate)
 
     def set_rate(self, rate: float) -> None:
         """Use `rate` in [0, 1) from the next step on."""
         self.rate = rate
-        self._hidden.rate.assign(rate)
+        self._rate.state.assign(rate)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """Zero a share `rate` of the inputs and scale the rest; the identity when not training."""
         if not training:
             return inputs
-        keep = 1.0 - ops.convert_to_tensor(self._hidden.rate)
+        keep = 1.0 - ops.convert_to_tensor(self._rate.state)
         draws = keras.random.uniform(ops.shape(inputs), dtype="float32", seed=self.seed_generator)
         scale = ops.where(draws < keep, 1.0 / keep, 0.0)
         return inputs * ops.cast(scale, inputs.dtype)
+
+
+class _Carried(keras.random.SeedGenerator):
+    """A number that Keras carries through compiled steps as it does random state, and does not count as a weight."""
+
+    def __init__(self, value: float) -> None:
+        super().__init__(seed=0)
+        self.state = keras.Variable(value, trainable=False, dtype="float32", autocast=False, name="carried")

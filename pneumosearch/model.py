@@ -74,3 +74,8 @@ def _network(config: TrialConfig, inputs: Any, kinds: _Kinds, dtype: Any) -> ker
 def random_states(model: keras.Model) -> list[Any]:
     """Return the state variables of the model's random generators, in the order of its layers."""
     return [layer.seed_generator.state for layer in model.layers if isinstance(layer, layers.Dropout)]
+
+
+def state_variables(model: keras.Model) -> list[Any]:
+    """Return all variables that a training changes: weights, the optimiser's, random states; in a fixed order."""
+    return [*model.weights, *model.optimizer.variables, *random_states(model)]

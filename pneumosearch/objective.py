@@ -15,15 +15,15 @@ from pneumosearch.config import Precision, RunSpec, TrialConfig
 from pneumosearch.config import Protocol as DataProtocol
 from pneumosearch.data.protocols import Dataset, DataSource
 from pneumosearch.history import History, kept_epoch
-from pneumosearch.metrics import Metric
+from pneumosearch.metrics import Metric, direction
 from pneumosearch.pictures import learning_curves
-from pneumosearch.records import TrialRecord, ranked
+from pneumosearch.records import TrialRecord
 from pneumosearch.space import Space
-from pneumosearch.store import Store, trial_record
+from pneumosearch.store import Store
 from pneumosearch.training import TrainingResult, train
 
-#: Weights are kept of the baseline and of a trial that is among this many best when it ends.
-KEPT_WEIGHTS = 5
+#: The trained network is kept of the baseline and of a trial that is among this many best when it ends.
+KEPT_MODELS = 5
 
 
 class Interrupted(Exception):
@@ -147,21 +147,19 @@ class Objective:
             raise Interrupted
 
     def _keep(self, trial: optuna.Trial, folder: Path, result: TrainingResult, value: float) -> None:
-        """Record what the finished training leaves: its size, its picture and, if it is good, its weights."""
+        """Record what the finished training leaves: its size, its picture and, if it is good, the network."""
         trial.set_user_attr("n_parameters", result.n_parameters)
         self._add_picture(trial, result.history)
         if trial.number == 0 or self._is_good(trial, value):
-            weights = folder / f"trial-{trial.number}.weights.h5"
-            result.model.save_weights(weights)
-            self.session.store.add_artifact(trial, weights, "application/x-hdf5")
+            path = folder / f"trial-{trial.number}.keras"
+            result.save(path)
+            self.session.store.add_artifact(trial, path, "application/zip")
 
     def _is_good(self, trial: optuna.Trial, value: float) -> bool:
-        complete = [trial_record(t) for t in trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))]
-        best = ranked(complete, self.metric)[:KEPT_WEIGHTS]
-        worst = best[-1].value if len(best) == KEPT_WEIGHTS else None
-        if worst is None:
-            return True
-        return value < worst if self.metric == "loss" else value > worst
+        complete = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        sign = 1.0 if direction(self.metric) == "maximize" else -1.0
+        at_least_as_good = sum(sign * (other.value or 0.0) >= sign * value for other in complete)
+        return at_least_as_good < KEPT_MODELS
 
     def _add_picture(self, trial: optuna.Trial, history: History) -> None:
         folder = self.session.store.checkpoint_folder(trial.study.study_name, trial.number)

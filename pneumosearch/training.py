@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from pneumosearch import backend
 from pneumosearch.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from pneumosearch.compiled import compiled_model
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.batches import Augmentation, TrainingBatches
 from pneumosearch.data.protocols import Dataset, ImageSet
@@ -32,9 +33,21 @@ _log = logging.getLogger(__name__)
 class TrainingResult:
     """A finished training; `model` holds the weights of the kept epoch (lowest evaluation loss)."""
 
+    config: TrialConfig
     history: History
     model: Any  # keras.Model
     n_parameters: int
+
+    def save(self, path: Path) -> None:
+        """Write the network with its weights as a `.keras` file of plain Keras layers.
+
+        It maps (batch, size, size, 3) in [0, 1] to (batch, 1) probabilities and loads without pneumosearch.
+        """
+        from pneumosearch.model import plain_model
+
+        plain = plain_model(self.config)
+        plain.set_weights(self.model.get_weights())
+        plain.save(path)
 
 
 def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> TrainingResult:
@@ -57,7 +70,7 @@ def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Tr
         fit.run_epoch()
         on_epoch(fit.history)
     fit.restore_best()
-    return TrainingResult(fit.history, fit.model, n_parameters(fit.model))
+    return TrainingResult(run.config, fit.history, fit.model, n_parameters(fit.model))
 
 
 def n_parameters(model: Any) -> int:
@@ -97,7 +110,7 @@ class _Fit:
     def __init__(self, run: RunSpec, dataset: Dataset, folder: Path) -> None:
         self.run, self.dataset, self.folder = run, dataset, folder
         self.history: History = ()
-        self.model = _build(run)
+        self.model = compiled_model(run)
         self.batches = _batches(run, dataset)
         self.callbacks = build_callbacks(run.config, self._best_weights)
         for callback in self.callbacks:
@@ -163,27 +176,6 @@ class _Fit:
     def _save(self) -> None:
         fingerprint = self.dataset.description.fingerprint
         write_checkpoint(self.folder, Checkpoint.of(self.run, fingerprint, self.history, self.model, self.callbacks))
-
-
-def _build(run: RunSpec) -> Any:
-    backend.start()
-    import keras
-
-    from pneumosearch.model import build_model
-    from pneumosearch.optimizer import FusedAdam
-
-    keras.backend.clear_session()
-    keras.utils.set_random_seed(run.seed)  # after clear_session, which seeds anew
-    model = build_model(run.config, precision=run.precision)
-    model.compile(
-        optimizer=FusedAdam(run.config.learning_rate),
-        loss="binary_crossentropy",
-        metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],  # a name alone would be traced twice
-        jit_compile=False,
-    )
-    model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
-    model.stop_training = False
-    return model
 
 
 def _batches(run: RunSpec, dataset: Dataset) -> TrainingBatches:

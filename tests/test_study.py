@@ -31,9 +31,9 @@ SPEC = checked_spec(
 )
 
 
-class FakeModel:
-    def save_weights(self, path: Path) -> None:
-        Path(path).write_bytes(b"weights")
+class FakeResult(TrainingResult):
+    def save(self, path: Path) -> None:
+        path.write_bytes(b"network")
 
 
 def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
@@ -42,7 +42,7 @@ def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> Train
     for epoch in range(1, len(history) + 1):
         on_epoch(history[:epoch])
     folder.mkdir(parents=True, exist_ok=True)
-    return TrainingResult(history, FakeModel(), 123)
+    return FakeResult(run.config, history, None, 123)
 
 
 @pytest.fixture
@@ -91,7 +91,7 @@ def test_picture_and_weights_become_artifacts_and_checkpoints_go(store: Store, s
     run.until(1)
     trial = run.study.get_trials()[0]
     metas = optuna.artifacts.get_all_artifact_meta(trial, storage=store.storage)
-    assert sorted(meta.filename for meta in metas) == ["learning-curves.png", "trial-0.weights.h5"]
+    assert sorted(meta.filename for meta in metas) == ["learning-curves.png", "trial-0.keras"]
     picture = next(meta for meta in metas if meta.mimetype == "image/png")
     with store.artifacts.open_reader(picture.artifact_id) as file:
         assert file.read(8) == b"\x89PNG\r\n\x1a\n"

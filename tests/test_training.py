@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pneumosearch import backend, training
+from pneumosearch import backend, compiled, training
 from pneumosearch.checkpoint import read_checkpoint
+from pneumosearch.compiled import compiled_model
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import TrainingError
@@ -44,12 +45,35 @@ def test_callbacks_are_those_of_the_listing(tmp_path: Path) -> None:
 
 
 def test_training_is_adam_on_cross_entropy_in_batches_of_32() -> None:
-    model = training._build(RunSpec(config=TrialConfig.checked(dict(TINY), "test")))
+    model = compiled_model(a_run())
     adam = model.optimizer
     assert isinstance(adam, keras.optimizers.Adam)
     assert (adam.beta_1, adam.beta_2, adam.epsilon, adam.amsgrad) == (0.9, 0.999, 1e-7, False)
     assert float(adam.learning_rate) == pytest.approx(0.001)
     assert model.loss == "binary_crossentropy"
+
+
+def test_run_in_the_step_of_an_earlier_one_equals_a_run_in_a_new_step(source: DataSource, tmp_path: Path) -> None:
+    earlier = a_run(seed=9, config={"zoom": 0.1})
+    later = a_run(config={"learning_rate": 0.003, "dropout_conv": 0.0, "dropout_1": 0.4, "dropout_2": 0.0})
+    compiled._compiled.clear()
+    first = trained(earlier, source, tmp_path / "earlier")
+    reused = trained(later, source, tmp_path / "reused")
+    assert reused.model is first.model
+    compiled._compiled.clear()
+    new = trained(later, source, tmp_path / "new")
+    assert new.model is not first.model
+    assert numbers(reused.history) == numbers(new.history)
+
+
+def test_only_runs_of_one_shape_share_a_step_and_few_are_kept() -> None:
+    compiled._compiled.clear()
+    model = compiled_model(a_run())
+    for changes in ({"filters_2": 16}, {"units_1": 8}, {"batch_size": 16}):
+        assert compiled_model(a_run(config=changes)) is not model
+    assert compiled_model(a_run(precision="bfloat16")) is not model
+    assert len(compiled._compiled) == 4
+    assert compiled_model(a_run(config={"zoom": 0.5, "dropout_3": 0.1})) is not model  # it was the oldest
 
 
 def test_fused_adam_updates_as_keras_adam_does() -> None:
@@ -167,3 +191,16 @@ def test_holdout_never_reads_the_test_folder(phantoms: Path, tmp_path: Path) -> 
     assert source.load("holdout", 32).evaluated == "validation"
     with pytest.raises(Exception, match="cannot be decoded"):
         source.load("original", 32)
+
+
+def test_saved_network_loads_with_plain_keras_layers_and_the_same_outputs(source: DataSource, tmp_path: Path) -> None:
+    run = a_run(config={"epochs": 1})
+    dataset = source.load("holdout", 32)
+    result = train(run, dataset, tmp_path / "run", lambda history: None)
+    result.save(tmp_path / "trial.keras")
+    loaded = keras.saving.load_model(tmp_path / "trial.keras", safe_mode=True)
+    assert all(type(layer).__module__.startswith("keras.") for layer in loaded.layers)
+    images = dataset.evaluation
+    published_input = np.repeat(images.pixels[images.indices][..., None].astype(np.float32) / 255, 3, axis=-1)
+    outputs = loaded.predict(published_input, verbose=0)[:, 0]
+    assert np.allclose(outputs, predict(result.model, images), atol=1e-5)

@@ -1,0 +1,74 @@
+"""A network ready to train: seeded and compiled, in a step that was traced before where one of its shape was."""
+
+from collections import OrderedDict
+from typing import Any, Final
+
+from pneumosearch import backend
+from pneumosearch.config import RunSpec
+
+#: Networks that are kept in a process for later runs of the same shape.
+_KEPT: Final = 4
+
+_Shape = tuple[Any, ...]
+_compiled: OrderedDict[_Shape, Any] = OrderedDict()  # the one used last at the end
+
+
+def compiled_model(run: RunSpec) -> Any:
+    """Return a compiled `keras.Model` with the first weights that `run.seed` gives.
+
+    Learning rate and dropout rates are variables of the step, so a run whose sizes equal those of an earlier one gets
+    the earlier network with new values, and needs no trace; its numbers are those of a new network. The model that was
+    returned for that earlier run is the same object, and no longer holds its weights.
+    """
+    fresh = _fresh_model(run)
+    shape = _shape(run)
+    model = _compiled.pop(shape, None)
+    if model is None:
+        model = fresh
+    else:
+        _take_over(model, fresh)
+    _compiled[shape] = model
+    if len(_compiled) > _KEPT:
+        _compiled.popitem(last=False)
+    return model
+
+
+def _shape(run: RunSpec) -> _Shape:
+    """All of a run that is built into its compiled step."""
+    config = run.config
+    units = tuple(n for n, _ in config.dense_layers)
+    return (config.image_size, config.batch_size, *config.block_filters, *units, run.precision)
+
+
+def _fresh_model(run: RunSpec) -> Any:
+    backend.start()
+    import keras
+
+    from pneumosearch.model import build_model
+    from pneumosearch.optimizer import FusedAdam
+
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(run.seed)  # after clear_session, which seeds anew
+    model = build_model(run.config, precision=run.precision)
+    model.compile(
+        optimizer=FusedAdam(run.config.learning_rate),
+        loss="binary_crossentropy",
+        metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],  # a name alone would be traced twice
+        jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",  # XLA is slow on CPUs
+    )
+    model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
+    model.stop_training = False
+    return model
+
+
+def _take_over(model: Any, fresh: Any) -> None:
+    """Give `model` the values of `fresh`: weights, optimiser, random states and dropout rates."""
+    from pneumosearch.layers import VariableDropout
+    from pneumosearch.model import state_variables
+
+    for variable, source in zip(state_variables(model), state_variables(fresh), strict=True):
+        variable.assign(source)
+    for layer, source in zip(model.layers, fresh.layers, strict=True):
+        if isinstance(layer, VariableDropout):
+            layer.set_rate(source.rate)
+    model.stop_training = False
