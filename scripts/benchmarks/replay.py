@@ -50,23 +50,25 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
 
 
 def curves(
-    output: Annotated[Path, typer.Argument(help="CSV file to write.")],
-    study: Annotated[str, typer.Option(help="Study of whole learning curves (pruner none).")] = "curves",
+    output: Annotated[Path, typer.Argument(help="CSV file to write; curves that it holds of other seeds are kept.")],
+    study: Annotated[str, typer.Option(help="Study of whole learning curves (pruner none).")],
     storage: Annotated[str, typer.Option(help="Store that holds it.")] = "sqlite:///results/pneumosearch.db",
 ) -> None:
     """Write the learning curves of a study's complete trials as a table: a line an epoch, configuration included.
 
-    Example: scripts/bench curves results/curves/curves-64px.csv --study curves
+    Example: scripts/bench curves results/curves/curves-75px.csv --study curves-75
     """
     record = Store(storage, Path("results"), must_exist=True).record(study)
+    # The field `epochs` (wanted) and the column `epoch` (reached) are both kept.
     rows = [
         {"trial": trial.number, "seed": trial.run.seed, **trial.run.config.model_dump(), **epoch.model_dump()}
         for trial in record.trials
         if trial.state == "complete" and trial.run
         for epoch in trial.history
     ]
-    # The field `epochs` (wanted) and the column `epoch` (reached) are both kept.
-    table = pd.DataFrame(rows).dropna(axis="columns", how="all")
+    earlier = pd.read_csv(output) if output.exists() else pd.DataFrame()
+    table = pd.concat([earlier, pd.DataFrame(rows).dropna(axis="columns", how="all")])
+    table = table.drop_duplicates(["seed", "epoch"], keep="last").sort_values(["seed", "epoch"])
     output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as temporary:
         table.to_csv(temporary, index=False, float_format="%.6g")
@@ -87,7 +89,7 @@ def pruners(
     Example: scripts/bench pruners results/curves/curves-64px.csv
     """
     columns = ["validation_accuracy", "validation_loss", f"validation_{by}"]
-    by_trial = pd.read_csv(table).sort_values("epoch").groupby("trial")
+    by_trial = pd.read_csv(table).sort_values("epoch").groupby("seed")
     recorded: list[Curve] = [list(curve[columns].itertuples(index=False, name=None)) for _, curve in by_trial]
     rows = [{"pruner": name, **_replay(make, recorded, trials, seeds)} for name, make in PRUNERS.items()]
     if as_json:
