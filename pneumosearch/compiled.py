@@ -9,6 +9,14 @@ from pneumosearch.config import RunSpec
 #: Networks that are kept in a process for later runs of the same shape.
 _KEPT: Final = 4
 
+#: Fields of a configuration that are variables of the step, or do their work outside of it.
+_OUTSIDE: Final = {
+    *("dropout_conv", "dropout_1", "dropout_2", "dropout_3"),
+    *("zoom", "vertical_flip", "horizontal_flip", "shift", "rotation", "brightness", "contrast", "equalization"),
+    *("learning_rate", "lr_schedule", "warmup_epochs", "lr_reduce_factor", "lr_reduce_patience", "lr_reduce_mode"),
+    *("epochs", "early_stopping", "class_weight"),
+}
+
 _Shape = tuple[Any, ...]
 _compiled: OrderedDict[_Shape, Any] = OrderedDict()  # the one used last at the end
 
@@ -35,9 +43,7 @@ def compiled_model(run: RunSpec) -> Any:
 
 def _shape(run: RunSpec) -> _Shape:
     """All of a run that is built into its compiled step."""
-    config = run.config
-    units = tuple(n for n, _ in config.dense_layers)
-    return (config.image_size, config.batch_size, *config.block_filters, *units, run.precision)
+    return (run.precision, *run.config.model_dump(exclude=_OUTSIDE).values())
 
 
 def _fresh_model(run: RunSpec) -> Any:
@@ -45,14 +51,15 @@ def _fresh_model(run: RunSpec) -> Any:
     import keras
 
     from pneumosearch.model import build_model
-    from pneumosearch.optimizer import FusedAdam
+    from pneumosearch.optimizer import build_optimizer
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)  # after clear_session, which seeds anew
     model = build_model(run.config, precision=run.precision)
+    smoothing = run.config.label_smoothing
     model.compile(
-        optimizer=FusedAdam(run.config.learning_rate),
-        loss="binary_crossentropy",
+        optimizer=build_optimizer(run.config),
+        loss=keras.losses.BinaryCrossentropy(label_smoothing=smoothing) if smoothing else "binary_crossentropy",
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],  # a name alone would be traced twice
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",  # XLA is slow on CPUs
     )

@@ -11,7 +11,7 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Filters = Annotated[int, Field(ge=1, le=4096)]
 Units = Annotated[int, Field(ge=1, le=65536)]
 
-#: How many blocks the network has; each halves the image, so no image may be smaller than 2 ** N_BLOCKS.
+#: How many blocks the network may have; each halves the image, so no image may be smaller than 2 ** N_BLOCKS.
 N_BLOCKS: Final = 5
 
 _DIGITS: Final = 12  # significant digits of a hyperparameter
@@ -28,7 +28,11 @@ class TrialConfig(BaseModel):
 
     image_size: Annotated[int, Field(ge=2**N_BLOCKS, le=1024)] = 150  # side of the square input, pixels
 
+    equalization: Literal["none", "clahe"] = "none"  # of the input's contrast, once, when it is decoded
+
     # Convolutions: block k has `filters_k * width` filters.
+    n_blocks: Annotated[int, Field(ge=2, le=N_BLOCKS)] = N_BLOCKS
+    convolution: Literal["separable", "plain"] = "separable"  # from block 2 on
     width: Annotated[float, Field(gt=0.0, le=8.0)] = 1.0
     filters_1: Filters = 16
     filters_2: Filters = 32
@@ -36,6 +40,10 @@ class TrialConfig(BaseModel):
     filters_4: Filters = 128
     filters_5: Filters = 256
     dropout_conv: Rate = 0.2  # after blocks 4 and 5
+    batch_norm_momentum: Rate = 0.99  # of the moving averages that evaluation uses
+
+    # From features to dense layers: all of them in a row, or the mean of each channel.
+    head: Literal["flatten", "mean"] = "flatten"
 
     # Dense layers, each followed by its dropout.
     units_1: Units = 512
@@ -48,13 +56,26 @@ class TrialConfig(BaseModel):
     # Augmentation of training images.
     zoom: Rate = 0.3  # height and width are scaled independently by factors from [1 - zoom, 1 + zoom]
     vertical_flip: StrictBool = True  # with probability 1/2
+    horizontal_flip: StrictBool = False  # with probability 1/2
+    shift: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0  # along each axis, up to this share of the side
+    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0  # up to so many degrees either way
+    brightness: Rate = 0.0  # up to this share of 255 is added or taken
+    contrast: Rate = 0.0  # distances from mid-grey are scaled by factors from [1 - contrast, 1 + contrast]
 
-    # Optimisation: Adam on binary cross-entropy.
+    # Optimisation of binary cross-entropy.
+    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"  # sgd with Nesterov's momentum 0.9
     learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
+    weight_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decoupled, times the learning rate (AdamW)
+    label_smoothing: Rate = 0.0
+    class_weight: Literal["none", "balanced"] = "none"
+    ema_momentum: Rate = 0.0  # of averaged weights, which evaluation then uses and the trial keeps; 0: none
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
     epochs: Annotated[int, Field(ge=1, le=1000)] = 10
 
-    # ReduceLROnPlateau on the validation loss. The published listing says mode="max", a slip that is kept.
+    # plateau: ReduceLROnPlateau on the validation loss, whose published mode="max" is a slip that is kept.
+    # cosine: up over the warm-up epochs, then down to 0 at the last step along half a cosine.
+    lr_schedule: Literal["plateau", "cosine", "constant"] = "plateau"
+    warmup_epochs: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
     lr_reduce_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     lr_reduce_patience: Annotated[int, Field(ge=0, le=1000)] = 2
     lr_reduce_mode: Literal["max", "min"] = "max"
@@ -82,9 +103,9 @@ class TrialConfig(BaseModel):
 
     @property
     def block_filters(self) -> tuple[int, ...]:
-        """Number of filters of each of the five blocks, from input to output; at least 1 each."""
+        """Number of filters of each block, from input to output; at least 1 each."""
         filters = (self.filters_1, self.filters_2, self.filters_3, self.filters_4, self.filters_5)
-        return tuple(max(1, round(self.width * n)) for n in filters)
+        return tuple(max(1, round(self.width * n)) for n in filters[: self.n_blocks])
 
     @property
     def dense_layers(self) -> tuple[tuple[int, float], ...]:

@@ -58,12 +58,13 @@ def _network(config: TrialConfig, inputs: Any, kinds: _Kinds, dtype: Any) -> ker
     x = layers.MaxPooling2D(2, dtype=dtype)(x)
     for block, filters in enumerate(others, start=2):
         for _ in range(2):
-            x = kinds.separable(filters, 3, **conv)(x)
-        x = kinds.norm(dtype=dtype)(x)
+            kind = kinds.separable if config.convolution == "separable" else kinds.conv
+            x = kind(filters, 3, **conv)(x)
+        x = kinds.norm(momentum=config.batch_norm_momentum, dtype=dtype)(x)
         x = layers.MaxPooling2D(2, dtype=dtype)(x)
         if block >= 4:
             x = kinds.dropout(config.dropout_conv, dtype=dtype)(x)
-    x = layers.Flatten(dtype=dtype)(x)
+    x = layers.Flatten(dtype=dtype)(x) if config.head == "flatten" else layers.GlobalAveragePooling2D(dtype=dtype)(x)
     for units, rate in config.dense_layers:
         x = layers.Dense(units, activation="relu", dtype=dtype)(x)
         x = kinds.dropout(rate, dtype=dtype)(x)

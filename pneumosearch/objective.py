@@ -93,7 +93,7 @@ class Objective:
     protocol: DataProtocol
     precision: Precision
     seed_of: Callable[[int], int]
-    _datasets: dict[int, Dataset] = field(default_factory=dict)
+    _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train the trial's configuration and return the metric at the kept epoch.
@@ -115,11 +115,11 @@ class Objective:
         return value
 
     def dataset(self, config: TrialConfig) -> Dataset:
-        """Open the images at the size that `config` wants, once."""
-        size = config.image_size
-        if size not in self._datasets:
-            self._datasets[size] = self.session.source.load(self.protocol, size)
-        return self._datasets[size]
+        """Open the images as `config` wants them, once."""
+        form = (config.image_size, config.equalization)
+        if form not in self._datasets:
+            self._datasets[form] = self.session.source.load(self.protocol, *form)
+        return self._datasets[form]
 
     def clean_up(self, trial: optuna.Trial) -> None:
         """Remove the state of a trial that will not go on."""

@@ -1,9 +1,13 @@
-"""Adam, as Keras has it, in one fused kernel a variable where the backend has one."""
+"""The optimisers: Keras' own, and its Adam in one fused kernel a variable where the backend has one."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
 from keras import ops
+
+from pneumosearch.config import TrialConfig
 
 
 @keras.saving.register_keras_serializable(package="pneumosearch")
@@ -35,3 +39,38 @@ def _apply_adam(adam: FusedAdam, variable: Any, momentum: Any, velocity: Any, gr
         epsilon=adam.epsilon,
         grad=ops.cast(gradient, variable.dtype),
     )
+
+
+def build_optimizer(config: TrialConfig) -> Any:
+    """Return the `keras.optimizers.Optimizer` of a configuration."""
+    shared = {
+        "learning_rate": config.learning_rate,
+        "weight_decay": config.weight_decay or None,
+        "use_ema": config.ema_momentum > 0,
+        "ema_momentum": config.ema_momentum,
+    }
+    if config.optimizer == "sgd":
+        return keras.optimizers.SGD(momentum=0.9, nesterov=True, **shared)
+    return (FusedAdam if config.optimizer == "adam" else keras.optimizers.RMSprop)(**shared)
+
+
+@contextmanager
+def averaged_weights(model: keras.Model) -> Iterator[None]:
+    """Put the averaged weights in place of the last ones, where the optimiser averages, and put them back after."""
+    if not model.optimizer.use_ema:
+        yield
+        return
+    _swap(model)
+    try:
+        yield
+    finally:
+        _swap(model)
+
+
+def _swap(model: keras.Model) -> None:
+    # Keras' own SwapEMAWeights reads this attribute too; there is no public one.
+    averages = model.optimizer._model_variables_moving_average
+    for variable, average in zip(model.trainable_variables, averages, strict=True):
+        last = ops.copy(variable)
+        variable.assign(average)
+        average.assign(last)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import ConfigError
@@ -17,10 +17,28 @@ _STRICT: Final = ConfigDict(frozen=True, extra="forbid")
 _TOLERANCE: Final = 1e-9  # of a step, when a value is looked up on a grid
 
 
-class Choice(BaseModel):
-    """One of a few values."""
+class _Dimension(BaseModel):
+    """What ranges have in common."""
 
     model_config = _STRICT
+
+    # Chosen only where these earlier fields have one of these values; elsewhere the field stays at the baseline's.
+    when: dict[str, tuple[Scalar, ...]] = {}
+
+    @field_validator("when", mode="before")
+    @classmethod
+    def _one_or_several(cls, value: object) -> object:
+        if not isinstance(value, dict):
+            return value
+        return {name: allowed if isinstance(allowed, list | tuple) else (allowed,) for name, allowed in value.items()}
+
+    def active(self, values: Mapping[str, object]) -> bool:
+        """Tell whether the field is chosen, given the values of all fields before it."""
+        return all(values[name] in allowed for name, allowed in self.when.items())
+
+
+class Choice(_Dimension):
+    """One of a few values."""
 
     choices: Annotated[tuple[Scalar, ...], Field(min_length=1)]
 
@@ -39,10 +57,8 @@ class Choice(BaseModel):
         return chosen
 
 
-class Range(BaseModel):
+class Range(_Dimension):
     """Numbers from `low` to `high`, both included; whole numbers where both bounds and the step are whole."""
-
-    model_config = _STRICT
 
     low: StrictInt | StrictFloat
     high: StrictInt | StrictFloat
@@ -129,8 +145,9 @@ class Space:
         if both:
             raise ConfigError(f"{source}: '{both[0]}' is both fixed and searched; keep it in one of the two")
         self.centre = TrialConfig.checked(dict(self.fixed), f"{source}: fixed")
-        for name, dimension in self.dimensions.items():
+        for position, (name, dimension) in enumerate(self.dimensions.items()):
             self._check(name, dimension, source)
+            self._check_condition(name, dimension, list(self.dimensions)[:position], source)
 
     def _check(self, name: str, dimension: Dimension, source: str) -> None:
         known = TrialConfig.model_fields
@@ -145,14 +162,30 @@ class Space:
             if type(kept) is not type(value) and not isinstance(kept, float):
                 raise ConfigError(f"{source}: space.{name}: {value!r} should be a {type(kept).__name__}")
 
+    def _check_condition(self, name: str, dimension: Dimension, earlier: list[str], source: str) -> None:
+        for field, allowed in dimension.when.items():
+            if field in self.dimensions and field not in earlier:
+                raise ConfigError(f"{source}: space.{name}: when: '{field}' must come before '{name}'")
+            for value in allowed:
+                TrialConfig.checked({**self.fixed, field: value}, f"{source}: space.{name}: when")
+
+    @property
+    def conditional(self) -> bool:
+        """Whether some fields are chosen only at certain values of others."""
+        return any(dimension.when for dimension in self.dimensions.values())
+
     def suggest(self, trial: "optuna.trial.BaseTrial") -> TrialConfig:
-        """Let an Optuna trial choose a value of each dimension."""
-        values = {name: dimension.suggest(trial, name) for name, dimension in self.dimensions.items()}
-        return TrialConfig.checked({**self.fixed, **values}, "space")
+        """Let an Optuna trial choose a value of each dimension whose condition holds."""
+        values: dict[str, object] = self.centre.model_dump()
+        for name, dimension in self.dimensions.items():
+            if dimension.active(values):
+                values[name] = dimension.suggest(trial, name)
+        return TrialConfig.checked(values, "space")
 
     def baseline(self) -> dict[str, Scalar]:
-        """Return the baseline's value of each dimension: the first trial of every study."""
-        return {name: getattr(self.centre, name) for name in self.dimensions}
+        """Return the baseline's value of each dimension that is chosen there: the first trial of every study."""
+        values = self.centre.model_dump()
+        return {name: values[name] for name, dimension in self.dimensions.items() if dimension.active(values)}
 
     def describe(self) -> dict[str, Any]:
         """Return the space as plain values, for the store."""

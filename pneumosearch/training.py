@@ -15,7 +15,8 @@ from pneumosearch import backend
 from pneumosearch.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from pneumosearch.compiled import compiled_model
 from pneumosearch.config import RunSpec, TrialConfig
-from pneumosearch.data.batches import Augmentation, TrainingBatches
+from pneumosearch.data.augmentation import Augmentation
+from pneumosearch.data.batches import TrainingBatches
 from pneumosearch.data.protocols import Dataset, ImageSet
 from pneumosearch.errors import TrainingError
 from pneumosearch.history import EpochMetrics, History
@@ -83,15 +84,15 @@ def build_callbacks(config: TrialConfig, best_weights: Path) -> list[Any]:
     backend.start()
     from keras.callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 
-    callbacks = [
-        ModelCheckpoint(filepath=str(best_weights), save_best_only=True, save_weights_only=True),
-        ReduceLROnPlateau(
+    callbacks = [ModelCheckpoint(filepath=str(best_weights), save_best_only=True, save_weights_only=True)]
+    if config.lr_schedule == "plateau":
+        plateau = ReduceLROnPlateau(
             monitor="val_loss",
             factor=config.lr_reduce_factor,
             patience=config.lr_reduce_patience,
             mode=config.lr_reduce_mode,
-        ),
-    ]
+        )
+        callbacks.append(plateau)
     if config.early_stopping:
         callbacks.append(EarlyStopping(monitor="val_loss", min_delta=0.1, patience=1, mode="min"))
     return callbacks
@@ -112,6 +113,7 @@ class _Fit:
         self.history: History = ()
         self.model = compiled_model(run)
         self.batches = _batches(run, dataset)
+        self.class_weights = _class_weights(run.config, dataset.train)
         self.callbacks = build_callbacks(run.config, self._best_weights)
         for callback in self.callbacks:
             callback.set_model(self.model)
@@ -131,18 +133,15 @@ class _Fit:
         return len(self.history) >= self.run.config.epochs or bool(self.model.stop_training)
 
     def run_epoch(self) -> None:
+        from pneumosearch.optimizer import averaged_weights
+
         start, epoch = time.perf_counter(), len(self.history) + 1
+        self._set_rate(epoch, step=0)
         learning_rate = float(np.asarray(self.model.optimizer.learning_rate))
         train_loss, train_accuracy = self._train_epoch(epoch)
-        scores = self._evaluate(epoch)
-        logs = {
-            "loss": train_loss,
-            "accuracy": train_accuracy,
-            "val_loss": scores.loss,
-            "val_accuracy": scores.accuracy,
-        }
-        for callback in self.callbacks:
-            callback.on_epoch_end(epoch - 1, dict(logs))
+        with averaged_weights(self.model):
+            scores = self._evaluate(epoch)
+            self._call_back(epoch, train_loss, train_accuracy, scores)
         metrics = EpochMetrics.model_validate({
             "epoch": epoch,
             "train_accuracy": train_accuracy,
@@ -154,14 +153,31 @@ class _Fit:
         self.history += (metrics,)
         self._save()
 
+    def _call_back(self, epoch: int, train_loss: float, train_accuracy: float, scores: Scores) -> None:
+        logs = {
+            "loss": train_loss,
+            "accuracy": train_accuracy,
+            "val_loss": scores.loss,
+            "val_accuracy": scores.accuracy,
+        }
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch - 1, dict(logs))
+
+    def _set_rate(self, epoch: int, step: int) -> None:
+        if self.run.config.lr_schedule == "cosine":
+            done = epoch - 1 + (step + 1) / self.batches.steps
+            self.model.optimizer.learning_rate.assign(cosine_rate(self.run.config, done))
+
     def restore_best(self) -> None:
         if self._best_weights.exists():
             self.model.load_weights(self._best_weights)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         totals = np.zeros(2)  # Keras resets its own running means before each batch
-        for pixels, labels in self.batches.epoch(epoch):
-            logs = self.model.train_on_batch(pixels, labels, return_dict=True)
+        for step, (pixels, labels) in enumerate(self.batches.epoch(epoch)):
+            self._set_rate(epoch, step)
+            weights = self.class_weights[labels[:, 0].astype(int)] if self.class_weights is not None else None
+            logs = self.model.train_on_batch(pixels, labels, sample_weight=weights, return_dict=True)
             totals += (float(logs["loss"]), float(logs["accuracy"]))
         loss, accuracy = (float(total) for total in totals / self.batches.steps)
         _check_finite(epoch, "training loss", loss)
@@ -180,8 +196,25 @@ class _Fit:
 
 def _batches(run: RunSpec, dataset: Dataset) -> TrainingBatches:
     train, config = dataset.train, run.config
-    augmentation = Augmentation(config.zoom, config.vertical_flip)
-    return TrainingBatches(train.pixels, train.labels, train.indices, config.batch_size, augmentation, run.seed)
+    return TrainingBatches(
+        train.pixels, train.labels, train.indices, config.batch_size, Augmentation.of(config), run.seed
+    )
+
+
+def cosine_rate(config: TrialConfig, done: float) -> float:
+    """Return the learning rate of the step that completes `done` epochs: a linear rise, then half a cosine to 0."""
+    if done <= config.warmup_epochs:
+        return config.learning_rate * done / config.warmup_epochs
+    share = (done - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, done - config.warmup_epochs)
+    return config.learning_rate * (1 + math.cos(math.pi * share)) / 2
+
+
+def _class_weights(config: TrialConfig, train: ImageSet) -> npt.NDArray[np.float32] | None:
+    """Return weights of normal and ill images whose mean over the training images is 1; None for equal ones."""
+    if config.class_weight == "none":
+        return None
+    labels = train.labels[train.indices].astype(int)
+    return (len(labels) / (2 * np.bincount(labels, minlength=2).clip(1))).astype(np.float32)
 
 
 def _check_finite(epoch: int, name: str, value: float) -> None:

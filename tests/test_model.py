@@ -126,6 +126,18 @@ def test_every_corner_of_the_space_builds(config: TrialConfig) -> None:
     assert model.predict_on_batch(_pixels(2)).shape == (2, 1)
 
 
+@pytest.mark.parametrize("build", [build_model, plain_model])
+def test_blocks_convolutions_and_head_can_be_others(build: Callable[[TrialConfig], Any]) -> None:
+    changes = {"n_blocks": 3, "convolution": "plain", "head": "mean", "batch_norm_momentum": 0.9}
+    model = build(TrialConfig.checked({**TINY, **changes}, "test"))
+    kinds = [describe(layer)[0] for layer in model.layers]
+    assert (kinds.count("Conv2D"), kinds.count("SeparableConv2D"), kinds.count("MaxPooling2D")) == (6, 0, 3)
+    assert "GlobalAveragePooling2D" in kinds
+    assert "Flatten" not in kinds
+    norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    assert [layer.momentum for layer in norms] == [0.9, 0.9]
+
+
 def test_dropout_zeroes_its_share_scales_the_rest_and_changes_rate_in_place() -> None:
     layer, ones = VariableDropout(0.25, seed=1), np.ones((200, 200), np.float32)
     for rate in (0.25, 0.6):

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import ConfigError
-from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Range, Space
+from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Range, Space
 
 
 def test_default_space_contains_the_baseline() -> None:
@@ -76,3 +76,33 @@ def test_range_contains_exactly_its_grid(low: int, n: int, step: int, offset: in
 def test_corners_of_the_default_space_are_many_and_distinct() -> None:
     corners = list(itertools.chain(*(dimension.corners() for dimension in DEFAULT_DIMENSIONS.values())))
     assert len(corners) >= 2 * len(DEFAULT_DIMENSIONS)
+
+
+CONDITIONAL: dict[str, Dimension] = {
+    "lr_schedule": Choice(choices=("plateau", "cosine")),
+    "warmup_epochs": Range(low=0.0, high=2.0, step=0.5, when={"lr_schedule": ("cosine",)}),
+}
+
+
+def test_field_is_chosen_only_where_its_condition_holds() -> None:
+    space = Space(CONDITIONAL)
+    for schedule, expected in (("plateau", 0.0), ("cosine", 1.5)):
+        trial = optuna.trial.FixedTrial({"lr_schedule": schedule, "warmup_epochs": 1.5})
+        assert space.suggest(trial).warmup_epochs == expected
+        assert ("warmup_epochs" in trial.params) == (schedule == "cosine")
+    assert space.baseline() == {"lr_schedule": "plateau"}
+    assert space.conditional
+    assert not Space().conditional
+
+
+@pytest.mark.parametrize(
+    ("dimensions", "message"),
+    [
+        (dict(reversed(CONDITIONAL.items())), "'lr_schedule' must come before 'warmup_epochs'"),
+        ({"zoom": Range(low=0.0, high=0.5, step=0.05, when={"lr_schedul": ("cosine",)})}, "unknown key 'lr_schedul'"),
+        ({"zoom": Range(low=0.0, high=0.5, step=0.05, when={"lr_schedule": ("cosin",)})}, "lr_schedule: input should"),
+    ],
+)
+def test_condition_that_cannot_be_read_is_refused(dimensions: dict[str, Dimension], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Space(dimensions)

@@ -12,7 +12,7 @@ from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import TrainingError
 from pneumosearch.history import History, kept_epoch
-from pneumosearch.training import build_callbacks, predict, train
+from pneumosearch.training import build_callbacks, cosine_rate, predict, train
 from tests.conftest import TINY
 from tests.fakes import an_epoch
 
@@ -20,7 +20,7 @@ backend.start()
 
 import keras
 
-from pneumosearch.optimizer import FusedAdam
+from pneumosearch.optimizer import FusedAdam, averaged_weights, build_optimizer
 
 
 def a_run(**changes: Any) -> RunSpec:
@@ -76,6 +76,57 @@ def test_only_runs_of_one_shape_share_a_step_and_few_are_kept() -> None:
     assert compiled_model(a_run(config={"zoom": 0.5, "dropout_3": 0.1})) is not model  # it was the oldest
 
 
+def test_cosine_rises_over_the_warm_up_and_ends_at_zero() -> None:
+    config = TrialConfig(lr_schedule="cosine", warmup_epochs=2.0, learning_rate=0.01, epochs=10)
+    rates = [cosine_rate(config, done) for done in (1.0, 2.0, 6.0, 10.0)]
+    assert rates == pytest.approx([0.005, 0.01, 0.005, 0.0])
+    assert cosine_rate(TrialConfig(lr_schedule="cosine", epochs=1), 0.01) == pytest.approx(0.001, rel=0.01)
+
+
+def test_plateau_callback_belongs_to_its_schedule(tmp_path: Path) -> None:
+    callbacks = build_callbacks(TrialConfig(lr_schedule="cosine"), tmp_path / "best.weights.h5")
+    assert [type(callback).__name__ for callback in callbacks] == ["ModelCheckpoint"]
+
+
+def test_balanced_class_weights_give_both_classes_half_of_the_loss(source: DataSource) -> None:
+    images = source.load("holdout", 32).train
+    weights = training._class_weights(TrialConfig(class_weight="balanced"), images)
+    assert weights is not None
+    each = weights[images.labels[images.indices].astype(int)]
+    assert each.mean() == pytest.approx(1.0)
+    assert each[images.labels[images.indices] == 0].sum() == pytest.approx(each.sum() / 2)
+    assert training._class_weights(TrialConfig(), images) is None
+
+
+@pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
+def test_weight_decay_shrinks_weights_that_get_no_gradient(name: str) -> None:
+    config = TrialConfig.checked({"optimizer": name, "weight_decay": 0.5, "learning_rate": 0.1}, "test")
+    optimizer, variable = build_optimizer(config), keras.Variable(np.ones(3, np.float32))
+    optimizer.apply([np.zeros(3, np.float32)], [variable])
+    assert np.allclose(variable, 0.95)
+
+
+def test_evaluation_uses_averaged_weights_and_training_goes_on_with_its_own() -> None:
+    model = compiled_model(a_run(config={"ema_momentum": 0.9}))
+    before = [np.array(variable) for variable in model.trainable_variables]
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (8, 32, 32, 1), dtype=np.uint8)
+    labels = (np.arange(8) % 2).astype(np.float32)[:, None]
+    steps = []
+    for _ in range(3):
+        model.train_on_batch(pixels, labels)
+        steps.append([np.array(variable) for variable in model.trainable_variables])
+    expected = steps[0]  # the average begins with the first step
+    for step in steps[1:]:
+        expected = [0.9 * mean + 0.1 * last for mean, last in zip(expected, step, strict=True)]
+    with averaged_weights(model):
+        averaged = [np.array(variable) for variable in model.trainable_variables]
+    assert all(np.allclose(a, b, atol=1e-6) for a, b in zip(averaged, expected, strict=True))
+    after = [np.array(variable) for variable in model.trainable_variables]
+    assert all(np.array_equal(a, b) for a, b in zip(after, steps[-1], strict=True))
+    assert any(not np.array_equal(a, b) for a, b in zip(after, before, strict=True))
+
+
 def test_fused_adam_updates_as_keras_adam_does() -> None:
     gradients = np.random.default_rng(1).normal(size=(5, 40, 30)).astype(np.float32)
     values = []
@@ -110,9 +161,36 @@ class Stopped(Exception):
     pass
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_resumed_training_equals_an_uninterrupted_one(source: DataSource, tmp_path: Path, precision: str) -> None:
-    run = a_run(precision=precision, config={"lr_reduce_patience": 1, "epochs": 4})
+FAR_FROM_PUBLISHED = {
+    "n_blocks": 4,
+    "convolution": "plain",
+    "head": "mean",
+    "batch_norm_momentum": 0.9,
+    "equalization": "clahe",
+    "optimizer": "rmsprop",
+    "weight_decay": 0.01,
+    "label_smoothing": 0.1,
+    "class_weight": "balanced",
+    "ema_momentum": 0.9,
+    "lr_schedule": "cosine",
+    "warmup_epochs": 1.0,
+    "horizontal_flip": True,
+    "shift": 0.1,
+    "rotation": 10.0,
+    "brightness": 0.1,
+    "contrast": 0.2,
+}
+
+
+@pytest.mark.parametrize(
+    ("precision", "config"),
+    [("float32", {}), ("bfloat16", {}), ("float32", FAR_FROM_PUBLISHED)],
+    ids=["float32", "bfloat16", "far from published"],
+)
+def test_resumed_training_equals_an_uninterrupted_one(
+    source: DataSource, tmp_path: Path, precision: str, config: dict[str, Any]
+) -> None:
+    run = a_run(precision=precision, config={"lr_reduce_patience": 1, "epochs": 4, **config})
     dataset = source.load("holdout", 32)
 
     def stop_at(n: int) -> training.OnEpoch:
@@ -126,11 +204,11 @@ def test_resumed_training_equals_an_uninterrupted_one(source: DataSource, tmp_pa
         with pytest.raises(Stopped):
             train(run, dataset, tmp_path / "broken", stop_at(n))
     resumed = train(run, dataset, tmp_path / "broken", lambda history: None)
+    weights = resumed.model.get_weights()  # before the next run of this shape takes the network over
     straight = train(run, dataset, tmp_path / "straight", lambda history: None)
     assert numbers(resumed.history) == numbers(straight.history)
-    assert len({epoch.learning_rate for epoch in straight.history}) > 1  # the callback's state mattered
-    pairs = zip(resumed.model.get_weights(), straight.model.get_weights(), strict=True)
-    assert all(np.array_equal(a, b) for a, b in pairs)
+    assert len({epoch.learning_rate for epoch in straight.history}) > 1  # callback or schedule mattered
+    assert all(np.array_equal(a, b) for a, b in zip(weights, straight.model.get_weights(), strict=True))
 
 
 @pytest.mark.parametrize("damage", ["cut", "garbage", "other run"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 from platformdirs import user_cache_path
 
-from pneumosearch.data.description import Interpolation
+from pneumosearch.data.description import Equalization, Interpolation
 from pneumosearch.data.manifest import ImageFile, ManifestPart
 from pneumosearch.errors import DataError
 from pneumosearch.files import replacing, writable_folder, write_text
@@ -29,6 +29,21 @@ _FORMATS: Final = ("JPEG", "PNG")
 _VERSION: Final = 1  # of what is written; raise it when the same images would give other pixels
 _CHUNK: Final = 256  # images decoded between two progress reports
 _DECODING_ERRORS: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+
+
+class _Form(NamedTuple):
+    """What is made of each decoded image."""
+
+    size: int
+    interpolation: Interpolation
+    equalization: Equalization
+
+    def __str__(self) -> str:
+        return f"{self.size}-{self.interpolation}" + ("" if self.equalization == "none" else f"-{self.equalization}")
+
+    def of(self, image: PixelArray) -> PixelArray:
+        shrunk = shrink(image, self.size, self.interpolation)
+        return shrunk if self.equalization == "none" else equalize(shrunk)
 
 
 @dataclass(frozen=True)
@@ -46,6 +61,7 @@ def load_pixels(
     interpolation: Interpolation,
     cache_dir: Path,
     *,
+    equalization: Equalization = "none",
     skip_unreadable: bool = False,
     progress: Progress | None = None,
 ) -> Pixels:
@@ -55,6 +71,7 @@ def load_pixels(
         part: The images; their content is the key, so a changed file is decoded anew.
         size: Side of the square images, in pixels. The aspect ratio is not kept, as in the study.
         interpolation: "nearest" as the published script, or "area" (the mean of the covered pixels).
+        equalization: Of the contrast of the shrunk image: "none" as published, or "clahe" (see `equalize`).
         cache_dir: Where the file is kept; the user's own cache folder serves where it cannot be written.
         skip_unreadable: Leave out images that cannot be decoded instead of raising.
         progress: Called now and then while decoding.
@@ -63,17 +80,18 @@ def load_pixels(
         DataError: An image cannot be decoded (its name is in the message), or there is no room for the file.
     """
     folder = cache_dir if writable_folder(cache_dir) else user_cache_path("pneumosearch")
-    path = folder / f"{part.part}-{part.fingerprint}-{size}-{interpolation}-v{_VERSION}.npy"
+    form = _Form(size, interpolation, equalization)
+    path = folder / f"{part.part}-{part.fingerprint}-{form}-v{_VERSION}.npy"
     array = _open_cache(path)
     bad = [] if array is not None else _known_bad(path)
     if array is None and not bad:
-        bad = _write_cache(part, size, interpolation, path, progress)
+        bad = _write_cache(part, form, path, progress)
         array = _open_cache(path)
     if array is not None:
         return Pixels(part, array)
     if not skip_unreadable:
         raise DataError(_unreadable_message(part, bad))
-    rest = load_pixels(part.without(bad), size, interpolation, cache_dir, progress=progress)
+    rest = load_pixels(part.without(bad), size, interpolation, cache_dir, equalization=equalization, progress=progress)
     return Pixels(rest.part, rest.array, tuple(bad))
 
 
@@ -102,6 +120,11 @@ def shrink(image: PixelArray, size: int, interpolation: Interpolation) -> PixelA
     return np.asarray(cv2.resize(image, (size, size), interpolation=flag), dtype=np.uint8)
 
 
+def equalize(image: PixelArray) -> PixelArray:
+    """Equalise contrast within an 8 x 8 grid of tiles, limited to twice the mean (CLAHE); (height, width) stays."""
+    return np.asarray(cv2.createCLAHE(clipLimit=2.0, tileGridSize=(8, 8)).apply(image), dtype=np.uint8)
+
+
 def _open_cache(path: Path) -> PixelArray | None:
     try:
         array: PixelArray = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -121,19 +144,17 @@ def _known_bad(path: Path) -> list[str]:
         return []
 
 
-def _write_cache(
-    part: ManifestPart, size: int, interpolation: Interpolation, path: Path, progress: Progress | None
-) -> list[str]:
+def _write_cache(part: ManifestPart, form: _Form, path: Path, progress: Progress | None) -> list[str]:
     """Write the cache file, or, where images cannot be decoded, the list of their names, and return that list."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(path.parent, len(part.images) * size * size)
+    _check_room(path.parent, len(part.images) * form.size**2)
     bad: list[str] = []
     try:
         with replacing(path) as temporary:
             with temporary.open("wb") as file:
-                shape = (len(part.images), size, size)
+                shape = (len(part.images), form.size, form.size)
                 np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
-                for image, pixels in _decode_all(part, size, interpolation, progress):
+                for image, pixels in _decode_all(part, form, progress):
                     if pixels is None:
                         bad.append(image.name)
                     else:
@@ -153,11 +174,11 @@ class _UnreadableError(Exception):
 
 
 def _decode_all(
-    part: ManifestPart, size: int, interpolation: Interpolation, progress: Progress | None
+    part: ManifestPart, form: _Form, progress: Progress | None
 ) -> Iterator[tuple[ImageFile, PixelArray | None]]:
     def read(image: ImageFile) -> PixelArray | None:
         try:
-            return shrink(decode(part.path(image)), size, interpolation)
+            return form.of(decode(part.path(image)))
         except DataError:
             return None
 

@@ -5,6 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 Interpolation = Literal["nearest", "area"]
+Equalization = Literal["none", "clahe"]
 
 
 class DataDescription(BaseModel):

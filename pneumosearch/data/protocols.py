@@ -9,7 +9,7 @@ import numpy as np
 from pneumosearch.config import Protocol
 from pneumosearch.data.batches import Labels
 from pneumosearch.data.cache import PixelArray, Pixels, Progress, load_pixels
-from pneumosearch.data.description import DataDescription, Interpolation
+from pneumosearch.data.description import DataDescription, Equalization, Interpolation
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
 from pneumosearch.data.splits import Indices, holdout_split
 
@@ -45,16 +45,16 @@ class DataSource:
     skip_unreadable: bool = False
     progress: Progress | None = None
 
-    def load(self, protocol: Protocol, size: int) -> Dataset:
+    def load(self, protocol: Protocol, size: int, equalization: Equalization = "none") -> Dataset:
         """Open the images of `protocol` at `size` pixels. Only "original" reads the test folder.
 
         Raises:
             DataError: Unreadable images, no room for the cache, or too few patients to split.
         """
-        return self._original(size) if protocol == "original" else self._holdout(size)
+        return self._original(size, equalization) if protocol == "original" else self._holdout(size, equalization)
 
-    def _holdout(self, size: int) -> Dataset:
-        pixels = self._pixels("development", size, "area")
+    def _holdout(self, size: int, equalization: Equalization) -> Dataset:
+        pixels = self._pixels("development", size, "area", equalization)
         split = holdout_split(pixels.part, seed=SPLIT_SEED)
         labels = _labels(pixels.part)
         train = ImageSet(pixels.array, labels, split.train)
@@ -62,20 +62,21 @@ class DataSource:
         description = self._describe(train, validation, "area", pixels, None)
         return Dataset(train, validation, "validation", description)
 
-    def _original(self, size: int) -> Dataset:
-        pixels, test_pixels = (self._pixels(part, size, "nearest") for part in ("development", "test"))
+    def _original(self, size: int, equalization: Equalization) -> Dataset:
+        pixels, test_pixels = (self._pixels(part, size, "nearest", equalization) for part in ("development", "test"))
         in_train = np.array([image.split == "train" for image in pixels.part.images])
         train = ImageSet(pixels.array, _labels(pixels.part), np.flatnonzero(in_train))
         test = ImageSet(test_pixels.array, _labels(test_pixels.part), np.arange(len(test_pixels.array)))
         description = self._describe(train, test, "nearest", pixels, test_pixels)
         return Dataset(train, test, "test", description)
 
-    def _pixels(self, part: Part, size: int, interpolation: Interpolation) -> Pixels:
+    def _pixels(self, part: Part, size: int, interpolation: Interpolation, equalization: Equalization) -> Pixels:
         return load_pixels(
             self.manifest.part(part),
             size,
             interpolation,
             self.cache_dir,
+            equalization=equalization,
             skip_unreadable=self.skip_unreadable,
             progress=self.progress,
         )

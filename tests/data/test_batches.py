@@ -1,57 +1,19 @@
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.data.batches import Augmentation, TrainingBatches, transform
-from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.augmentation import Augmentation
+from pneumosearch.data.batches import TrainingBatches
 
 N = 10
-PUBLISHED = Augmentation(TrialConfig().zoom, TrialConfig().vertical_flip)
+PUBLISHED = Augmentation.of(TrialConfig())
 
 
 def some_batches(batch_size: int = 4, augmentation: Augmentation = PUBLISHED, seed: int = 1) -> TrainingBatches:
     pixels = np.random.default_rng(0).integers(0, 256, (2 * N, 16, 16), dtype=np.uint8)
     labels = (np.arange(2 * N) % 2).astype(np.float32)
     return TrainingBatches(pixels, labels, np.arange(0, 2 * N, 2), batch_size, augmentation, seed)
-
-
-def ramp(size: int = 51) -> PixelArray:
-    """Brightness that rises by 2 a row and 1 a column."""
-    rows, columns = np.arange(size)[:, None], np.arange(size)
-    return (2 * rows + columns).astype(np.uint8)
-
-
-def test_zoom_scales_about_the_centre_each_axis_by_its_own_factor() -> None:
-    image, centre = ramp(), 25
-    zoomed = transform(image, (0.8, 0.7), False).tolist()
-    for row, column in ((25, 25), (5, 40), (45, 10)):
-        expected = 2 * (centre + 0.8 * (row - centre)) + centre + 0.7 * (column - centre)
-        assert zoomed[row][column] == pytest.approx(expected, abs=1)
-    assert zoomed[25][25] == image[25, 25]
-
-
-def test_zooming_out_fills_the_edges_with_the_nearest_pixel() -> None:
-    image = ramp()
-    small = transform(image, (1.3, 1.3), False)
-    assert small[0, 0] == image[0, 0]
-    assert small[-1, -1] == image[-1, -1]
-    assert np.array_equal(small[0], small[1])
-
-
-def test_flip_turns_upside_down_and_nothing_else() -> None:
-    assert np.array_equal(transform(ramp(), (1.0, 1.0), True), ramp()[::-1])
-    assert np.array_equal(transform(ramp(), (1.0, 1.0), False), ramp())
-
-
-def test_published_ranges_are_drawn_evenly_and_independently() -> None:
-    factors, flips = PUBLISHED.draw(np.random.default_rng(5), 20_000)
-    assert 0.7 <= factors.min() < 0.701
-    assert 1.299 < factors.max() <= 1.3
-    assert factors.mean(axis=0) == pytest.approx([1, 1], abs=0.005)
-    assert abs(np.mean((factors[:, 0] - 1) * (factors[:, 1] - 1))) < 0.001
-    assert flips.mean() == pytest.approx(0.5, abs=0.02)
 
 
 def test_no_augmentation_leaves_the_pixels() -> None:

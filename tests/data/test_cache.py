@@ -141,3 +141,12 @@ def test_full_size_images_decode(real_images: Path) -> None:
         pytest.skip("no full-size X-rays beside the real ones")
     paths = sorted(folder.rglob("*.jpeg"), key=os.path.getsize)[::12]
     assert all(min(decode(path).shape) > 300 for path in paths)
+
+
+def test_equalised_pixels_have_a_file_of_their_own_and_more_contrast(phantoms: Path, tmp_path: Path) -> None:
+    part = read_manifest(phantoms).part("test")
+    plain = load_pixels(part, 64, "area", tmp_path).array
+    equalised = load_pixels(part, 64, "area", tmp_path, equalization="clahe").array
+    assert equalised.shape == plain.shape
+    assert np.std(equalised, axis=(1, 2)).mean() > np.std(plain, axis=(1, 2)).mean()
+    assert len(list(tmp_path.glob("*.npy"))) == 2
