@@ -22,20 +22,14 @@ from pneumosearch.config import RunSpec
 from pneumosearch.errors import PneumosearchError, TrainingError
 from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
 from pneumosearch.records import TrialRecord
+from pneumosearch.samplers import make_sampler
 from pneumosearch.space import Space
 from pneumosearch.store import STORAGE_ERRORS, Purpose, explained, trial_record
-from pneumosearch.studyfile import PrunerName, SamplerName, StudySpec
+from pneumosearch.studyfile import PrunerName, StudySpec
 
 #: A study stops when this many trials in a row fail for the same reason.
 MAX_FAILURES: Final = 3
 
-#: Trials that TPE draws at random before it models. The baseline is one of them.
-_STARTUP_TRIALS: Final = 10
-
-_SAMPLERS: Final[dict[SamplerName, Callable[[int], optuna.samplers.BaseSampler]]] = {
-    "tpe": lambda seed: optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed),
-    "random": lambda seed: optuna.samplers.RandomSampler(seed=seed),
-}
 #: `scripts/bench pruners` chose these for the signal `auc`; figures in results/LOG.md.
 _PRUNERS: Final[dict[PrunerName, Callable[[], optuna.pruners.BasePruner]]] = {
     "none": optuna.pruners.NopPruner,
@@ -58,13 +52,13 @@ class StudyRun:
     """One run of the study command, or of anything else that trains in trials.
 
     Args:
+        sampler: From a trial's number to the sampler that proposes it; none where every value is given.
         max_failures: Stop when this many trials in a row fail for the same reason.
     """
 
     study: optuna.Study
     objective: Objective
-    sampler: Callable[[int], optuna.samplers.BaseSampler] = _SAMPLERS["random"]
-    seed: int = 0
+    sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None
     max_failures: int = MAX_FAILURES
 
     def until(self, n_trials: int, *, at_most: int | None = None) -> Outcome:
@@ -90,7 +84,7 @@ class StudyRun:
         trial = next(self._left_behind(wanted), None)
         if trial is None:
             number = len(self.study.get_trials(deepcopy=False))
-            self.study.sampler = self.sampler(derived_seed(self.seed, number))
+            self._use_sampler(number)
             trial = self.study.ask()
         trial.set_user_attr("owner", _this_process())
         return trial
@@ -119,6 +113,10 @@ class StudyRun:
         trial.set_user_attr("failure", reason)
         self.study.tell(trial, state=TrialState.FAIL)
 
+    def _use_sampler(self, number: int) -> None:
+        if self.sampler is not None:
+            self.study.sampler = self.sampler(number)
+
     def _ended(self) -> int:
         return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
 
@@ -128,7 +126,7 @@ class StudyRun:
             run = frozen.user_attrs.get("run")
             fits = wanted is None or (run is not None and RunSpec.model_validate(run) == wanted)
             if fits and not _alive(frozen.user_attrs.get("owner")):
-                self.study.sampler = self.sampler(derived_seed(self.seed, frozen.number))
+                self._use_sampler(frozen.number)
                 yield optuna.Trial(self.study, frozen._trial_id)
 
 
@@ -160,7 +158,12 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
     study.pruner = _PRUNERS[spec.pruner]()
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.baseline())
-    return StudyRun(study, objective, _SAMPLERS[spec.sampler], spec.seed)
+
+    def sampler(number: int) -> optuna.samplers.BaseSampler:
+        return make_sampler(spec.sampler, space, study_seed=spec.seed, trial_seed=derived_seed(spec.seed, number))
+
+    sampler(0)  # so that one that cannot be made is told now
+    return StudyRun(study, objective, sampler)
 
 
 def train_once(

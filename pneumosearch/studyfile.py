@@ -12,7 +12,9 @@ from pneumosearch.metrics import Metric, direction
 from pneumosearch.reference import PUBLISHED_SEED
 from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Scalar, Space
 
-SamplerName = Literal["tpe", "random"]
+SAMPLER_NAMES: Final = ("tpe", "random", "prior", "qmc", "cmaes", "gp")
+#: A sampler's name, or the import path of one: package.module:Class
+_SAMPLER_PATTERN: Final = rf"^({'|'.join(SAMPLER_NAMES)}|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
 PrunerName = Literal["none", "median", "halving", "hyperband"]
 
 #: A study's name is part of file names: letters, digits, and . _ - inside.
@@ -26,7 +28,7 @@ class StudySpec(BaseModel):
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
     metric: Metric = "accuracy"
-    sampler: SamplerName = "tpe"
+    sampler: Annotated[str, Field(pattern=_SAMPLER_PATTERN)] = "tpe"
     pruner: PrunerName = "median"
     # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from
     # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.

@@ -1,0 +1,184 @@
+"""The samplers that a study may use: Optuna's, one that looks around the baseline first, and any by import path."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, Final
+
+import numpy as np
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial, TrialState
+
+from pneumosearch.errors import ConfigError
+from pneumosearch.space import Space
+from pneumosearch.studyfile import SAMPLER_NAMES
+
+#: Trials that TPE draws at random before it models. The baseline is one of them.
+_STARTUP_TRIALS: Final = 10
+
+_NEEDED_PACKAGE: Final = {"cmaes": "cmaes", "gp": "torch"}
+
+
+def make_sampler(name: str, space: Space, *, study_seed: int, trial_seed: int) -> BaseSampler:
+    """Return the sampler that proposes one trial.
+
+    Args:
+        name: One of `studyfile.SAMPLER_NAMES`, or `package.module:Class` of an Optuna sampler that takes a `seed`.
+        space: What is searched.
+        study_seed: The same for all trials: of samplers whose proposals are one sequence.
+        trial_seed: Of this trial alone, so that a resumed study proposes what an uninterrupted one would have.
+
+    Raises:
+        ConfigError: Unknown, or its package is not installed.
+    """
+    makers: dict[str, Callable[[], BaseSampler]] = {
+        "tpe": partial(_tpe, space, trial_seed),
+        "random": partial(optuna.samplers.RandomSampler, seed=trial_seed),
+        "prior": partial(PriorSampler, space.centre.model_dump(), seed=trial_seed),
+        "qmc": partial(optuna.samplers.QMCSampler, scramble=True, seed=study_seed),
+        "cmaes": partial(optuna.samplers.CmaEsSampler, seed=trial_seed, warn_independent_sampling=False),
+        "gp": partial(optuna.samplers.GPSampler, seed=trial_seed),
+    }
+    package = _NEEDED_PACKAGE.get(name)
+    if package and find_spec(package) is None:  # Optuna would tell in the middle of the first trial
+        raise ConfigError(f"sampler '{name}' needs the package {package}, which is not installed")
+    maker = makers.get(name) or partial(_sampler_class(name), seed=trial_seed)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            return maker()
+    except TypeError as error:
+        raise ConfigError(f"sampler '{name}' cannot be made with a seed alone ({error})") from error
+
+
+def _tpe(space: Space, seed: int) -> BaseSampler:
+    return optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, group=space.conditional, seed=seed)
+
+
+def _sampler_class(path: str) -> Callable[..., BaseSampler]:
+    module, colon, name = path.partition(":")
+    if not colon:
+        raise ConfigError(f"no sampler '{path}'; there are {', '.join(SAMPLER_NAMES)}, or package.module:Class")
+    try:
+        found = getattr(import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ConfigError(f"sampler '{path}' cannot be imported ({error})") from error
+    if not (isinstance(found, type) and issubclass(found, BaseSampler)):
+        raise ConfigError(f"'{path}' is not a class of Optuna samplers")
+    return found
+
+
+class PriorSampler(BaseSampler):
+    """Looks around the baseline first, and widens: a mixture of baseline, best trial so far, and the whole space.
+
+    Args:
+        prior: Values of the baseline by field.
+        seed: Of one trial; the sampler is made anew for each.
+
+    A third of the trials come from the whole space. The others come from around the baseline, or from around the best
+    complete trial in proportion to how well each of the two explains the best third of all trials, as PriorBand
+    weighs them. Source: Mallik et al., "PriorBand: Practical Hyperparameter Optimization in the Age of Deep Learning",
+    NeurIPS 2023.
+    """
+
+    _UNIFORM_SHARE: Final = 1 / 3
+    _WIDTH: Final = 0.25  # deviation around a centre, in shares of a range
+    _KEEP: Final = 0.5  # probability to keep a categorical value, and any value of the best trial
+    _ENOUGH: Final = 6  # complete trials before the best one is looked at
+
+    def __init__(self, prior: dict[str, Any], seed: int) -> None:
+        self._prior = prior
+        self._rng = np.random.default_rng(seed)
+        self._uniform = optuna.samplers.RandomSampler(seed=int(self._rng.integers(2**31)))
+        self._chosen: tuple[str, dict[str, Any]] | None = None
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Each field is drawn for itself."""
+        return {}
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Each field is drawn for itself."""
+        return {}
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Draw a field from the component that this trial comes from."""
+        if self._chosen is None:
+            self._chosen = self._choose(study)
+        component, centre = self._chosen
+        if component == "uniform" or param_name not in centre:
+            return self._uniform.sample_independent(study, trial, param_name, param_distribution)
+        if component == "best" and self._rng.random() < self._KEEP:
+            return centre[param_name]
+        return self._around(centre[param_name], param_distribution)
+
+    def _choose(self, study: optuna.Study) -> tuple[str, dict[str, Any]]:
+        if self._rng.random() < self._UNIFORM_SHARE:
+            return "uniform", {}
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        if len(complete) < self._ENOUGH:
+            return "prior", self._prior
+        maximize = study.direction == optuna.study.StudyDirection.MAXIMIZE
+        ranked = sorted(complete, key=lambda trial: trial.value or 0.0, reverse=maximize)
+        good, best = ranked[: max(2, len(ranked) // 3)], ranked[0].params
+        odds = self._log_likelihood(good, best) - self._log_likelihood(good, self._prior)
+        share_of_best = 1 / (1 + np.exp(-np.clip(odds, -50, 50)))
+        return ("best", best) if self._rng.random() < share_of_best else ("prior", self._prior)
+
+    def _log_likelihood(self, trials: Sequence[FrozenTrial], centre: dict[str, Any]) -> float:
+        """Return the mean log-density of the trials around `centre`, the best weighing most."""
+        densities = [
+            sum(
+                self._log_density(trial.params[name], centre[name], distribution)
+                for name, distribution in trial.distributions.items()
+                if name in centre
+            )
+            for trial in trials
+        ]
+        return float(np.average(densities, weights=np.arange(len(trials), 0, -1)))
+
+    def _log_density(self, value: Any, centre: Any, distribution: BaseDistribution) -> float:
+        if isinstance(distribution, CategoricalDistribution):
+            other = (1 - self._KEEP) / len(distribution.choices)
+            return float(np.log(self._KEEP + other if value == centre else other))
+        return float(-0.5 * ((_unit(value, distribution) - _unit(centre, distribution)) / self._WIDTH) ** 2)
+
+    def _around(self, centre: Any, distribution: BaseDistribution) -> Any:
+        if isinstance(distribution, CategoricalDistribution):
+            keep = self._rng.random() < self._KEEP
+            return centre if keep else distribution.choices[self._rng.integers(len(distribution.choices))]
+        middle = _unit(centre, distribution)
+        draws = self._rng.normal(middle, self._WIDTH, size=100)
+        inside = draws[(draws >= 0) & (draws <= 1)]
+        return _from_unit(float(inside[0]) if len(inside) else middle, distribution)
+
+
+def _bounds(distribution: Any) -> tuple[float, float]:
+    low, high = float(distribution.low), float(distribution.high)
+    return (float(np.log(low)), float(np.log(high))) if distribution.log else (low, high)
+
+
+def _unit(value: float, distribution: Any) -> float:
+    """Map a value of a numeric range to [0, 1], by its logarithm where the range is logarithmic."""
+    low, high = _bounds(distribution)
+    position = float(np.log(value)) if distribution.log else float(value)
+    return (position - low) / (high - low) if high > low else 0.5
+
+
+def _from_unit(share: float, distribution: BaseDistribution) -> float | int:
+    """Map [0, 1] back to a numeric range and onto its grid."""
+    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101  what else is numeric
+    low, high = _bounds(distribution)
+    value = low + share * (high - low)
+    value = float(np.exp(value)) if distribution.log else value
+    if distribution.step is not None and not distribution.log:
+        value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
+    value = min(max(value, distribution.low), distribution.high)
+    return round(value) if isinstance(distribution, IntDistribution) else float(value)

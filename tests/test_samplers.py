@@ -1,0 +1,102 @@
+import math
+from importlib.util import find_spec
+from typing import Any
+
+import optuna
+import pytest
+
+from pneumosearch.errors import ConfigError
+from pneumosearch.samplers import PriorSampler, make_sampler
+from pneumosearch.space import Choice, Range, Space
+
+SPACE = Space({"zoom": Range(low=0.0, high=0.5), "batch_size": Choice(choices=(16, 32, 64))})
+
+
+def proposals(name: str, n: int, space: Space = SPACE, seed: int = 0) -> list[dict[str, Any]]:
+    """What a search of `n` trials proposes; accuracy is best at zoom 0.1."""
+    study = optuna.create_study(direction="maximize")
+    for number in range(n):
+        study.sampler = make_sampler(name, space, study_seed=seed, trial_seed=1000 * seed + number)
+        trial = study.ask()
+        study.tell(trial, 1 - abs(space.suggest(trial).zoom - 0.1))
+    return [trial.params for trial in study.trials]
+
+
+@pytest.mark.parametrize("name", ["tpe", "random", "prior", "qmc", "optuna.samplers:RandomSampler"])
+def test_sampler_stays_in_the_space_repeats_and_differs_by_seed(name: str) -> None:
+    first = proposals(name, 15)
+    assert first == proposals(name, 15)
+    assert first != proposals(name, 15, seed=1)
+    assert len({params["zoom"] for params in first}) >= 10
+    assert all(0 <= params["zoom"] <= 0.5 and params["batch_size"] in (16, 32, 64) for params in first)
+
+
+@pytest.mark.parametrize(("name", "package"), [("cmaes", "cmaes"), ("gp", "torch")])
+def test_sampler_that_lacks_its_package_says_which(name: str, package: str) -> None:
+    if find_spec(package):
+        assert len(proposals(name, 3)) == 3
+    else:
+        with pytest.raises(ConfigError, match=f"sampler '{name}' needs the package {package}, which is not installed"):
+            proposals(name, 3)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("no.such.module:Sampler", "cannot be imported"),
+        ("optuna.samplers:NoSuchSampler", "cannot be imported"),
+        ("optuna.pruners:MedianPruner", "is not a class of Optuna samplers"),
+        ("optuna.samplers:GridSampler", "cannot be made with a seed alone"),
+        ("tree", "there are tpe, random"),
+    ],
+)
+def test_unusable_sampler_is_told(name: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        make_sampler(name, SPACE, study_seed=0, trial_seed=0)
+
+
+def _prior_draws(n: int, study: optuna.Study | None = None) -> list[float]:
+    study = study or optuna.create_study(direction="maximize")
+    zoom = SPACE.dimensions["zoom"]
+    draws = []
+    for seed in range(n):
+        study.sampler = PriorSampler(SPACE.centre.model_dump(), seed)
+        trial = study.ask()
+        draws.append(float(zoom.suggest(trial, "zoom")))
+        study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    return draws
+
+
+def test_prior_looks_around_the_baseline_first_and_at_the_whole_space_too() -> None:
+    draws = _prior_draws(600)
+    near = sum(abs(zoom - 0.3) < 0.125 for zoom in draws) / len(draws)
+    assert 0.55 < near < 0.75  # two thirds within a deviation of the baseline's 0.3 with 0.7, one third with 0.5
+    assert min(draws) < 0.02
+    assert max(draws) > 0.48
+
+
+def test_prior_moves_to_the_best_trial_where_the_good_ones_are_far_from_the_baseline() -> None:
+    study = optuna.create_study(direction="maximize")
+    distribution = optuna.distributions.FloatDistribution(0.0, 0.5)
+    for zoom in (0.3, 0.02, 0.03, 0.04, 0.05, 0.4, 0.35, 0.45, 0.3):
+        study.add_trial(
+            optuna.trial.create_trial(params={"zoom": zoom}, distributions={"zoom": distribution}, value=1 - zoom)
+        )
+    draws = _prior_draws(300, study)
+    assert sum(zoom < 0.125 for zoom in draws) / len(draws) > 0.5
+    assert sum(math.isclose(zoom, 0.02) for zoom in draws) > 30
+
+
+def test_grids_and_logarithms_are_kept() -> None:
+    space = Space(
+        {
+            "learning_rate": Range(low=1e-4, high=1e-2, log=True),
+            "dropout_1": Range(low=0.0, high=0.8, step=0.1),
+            "epochs": Range(low=5, high=10),
+            "zoom": Range(low=0.0, high=0.5),
+        }
+    )
+    for params in proposals("prior", 60, space):
+        assert 1e-4 <= params["learning_rate"] <= 1e-2
+        assert space.dimensions["dropout_1"].contains(params["dropout_1"])
+        assert params["epochs"] in range(5, 11)
