@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Protocol
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.backend import versions
 from pneumosearch.config import Precision, RunSpec, TrialConfig
 from pneumosearch.config import Protocol as DataProtocol
 from pneumosearch.data.protocols import Dataset, DataSource
-from pneumosearch.history import History, kept_epoch
+from pneumosearch.history import EpochMetrics, History, kept_epoch
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.pictures import learning_curves
 from pneumosearch.records import TrialRecord
@@ -84,6 +84,7 @@ class Objective:
         protocol: Which images those are.
         precision: Of the computation.
         seed_of: Trial number to training seed.
+        repeat_duplicates: Train a configuration again that an earlier trial has trained, with another seed.
     """
 
     session: Session
@@ -93,6 +94,7 @@ class Objective:
     protocol: DataProtocol
     precision: Precision
     seed_of: Callable[[int], int]
+    repeat_duplicates: bool = True
     _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -104,6 +106,9 @@ class Objective:
             Interrupted: The session should stop.
         """
         config = self.space.suggest(trial)
+        earlier = None if self.repeat_duplicates else _same_config(trial, config)
+        if earlier is not None:
+            return self._repeat(trial, earlier)
         run = RunSpec(config=config, seed=self.seed_of(trial.number), protocol=self.protocol, precision=self.precision)
         dataset = self.dataset(config)
         self._record_start(trial, run, dataset)
@@ -124,6 +129,21 @@ class Objective:
     def clean_up(self, trial: optuna.Trial) -> None:
         """Remove the state of a trial that will not go on."""
         shutil.rmtree(self.session.store.checkpoint_folder(trial.study.study_name, trial.number), ignore_errors=True)
+
+    def _repeat(self, trial: optuna.Trial, earlier: FrozenTrial) -> float:
+        """End `trial` as the `earlier` one of its configuration ended, without a training."""
+        for name in ("run", "data", "versions", "n_parameters"):
+            if name in earlier.user_attrs:
+                trial.set_user_attr(name, earlier.user_attrs[name])
+        trial.set_user_attr("duplicate_of", earlier.number)
+        self.session.listener.trial_started(trial.number, RunSpec.model_validate(earlier.user_attrs["run"]))
+        history = tuple(EpochMetrics.model_validate({**e, "seconds": 0.0}) for e in earlier.user_attrs["history"])
+        trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
+        for epoch in history:
+            trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
+        if earlier.state == TrialState.PRUNED or earlier.value is None:
+            raise optuna.TrialPruned(f"as trial {earlier.number}")
+        return earlier.value
 
     def _record_start(self, trial: optuna.Trial, run: RunSpec, dataset: Dataset) -> None:
         trial.set_user_attr("run", run.model_dump(mode="json"))
@@ -166,3 +186,10 @@ class Objective:
         path = folder / "learning-curves.png"
         learning_curves(history, path, title=f"{trial.study.study_name}, trial {trial.number}")
         self.session.store.add_artifact(trial, path, "image/png")
+
+
+def _same_config(trial: optuna.Trial, config: TrialConfig) -> FrozenTrial | None:
+    """Return the first ended trial before `trial` that trained `config`."""
+    wanted = config.model_dump(mode="json")
+    ended = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+    return next((t for t in ended if t.number < trial.number and t.user_attrs["run"]["config"] == wanted), None)

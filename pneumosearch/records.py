@@ -25,6 +25,7 @@ class TrialRecord(BaseModel):
     history: History = ()
     n_parameters: int | None = None
     failure: str | None = None
+    duplicate_of: int | None = None  # the earlier trial of the same configuration whose result this one has
     versions: dict[str, str] = {}
     data: DataDescription | None = None
 
@@ -81,7 +82,8 @@ class StudyRecord(BaseModel):
 
 
 def ranked(trials: Sequence[TrialRecord], metric: Metric) -> list[TrialRecord]:
-    """Sort the complete trials by value, best first."""
+    """Sort the complete trials by value, best first; a duplicate counts as the trial that it repeats."""
     sign = -1.0 if direction(metric) == "maximize" else 1.0
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    complete = [trial for trial in complete if trial.duplicate_of is None]
     return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))

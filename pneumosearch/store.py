@@ -172,6 +172,7 @@ def trial_record(trial: FrozenTrial) -> TrialRecord:
             history=attributes.get("history", ()),
             n_parameters=attributes.get("n_parameters"),
             failure=attributes.get("failure"),
+            duplicate_of=attributes.get("duplicate_of"),
             versions=attributes.get("versions", {}),
             data=attributes.get("data"),
         )

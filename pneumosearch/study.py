@@ -151,7 +151,9 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
         return spec.seed + number  # so the first trial equals the baseline command's
 
     precision = resolved_precision(spec.precision)
-    objective = Objective(session, space, spec.metric, spec.prune_by, spec.protocol, precision, seed_of)
+    objective = Objective(
+        session, space, spec.metric, spec.prune_by, spec.protocol, precision, seed_of, spec.repeat_duplicates
+    )
     data = objective.dataset(space.centre).description
     stored = {**spec.model_dump(mode="json", exclude={"name"}), "precision": precision}
     study = session.store.open_study(spec.name, "search", spec.metric, stored, data)

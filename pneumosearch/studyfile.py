@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from pneumosearch.config import PrecisionChoice, Protocol, first_problem
 from pneumosearch.errors import ConfigError
@@ -34,6 +34,7 @@ class StudySpec(BaseModel):
     # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
     prune_by: Metric = Field(default_factory=lambda values: "loss" if values.get("metric") == "loss" else "auc")
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
+    repeat_duplicates: StrictBool = False  # whether a configuration is trained again when it is proposed again
     protocol: Protocol = "holdout"
     precision: PrecisionChoice = "float32"
     fixed: dict[str, Scalar] = {}

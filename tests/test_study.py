@@ -85,6 +85,44 @@ def test_study_goes_on_to_the_number_asked_for_in_all_and_repeats_with_its_seed(
     assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
 
 
+FEW = checked_spec(
+    {
+        "name": "tiny",
+        "pruner": "none",
+        "sampler": "random",
+        "fixed": {**TINY, "epochs": 2},
+        "space": {"batch_size": {"choices": [16, 32]}},
+    },
+    "test",
+)
+
+
+def test_configuration_is_not_trained_twice_unless_asked_for(
+    store: Store, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained: list[RunSpec] = []
+
+    def counted(run: RunSpec, *others: Any) -> TrainingResult:
+        trained.append(run)
+        return fake_train(run, *others)
+
+    monkeypatch.setattr(objective_module, "train", counted)
+    search(store, source, FEW).until(8)
+    record = store.record("tiny")
+    assert record.count("complete") == 8
+    assert len(trained) == 2
+    copies = [trial for trial in record.trials if trial.duplicate_of is not None]
+    assert len(copies) == 6
+    for copy in copies:
+        earlier = record.trials[copy.duplicate_of or 0]
+        assert (copy.run, copy.value, copy.seconds) == (earlier.run, earlier.value, 0.0)
+        assert [e.numbers() for e in copy.history] == [e.numbers() for e in earlier.history]
+    assert len(record.ranking()) == 2
+    again = Store(f"sqlite:///{tmp_path}/again.db", tmp_path / "again")
+    search(again, source, FEW.model_copy(update={"repeat_duplicates": True})).until(6)
+    assert len(trained) == 2 + 6
+
+
 @pytest.mark.usefixtures("fake")
 def test_picture_and_weights_become_artifacts_and_checkpoints_go(store: Store, source: DataSource) -> None:
     run = search(store, source)

@@ -60,6 +60,7 @@ def trial_summary(trial: TrialRecord) -> dict[str, Any]:
         "test_accuracy": kept.test_accuracy if kept else None,
         "seconds": trial.seconds,
         "failure": trial.failure,
+        "duplicate_of": trial.duplicate_of,
         "history": history_summary(trial),
     }
 

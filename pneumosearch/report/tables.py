@@ -166,10 +166,12 @@ def summary_lines(record: StudyRecord) -> list[str]:
     """Return the counts, the data, the importance and the seal, a sentence each."""
     counts = ", ".join(f"{record.count(state)} {state}" for state in ("complete", "pruned", "failed", "running"))
     seconds = sum(trial.seconds for trial in record.trials)
-    epochs = sum(len(trial.history) for trial in record.trials)
-    data, n = record.data, len(record.trials)
+    trained = [trial for trial in record.trials if trial.duplicate_of is None]
+    epochs = sum(len(trial.history) for trial in trained)
+    data, n, repeated = record.data, len(record.trials), len(record.trials) - len(trained)
+    repeats = f" {repeated} of them repeated a configuration and were not trained." if repeated else ""
     lines = [
-        f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.",
+        f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}",
         f"Data: {data.kind} {data.fingerprint} ({data.n_train} training, {data.n_evaluation} judging images; "
         f"{record.spec.get('protocol')} protocol).",
         importance_line(record),
