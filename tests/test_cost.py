@@ -1,0 +1,39 @@
+from typing import Any
+
+import pytest
+
+from pneumosearch import backend
+from pneumosearch.config import TrialConfig
+from pneumosearch.cost import multiply_adds, n_parameters, seconds_an_epoch
+from pneumosearch.reference import PUBLISHED_PARAMETERS
+from tests.conftest import TINY
+from tests.fakes import a_trial
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"n_blocks": 3}, {"convolution": "plain"}, {"head": "mean"}, {"width": 0.3, "filters_2": 5, "units_2": 3}],
+    ids=str,
+)
+def test_parameters_are_those_that_keras_counts(changes: dict[str, Any]) -> None:
+    backend.start()
+    from pneumosearch.model import build_model
+    from pneumosearch.training import n_parameters as counted
+
+    config = TrialConfig.checked({**TINY, **changes}, "test")
+    assert n_parameters(config) == counted(build_model(config))
+
+
+def test_baseline_has_the_published_parameters_and_three_hundred_million_operations() -> None:
+    assert n_parameters(TrialConfig()) == PUBLISHED_PARAMETERS
+    operations = 2 * 3 * multiply_adds(TrialConfig())  # forwards and twice backwards
+    assert 0.5e9 < operations < 0.7e9  # the design's 0.61 GFLOP an image
+
+
+def test_time_is_estimated_in_proportion_to_arithmetic() -> None:
+    trained = [a_trial(0, 0.9, 0.9), a_trial(1, 0.9, image_size=75)]
+    assert seconds_an_epoch(TrialConfig(), trained[:1]) == pytest.approx(1.0)  # the fakes' epochs take a second
+    smaller = seconds_an_epoch(TrialConfig(image_size=75), trained[:1])
+    assert smaller is not None
+    assert 0.2 < smaller < 0.3
+    assert seconds_an_epoch(TrialConfig(), []) is None
