@@ -50,6 +50,12 @@ class Choice(_Dimension):
         """Return the values a test should try: all of them."""
         return self.choices
 
+    def distribution(self) -> "optuna.distributions.BaseDistribution":
+        """Return the range as Optuna has it."""
+        from optuna.distributions import CategoricalDistribution
+
+        return CategoricalDistribution(self.choices)
+
     def suggest(self, trial: "optuna.trial.BaseTrial", name: str) -> Scalar:
         """Let `trial` choose."""
         value: Any = trial.suggest_categorical(name, self.choices)
@@ -90,6 +96,14 @@ class Range(_Dimension):
     def corners(self) -> tuple[Scalar, ...]:
         """Return the values a test should try: both ends."""
         return (self.low, self.high)
+
+    def distribution(self) -> "optuna.distributions.BaseDistribution":
+        """Return the range as Optuna has it."""
+        from optuna.distributions import FloatDistribution, IntDistribution
+
+        if self.whole:
+            return IntDistribution(int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
+        return FloatDistribution(self.low, self.high, step=self.step, log=self.log)
 
     def suggest(self, trial: "optuna.trial.BaseTrial", name: str) -> Scalar:
         """Let `trial` choose."""
@@ -182,10 +196,14 @@ class Space:
                 values[name] = dimension.suggest(trial, name)
         return TrialConfig.checked(values, "space")
 
+    def chosen(self, config: TrialConfig) -> dict[str, Scalar]:
+        """Return the values of the dimensions that were chosen for `config`: those whose condition holds."""
+        values = config.model_dump()
+        return {name: values[name] for name, dimension in self.dimensions.items() if dimension.active(values)}
+
     def baseline(self) -> dict[str, Scalar]:
         """Return the baseline's value of each dimension that is chosen there: the first trial of every study."""
-        values = self.centre.model_dump()
-        return {name: values[name] for name, dimension in self.dimensions.items() if dimension.active(values)}
+        return self.chosen(self.centre)
 
     def describe(self) -> dict[str, Any]:
         """Return the space as plain values, for the store."""

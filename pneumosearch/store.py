@@ -228,7 +228,8 @@ def _open(url: str, must_exist: bool) -> optuna.storages.RDBStorage:
         arguments = {"connect_args": {"timeout": _SQLITE_PATIENCE}}
     with explained(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
+        # Who only reads need not wait for Alembic, which compares versions of tables; writers do.
+        return optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_compatibility_check=must_exist)
 
 
 def _check_sqlite(url: str, database: str | None, must_exist: bool) -> None:

@@ -161,11 +161,13 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.baseline())
 
-    def sampler(number: int) -> optuna.samplers.BaseSampler:
-        return make_sampler(spec.sampler, space, study_seed=spec.seed, trial_seed=derived_seed(spec.seed, number))
+    study_sampler(spec, space, 0)  # so that one that cannot be made is told now
+    return StudyRun(study, objective, lambda number: study_sampler(spec, space, number))
 
-    sampler(0)  # so that one that cannot be made is told now
-    return StudyRun(study, objective, sampler)
+
+def study_sampler(spec: StudySpec, space: Space, number: int) -> optuna.samplers.BaseSampler:
+    """Return the sampler that proposes trial `number` of the study. Raises `ConfigError` where it cannot be made."""
+    return make_sampler(spec.sampler, space, study_seed=spec.seed, trial_seed=derived_seed(spec.seed, number))
 
 
 def train_once(

@@ -119,6 +119,9 @@ def study(
     name: Annotated[str | None, typer.Option(help="Name in the store.", show_default="the file's, or default")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search and its trainings.", show_default="232")] = None,
     timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")
+    ] = False,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     precision: options.Precision = None,
     data: options.Data = None,
@@ -148,6 +151,9 @@ def study(
     source = options.open_source(data, results, skip_unreadable)
     if study_file is None and source.manifest.kind == "phantoms":
         spec = for_phantoms(spec)
+    if dry_run:
+        _print_plan(store, spec, trials, json)
+        return
     view = StudyView(source.manifest.kind, trials, spec.metric, quiet=quiet or json)
     with view, stopping_on_ctrl_c(stop, view.say):
         session = Session(store, source, view, stop)
@@ -164,6 +170,18 @@ def study(
         print_report(record, top=5)
     if outcome.stopped:
         raise _stopped(outcome.stopped, f"{outcome.finished} of {trials} trials")
+
+
+def _print_plan(store: Any, spec: Any, trials: int, json: bool) -> None:
+    from pneumosearch.cli.views import print_json, print_plan
+    from pneumosearch.plan import plan
+
+    earlier = store.record(spec.name) if spec.name in store.names() else None
+    planned = plan(spec, trials, earlier)
+    if json:
+        print_json(planned.as_dict())
+    else:
+        print_plan(planned)
 
 
 def _stopped(reason: str, progress: str) -> typer.Exit:

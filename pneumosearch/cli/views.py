@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -27,6 +28,7 @@ from pneumosearch.report.tables import (
 
 if TYPE_CHECKING:
     from pneumosearch.data.cache import Progress
+    from pneumosearch.plan import Plan
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -34,6 +36,27 @@ _SECONDS_BETWEEN_LINES = 10.0
 def print_json(value: Any) -> None:
     """Print one JSON object on standard output."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def print_plan(plan: "Plan") -> None:
+    """Print a study's space, first configurations and cost on standard output."""
+    from pneumosearch.plan import dimension_text
+
+    console, space = Console(), plan.spec.search_space()
+    ranges = Table("field", "published", "range", title=f"Study '{plan.spec.name}': what is searched")
+    for name, dimension in space.dimensions.items():
+        ranges.add_row(name, str(getattr(space.centre, name)), escape(dimension_text(dimension)))
+    console.print(ranges)
+    if space.fixed:
+        console.print("Fixed: " + ", ".join(f"{name}={value}" for name, value in space.fixed.items()), markup=False)
+    first = Table("trial", "parameters", "MMAC", "s an epoch", "epochs", "configuration", title="The first trials")
+    for number, trial in enumerate(plan.first):
+        seconds = "not known yet" if trial.seconds_an_epoch is None else f"{trial.seconds_an_epoch:.0f}"
+        cost = (f"{trial.n_parameters:,}", f"{trial.multiply_adds / 1e6:.0f}", seconds, str(trial.config.epochs))
+        first.add_row(str(number), *cost, changes_text(trial.config) or "the baseline")
+    console.print(first)
+    time = "not known before a trial has run" if plan.seconds is None else f"about {plan.seconds / 60:.0f} min"
+    console.print(f"{plan.n_trials} trials like these, none pruned: {time}.", highlight=False)
 
 
 def decoding_progress() -> "Progress":

@@ -2,6 +2,9 @@
 
 import csv
 import io
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pneumosearch.config import TrialConfig
@@ -88,16 +91,28 @@ def importance(record: StudyRecord) -> dict[str, float]:
     Empty with fewer than four complete trials, or where all have one value. Source: Watanabe, Bansal, Hutter,
     "PED-ANOVA", IJCAI 2023.
     """
-    import optuna
-
     searched = record.spec.get("space")
     results = [(trial.run.config, trial.value) for trial in record.trials if trial.value is not None and trial.run]
     if not isinstance(searched, dict) or len(results) < 4 or len({value for _, value in results}) < 2:
         return {}
-    study = _in_memory(record, results)
-    evaluator = optuna.importance.PedAnovaImportanceEvaluator()
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    with _without_random_forests():
+        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+
+        shares = get_param_importances(_in_memory(record, results), evaluator=PedAnovaImportanceEvaluator())
     return {name: float(share) for name, share in shares.items()}
+
+
+@contextmanager
+def _without_random_forests() -> Iterator[None]:
+    """Keep scikit-learn, which `optuna.importance` imports for another evaluator, from costing more than a second."""
+    if "optuna.importance._fanova" in sys.modules or "sklearn" in sys.modules:
+        yield
+        return
+    sys.modules["sklearn"] = None  # type: ignore[assignment]  # Optuna takes it as not installed
+    try:
+        yield
+    finally:
+        del sys.modules["sklearn"]
 
 
 def _in_memory(record: StudyRecord, results: list[tuple[TrialConfig, float]]) -> Any:
@@ -108,11 +123,12 @@ def _in_memory(record: StudyRecord, results: list[tuple[TrialConfig, float]]) ->
     from pneumosearch.studyfile import checked_spec
 
     space = checked_spec(dict(record.spec), "stored study").search_space()
+    ranges = {name: dimension.distribution() for name, dimension in space.dimensions.items()}
     study = optuna.create_study(direction=direction(record.metric))
     for config, value in results:
-        fixed = optuna.trial.FixedTrial({name: getattr(config, name) for name in space.dimensions})
-        space.suggest(fixed)
-        study.add_trial(optuna.trial.create_trial(params=fixed.params, distributions=fixed.distributions, value=value))
+        params = space.chosen(config)
+        distributions = {name: ranges[name] for name in params}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
     return study
 
 

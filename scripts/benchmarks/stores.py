@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 import optuna
-from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pneumosearch.config import RunSpec
 from pneumosearch.data.description import DataDescription
-from pneumosearch.space import Choice, Dimension, Space
+from pneumosearch.space import Space
 from pneumosearch.store import Store
 from pneumosearch.studyfile import StudySpec
 
@@ -56,7 +55,7 @@ def _trial(number: int, space: Space, data: DataDescription, rng: np.random.Gene
     trial = create_trial(
         state=TrialState.PRUNED if pruned else TrialState.COMPLETE,
         params=sampled.params,
-        distributions={name: _distribution(dimension) for name, dimension in space.dimensions.items()},
+        distributions={name: space.dimensions[name].distribution() for name in sampled.params},
         value=history[-1]["validation_accuracy"],
         intermediate_values={epoch["epoch"]: epoch["validation_auc"] for epoch in history},
         user_attrs=attributes,
@@ -64,14 +63,6 @@ def _trial(number: int, space: Space, data: DataDescription, rng: np.random.Gene
     trial.datetime_start = datetime(2026, 1, 1) + timedelta(seconds=number)
     trial.datetime_complete = trial.datetime_start + timedelta(seconds=1)
     return trial
-
-
-def _distribution(dimension: Dimension) -> optuna.distributions.BaseDistribution:
-    if isinstance(dimension, Choice):
-        return CategoricalDistribution(dimension.choices)
-    if dimension.whole:
-        return IntDistribution(int(dimension.low), int(dimension.high), step=int(dimension.step or 1))
-    return FloatDistribution(dimension.low, dimension.high, step=dimension.step)
 
 
 def _epoch(epoch: int, rng: np.random.Generator) -> dict[str, Any]:
