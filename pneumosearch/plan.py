@@ -86,12 +86,11 @@ def plan(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown: i
 def dimension_text(dimension: Dimension) -> str:
     """Say a range in words."""
     values = dimension.model_dump(exclude_defaults=True)
-    when = values.pop("when", {})
     if "choices" in values:
         text = ", ".join(str(choice) for choice in values["choices"])
     else:
         text = f"{values['low']} to {values['high']}"
         text += f" by {values['step']}" if "step" in values else ""
         text += ", logarithmic" if values.get("log") else ""
-    conditions = [f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in when.items()]
+    conditions = [f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in dimension.conditions().items()]
     return text + (f" (when {' and '.join(conditions)})" if conditions else "")

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import ConfigError
@@ -23,18 +23,15 @@ class _Dimension(BaseModel):
     model_config = _STRICT
 
     # Chosen only where these earlier fields have one of these values; elsewhere the field stays at the baseline's.
-    when: dict[str, tuple[Scalar, ...]] = {}
+    when: dict[str, Scalar | tuple[Scalar, ...]] = {}
 
-    @field_validator("when", mode="before")
-    @classmethod
-    def _one_or_several(cls, value: object) -> object:
-        if not isinstance(value, dict):
-            return value
-        return {name: allowed if isinstance(allowed, list | tuple) else (allowed,) for name, allowed in value.items()}
+    def conditions(self) -> dict[str, tuple[Scalar, ...]]:
+        """Return {field: values that it must have one of}."""
+        return {name: values if isinstance(values, tuple) else (values,) for name, values in self.when.items()}
 
     def active(self, values: Mapping[str, object]) -> bool:
         """Tell whether the field is chosen, given the values of all fields before it."""
-        return all(values[name] in allowed for name, allowed in self.when.items())
+        return all(values[name] in allowed for name, allowed in self.conditions().items())
 
 
 class Choice(_Dimension):
@@ -177,7 +174,7 @@ class Space:
                 raise ConfigError(f"{source}: space.{name}: {value!r} should be a {type(kept).__name__}")
 
     def _check_condition(self, name: str, dimension: Dimension, earlier: list[str], source: str) -> None:
-        for field, allowed in dimension.when.items():
+        for field, allowed in dimension.conditions().items():
             if field in self.dimensions and field not in earlier:
                 raise ConfigError(f"{source}: space.{name}: when: '{field}' must come before '{name}'")
             for value in allowed:

@@ -20,6 +20,7 @@ from pneumosearch.errors import StoreError
 from pneumosearch.files import writable_folder
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.records import State, StudyRecord, TestOpening, TrialRecord
+from pneumosearch.rows import TrialRow, read_rows
 
 Purpose = Literal["search", "baseline", "rerun"]
 
@@ -107,7 +108,7 @@ class Store:
         """Read a study with all its trials."""
         study = self.load_study(name)
         with explained(self.url):
-            trials = study.get_trials(deepcopy=False)
+            trials = read_rows(self.storage.engine, study._study_id)
             attributes = study.user_attrs
             data = DataDescription.model_validate(attributes["data"])
             return StudyRecord(
@@ -156,7 +157,7 @@ class Store:
             upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=trial, mimetype=mimetype)
 
 
-def trial_record(trial: FrozenTrial) -> TrialRecord:
+def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
     """Read what the store knows of a trial.
 
     Raises:

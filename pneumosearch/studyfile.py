@@ -1,12 +1,13 @@
 """Study files: what is searched and how, in TOML, checked strictly."""
 
+import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from pneumosearch.config import PrecisionChoice, Protocol, first_problem
+from pneumosearch.config import PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.reference import PUBLISHED_SEED
@@ -99,6 +100,17 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
     return spec
 
 
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of study files, by which an editor completes and checks them."""
+    schema = StudySpec.model_json_schema()
+    schema["title"] = "A study of pneumosearch"
+    fields = TrialConfig.model_json_schema()["properties"]
+    ranges = schema["properties"]["space"].pop("additionalProperties")
+    for name, values in (("fixed", fields), ("space", dict.fromkeys(fields, ranges))):
+        schema["properties"][name] |= {"properties": values, "additionalProperties": False}
+    return schema
+
+
 def _problem(error: ValidationError) -> str:
     """Say one problem; for a range, which pydantic tries as choices and as bounds, in words of the file."""
     location = error.errors()[0]["loc"]
@@ -108,3 +120,7 @@ def _problem(error: ValidationError) -> str:
     return f"space.{location[1]}: " + (
         reasons[0] if reasons else "wants choices = [...] or low, high and perhaps step, log"
     )
+
+
+if __name__ == "__main__":
+    print(json.dumps(json_schema(), indent=1))

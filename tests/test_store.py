@@ -4,8 +4,9 @@ from pathlib import Path
 import optuna
 import pytest
 
+from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError
-from pneumosearch.store import Store, safe_url
+from pneumosearch.store import Store, safe_url, trial_record
 from tests.fakes import SPEC, a_description, an_epoch
 
 
@@ -112,3 +113,21 @@ def test_locked_database_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             store.open_study("mine", "search", "accuracy", SPEC, a_description())
     finally:
         lock.close()
+
+
+def test_fast_reading_of_trials_equals_optunas(store: Store) -> None:
+    study = store.open_study("default", "search", "accuracy", SPEC, a_description())
+    run = RunSpec().model_dump(mode="json")
+    for number, state in enumerate(("COMPLETE", "PRUNED", "FAIL", None)):
+        trial = study.ask()
+        trial.set_user_attr("run", run)
+        trial.set_user_attr("history", [an_epoch(1).model_dump(exclude_none=True)])
+        trial.report(0.5, 1)
+        if state == "COMPLETE":
+            study.tell(trial, 0.1 + 0.2 + number)
+        elif state:
+            study.tell(trial, state=optuna.trial.TrialState[state])
+    study.enqueue_trial({"zoom": 0.3})
+    expected = tuple(trial_record(trial) for trial in study.get_trials(deepcopy=False))
+    assert store.record("default").trials == expected
+    assert [trial.state for trial in expected] == ["complete", "pruned", "failed", "running", "waiting"]

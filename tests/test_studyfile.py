@@ -1,11 +1,14 @@
+import json
+import tomllib
 from pathlib import Path
 
+import jsonschema
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pneumosearch.errors import ConfigError
-from pneumosearch.studyfile import StudySpec, checked_spec, for_phantoms, read_study_file
+from pneumosearch.studyfile import StudySpec, checked_spec, for_phantoms, json_schema, read_study_file
 from tests.conftest import ROOT
 
 
@@ -85,3 +88,14 @@ def test_any_values_give_a_study_or_one_line(values: dict[str, object]) -> None:
 def test_a_search_by_loss_prunes_by_loss_and_any_other_by_auc() -> None:
     assert checked_spec({"metric": "loss"}, "test").prune_by == "loss"
     assert checked_spec({"metric": "balanced_accuracy"}, "test").prune_by == "auc"
+
+
+def test_shipped_schema_is_that_of_this_version_and_accepts_the_shipped_studies() -> None:
+    """Written by: python -m pneumosearch.studyfile > studies/study.schema.json"""
+    shipped = json.loads((ROOT / "studies" / "study.schema.json").read_text())
+    assert shipped == json.loads(json.dumps(json_schema()))
+    validator = jsonschema.Draft202012Validator(shipped)
+    for path in (ROOT / "studies").glob("*.toml"):
+        validator.validate(tomllib.loads(path.read_text()))
+    for wrong in ({"sed": 1}, {"space": {"zooom": {"low": 0.1, "high": 0.5}}}, {"fixed": {"zoom": 3}}):
+        assert not validator.is_valid(wrong)
