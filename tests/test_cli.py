@@ -137,6 +137,28 @@ def test_study_goes_on_and_is_not_repeated(studied: Terminal, phantoms: Path) ->
     assert studied.json("report", "--name", "tiny")["trials"] == before
 
 
+def test_dry_run_prints_the_plan_and_trains_nothing(studied: Terminal, terminal: Terminal, phantoms: Path) -> None:
+    plan = studied.json("study", "tiny.toml", "--trials", "30", "--dry-run", "--data", str(phantoms))
+    assert plan["space"].keys() == {"zoom", "epochs"}
+    assert plan["first"][0]["changes"] == {"image_size": 32, "width": 0.25}
+    assert plan["seconds"] > 0  # the four trials of this store tell the speed
+    assert len(studied.json("report", "--name", "tiny")["trials"]) == 4
+    wide = str(ROOT / "studies" / "wide.toml")
+    out, _ = terminal.run("study", wide, "--dry-run", "--data", str(phantoms))
+    assert "warmup_epochs" in out
+    assert "when lr_schedule is cosine" in out
+    assert "not known before a trial has run" in out
+    terminal.run("report", "--name", "wide", code=1)
+
+
+def test_precision_is_an_option_and_the_original_protocol_refuses_it(terminal: Terminal, phantoms: Path) -> None:
+    arguments = ("baseline", "--protocol", "original", "--precision", "bfloat16", "--data", str(phantoms))
+    _, err = terminal.run(*arguments, code=1)
+    assert err.strip() == "error: --precision bfloat16: the original protocol computes in float32, as published"
+    plan = terminal.json("study", "--dry-run", "--precision", "bfloat16", "--data", str(phantoms))
+    assert plan["precision"] == "bfloat16"
+
+
 @pytest.mark.slow
 def test_rerun_is_equal_to_the_last_digit(studied: Terminal) -> None:
     out, _ = studied.run("rerun", "tiny", "1", "--quiet")
