@@ -1,13 +1,35 @@
 """What a configuration costs, counted from its sizes: weights, arithmetic, and time by what others took."""
 
 import statistics
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import NamedTuple
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.records import TrialRecord
 
 _CHANNELS = 3  # of the published first layer; it computes over one grey channel
+
+
+class Limits(NamedTuple):
+    """What a configuration may cost; None: anything."""
+
+    parameters: int | None = None
+    seconds_an_epoch: float | None = None
+
+    def excess(self, config: TrialConfig, trained: Callable[[], Iterable[TrialRecord]]) -> str | None:
+        """Say how `config` costs more than allowed; None where it does not.
+
+        Args:
+            config: What would be trained.
+            trained: Gives the trials by which time is estimated.
+        """
+        if self.parameters is not None and n_parameters(config) > self.parameters:
+            return f"{n_parameters(config):,} parameters, at most {self.parameters:,} allowed"
+        if self.seconds_an_epoch is not None:
+            seconds = seconds_an_epoch(config, trained())
+            if seconds is not None and seconds > self.seconds_an_epoch:
+                return f"about {seconds:.0f} s an epoch, at most {self.seconds_an_epoch:.0f} allowed"
+        return None
 
 
 class _Layer(NamedTuple):

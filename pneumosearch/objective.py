@@ -13,13 +13,14 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumosearch.backend import versions
 from pneumosearch.config import Precision, RunSpec, TrialConfig
 from pneumosearch.config import Protocol as DataProtocol
+from pneumosearch.cost import Limits
 from pneumosearch.data.protocols import Dataset, DataSource
 from pneumosearch.history import EpochMetrics, History, kept_epoch
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.pictures import learning_curves
 from pneumosearch.records import TrialRecord
 from pneumosearch.space import Space
-from pneumosearch.store import Store
+from pneumosearch.store import Store, trial_record
 from pneumosearch.training import TrainingResult, train
 
 #: The trained network is kept of the baseline and of a trial that is among this many best when it ends.
@@ -85,6 +86,7 @@ class Objective:
         precision: Of the computation.
         seed_of: Trial number to training seed.
         repeat_duplicates: Train a configuration again that an earlier trial has trained, with another seed.
+        limits: What a configuration may cost to be trained.
     """
 
     session: Session
@@ -95,13 +97,14 @@ class Objective:
     precision: Precision
     seed_of: Callable[[int], int]
     repeat_duplicates: bool = True
+    limits: Limits = field(default_factory=Limits)
     _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
         """Train the trial's configuration and return the metric at the kept epoch.
 
         Raises:
-            optuna.TrialPruned: The pruner stopped it after an epoch.
+            optuna.TrialPruned: The pruner stopped it after an epoch, or it is passed over for what it would cost.
             TrainingError: A loss was not finite.
             Interrupted: The session should stop.
         """
@@ -110,6 +113,7 @@ class Objective:
         if earlier is not None:
             return self._repeat(trial, earlier)
         run = RunSpec(config=config, seed=self.seed_of(trial.number), protocol=self.protocol, precision=self.precision)
+        self._check_limits(trial, run)
         dataset = self.dataset(config)
         self._record_start(trial, run, dataset)
         self.session.listener.trial_started(trial.number, run)
@@ -129,6 +133,13 @@ class Objective:
     def clean_up(self, trial: optuna.Trial) -> None:
         """Remove the state of a trial that will not go on."""
         shutil.rmtree(self.session.store.checkpoint_folder(trial.study.study_name, trial.number), ignore_errors=True)
+
+    def _check_limits(self, trial: optuna.Trial, run: RunSpec) -> None:
+        excess = self.limits.excess(run.config, lambda: map(trial_record, trial.study.get_trials(deepcopy=False)))
+        if excess and trial.number > 0 and "history" not in trial.user_attrs:  # the baseline is trained in any case
+            trial.set_user_attr("run", run.model_dump(mode="json"))
+            trial.set_user_attr("passed_over", excess)
+            raise optuna.TrialPruned(excess)
 
     def _repeat(self, trial: optuna.Trial, earlier: FrozenTrial) -> float:
         """End `trial` as the `earlier` one of its configuration ended, without a training."""
@@ -192,4 +203,5 @@ def _same_config(trial: optuna.Trial, config: TrialConfig) -> FrozenTrial | None
     """Return the first ended trial before `trial` that trained `config`."""
     wanted = config.model_dump(mode="json")
     ended = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    return next((t for t in ended if t.number < trial.number and t.user_attrs["run"]["config"] == wanted), None)
+    trained = (t for t in ended if t.number < trial.number and t.user_attrs.get("history"))
+    return next((t for t in trained if t.user_attrs["run"]["config"] == wanted), None)

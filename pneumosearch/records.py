@@ -10,7 +10,7 @@ from pneumosearch.data.description import DataDescription
 from pneumosearch.history import EpochMetrics, History, kept_epoch
 from pneumosearch.metrics import Metric, direction
 
-State = Literal["complete", "pruned", "failed", "running", "waiting"]
+State = Literal["complete", "pruned", "failed", "running", "waiting", "passed over"]
 
 
 class TrialRecord(BaseModel):
@@ -25,6 +25,7 @@ class TrialRecord(BaseModel):
     history: History = ()
     n_parameters: int | None = None
     failure: str | None = None
+    passed_over: str | None = None  # why a configuration was not trained: what it would have cost
     duplicate_of: int | None = None  # the earlier trial of the same configuration whose result this one has
     versions: dict[str, str] = {}
     data: DataDescription | None = None

@@ -164,6 +164,7 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
         StoreError: The stored attributes are not those of this version.
     """
     attributes, state = trial.user_attrs, _STATES[trial.state]
+    state = "passed over" if "passed_over" in attributes and state == "pruned" else state
     try:
         return TrialRecord(
             number=trial.number,
@@ -173,6 +174,7 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             history=attributes.get("history", ()),
             n_parameters=attributes.get("n_parameters"),
             failure=attributes.get("failure"),
+            passed_over=attributes.get("passed_over"),
             duplicate_of=attributes.get("duplicate_of"),
             versions=attributes.get("versions", {}),
             data=attributes.get("data"),
@@ -204,7 +206,7 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
     name, stored = study.study_name, attributes["spec"]
     if attributes["purpose"] != purpose:
         raise StoreError(f"'{name}' is a {attributes['purpose']} in this store; choose another --name")
-    changed = [key for key in spec if stored.get(key) != spec[key]]
+    changed = [key for key in spec if key in stored and stored[key] != spec[key]]
     if changed:
         raise StoreError(
             f"study '{name}' was started with another {changed[0]} ({stored.get(changed[0])!r}, now "

@@ -19,6 +19,7 @@ from optuna.trial import TrialState
 
 from pneumosearch.backend import resolved_precision
 from pneumosearch.config import RunSpec
+from pneumosearch.cost import Limits
 from pneumosearch.errors import PneumosearchError, TrainingError
 from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
 from pneumosearch.records import TrialRecord
@@ -29,6 +30,9 @@ from pneumosearch.studyfile import PrunerName, StudySpec
 
 #: A study stops when this many trials in a row fail for the same reason.
 MAX_FAILURES: Final = 3
+
+#: And when this many proposals in a row cost more than its limits allow.
+MAX_PASSED_OVER: Final = 100
 
 #: `scripts/bench pruners` chose these for the signal `auc`; figures in results/LOG.md.
 _PRUNERS: Final[dict[PrunerName, Callable[[], optuna.pruners.BasePruner]]] = {
@@ -107,7 +111,16 @@ class StudyRun:
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
         self.objective.session.listener.trial_ended(record)
         check_failures(self.study, self.max_failures)
+        self._check_passed_over()
         return record
+
+    def _check_passed_over(self) -> None:
+        last = self.study.get_trials(deepcopy=False)[-MAX_PASSED_OVER:]
+        if len(last) == MAX_PASSED_OVER and all("passed_over" in trial.user_attrs for trial in last):
+            why = last[-1].user_attrs["passed_over"]
+            raise PneumosearchError(
+                f"{MAX_PASSED_OVER} configurations in a row cost more than the study allows ({why})"
+            )
 
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("failure", reason)
@@ -118,7 +131,8 @@ class StudyRun:
             self.study.sampler = self.sampler(number)
 
     def _ended(self) -> int:
-        return sum(trial.state.is_finished() for trial in self.study.get_trials(deepcopy=False))
+        trials = self.study.get_trials(deepcopy=False)
+        return sum(trial.state.is_finished() and "passed_over" not in trial.user_attrs for trial in trials)
 
     def _left_behind(self, wanted: RunSpec | None) -> Iterator[optuna.Trial]:
         """Trials whose process is gone, as trials that can go on."""
@@ -150,9 +164,17 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
     def seed_of(number: int) -> int:
         return spec.seed + number  # so the first trial equals the baseline command's
 
-    precision = resolved_precision(spec.precision)
+    precision, limits = resolved_precision(spec.precision), Limits(spec.max_parameters, spec.max_seconds_an_epoch)
     objective = Objective(
-        session, space, spec.metric, spec.prune_by, spec.protocol, precision, seed_of, spec.repeat_duplicates
+        session,
+        space,
+        spec.metric,
+        spec.prune_by,
+        spec.protocol,
+        precision,
+        seed_of,
+        spec.repeat_duplicates,
+        limits,
     )
     data = objective.dataset(space.centre).description
     stored = {**spec.model_dump(mode="json", exclude={"name"}), "precision": precision}

@@ -38,6 +38,10 @@ class StudySpec(BaseModel):
     repeat_duplicates: StrictBool = False  # whether a configuration is trained again when it is proposed again
     protocol: Protocol = "holdout"
     precision: PrecisionChoice = "float32"
+    # Configurations beyond these, but the baseline, are passed over: neither trained nor counted. By
+    # `cost.n_parameters` and `cost.seconds_an_epoch`, which knows nothing before the study's first epoch.
+    max_parameters: Annotated[int, Field(ge=1, strict=True)] | None = None
+    max_seconds_an_epoch: Annotated[float, Field(gt=0)] | None = None
     fixed: dict[str, Scalar] = {}
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
 

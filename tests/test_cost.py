@@ -4,7 +4,7 @@ import pytest
 
 from pneumosearch import backend
 from pneumosearch.config import TrialConfig
-from pneumosearch.cost import multiply_adds, n_parameters, seconds_an_epoch
+from pneumosearch.cost import Limits, multiply_adds, n_parameters, seconds_an_epoch
 from pneumosearch.reference import PUBLISHED_PARAMETERS
 from tests.conftest import TINY
 from tests.fakes import a_trial
@@ -37,3 +37,14 @@ def test_time_is_estimated_in_proportion_to_arithmetic() -> None:
     assert smaller is not None
     assert 0.2 < smaller < 0.3
     assert seconds_an_epoch(TrialConfig(), []) is None
+
+
+def test_limits_say_what_is_too_much() -> None:
+    trained = [a_trial(0, 0.9, 0.9)]
+    assert Limits().excess(TrialConfig(), lambda: trained) is None
+    assert Limits(2_314_337, 1.0).excess(TrialConfig(), lambda: trained) is None
+    large = Limits(parameters=2_000_000).excess(TrialConfig(), lambda: trained)
+    assert large == "2,314,337 parameters, at most 2,000,000 allowed"
+    slow = Limits(seconds_an_epoch=2.0).excess(TrialConfig(filters_1=48), lambda: trained)
+    assert str(slow).endswith("s an epoch, at most 2 allowed")
+    assert Limits(seconds_an_epoch=2.0).excess(TrialConfig(filters_1=48), lambda: []) is None

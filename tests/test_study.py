@@ -124,6 +124,27 @@ def test_configuration_is_not_trained_twice_unless_asked_for(
 
 
 @pytest.mark.usefixtures("fake")
+def test_configurations_over_the_limit_are_passed_over_and_not_counted(store: Store, source: DataSource) -> None:
+    values = SPEC.model_dump(mode="json") | {"max_parameters": 50_000}
+    values["space"] = {"filters_5": {"choices": [128, 256, 768]}, "zoom": {"low": 0.0, "high": 0.5}}
+    assert search(store, source, checked_spec(values, "test")).until(8).finished == 8
+    record = store.record("tiny")
+    over = [trial for trial in record.trials if trial.state == "passed over"]
+    assert len(record.trials) == 8 + len(over)
+    assert over
+    assert {trial.run.config.filters_5 for trial in over if trial.run} == {768}
+    assert "at most 50,000 allowed" in str(over[0].passed_over)
+    assert all(trial.run.config.filters_5 < 768 for trial in record.trials if trial.state == "complete" and trial.run)
+
+
+@pytest.mark.usefixtures("fake")
+def test_limits_that_nothing_meets_stop_the_study(store: Store, source: DataSource) -> None:
+    values = SPEC.model_dump(mode="json") | {"max_parameters": 10}
+    with pytest.raises(PneumosearchError, match="100 configurations in a row cost more than the study allows"):
+        search(store, source, checked_spec(values, "test")).until(2)
+
+
+@pytest.mark.usefixtures("fake")
 def test_picture_and_weights_become_artifacts_and_checkpoints_go(store: Store, source: DataSource) -> None:
     run = search(store, source)
     run.until(1)

@@ -195,7 +195,7 @@ class StudyView(_View):
         return Group(*lines)
 
     def _counts(self) -> str:
-        states = [record.state for record in self.records.values()]
+        states = [record.state for record in self.records.values() if record.state != "passed over"]
         kinds = ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed"))
         return f"{len(states)} of {self.n_trials} trials ({kinds})"
 
@@ -231,4 +231,5 @@ def _ending_line(record: TrialRecord, metric: Metric) -> str:
     text = f"trial {record.number} {record.state} after {len(record.history)} epochs"
     if record.value is not None:
         return f"{text}: {metric} {record.value:.4f}"
-    return f"{text}: {record.failure}" if record.failure else text
+    why = record.failure or record.passed_over
+    return f"{text}: {why}" if why else text

@@ -5,10 +5,10 @@ import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, get_args
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.records import State, StudyRecord, TrialRecord
 from pneumosearch.reference import PUBLISHED_TABLE
 
 
@@ -28,7 +28,7 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         "baseline": trial_summary(record.baseline) if record.baseline else None,
         "trials": [trial_summary(trial) for trial in record.trials],
         "best": trial_summary(ranking[0]) if ranking else None,
-        "counts": {state: record.count(state) for state in ("complete", "pruned", "failed", "running", "waiting")},
+        "counts": {state: record.count(state) for state in get_args(State)},
         "importance": importance(record),
         "test_openings": len(record.test_openings),
         "test_opening_log": [opening.model_dump() for opening in record.test_openings],
@@ -63,6 +63,7 @@ def trial_summary(trial: TrialRecord) -> dict[str, Any]:
         "test_accuracy": kept.test_accuracy if kept else None,
         "seconds": trial.seconds,
         "failure": trial.failure,
+        "passed_over": trial.passed_over,
         "duplicate_of": trial.duplicate_of,
         "history": history_summary(trial),
     }
