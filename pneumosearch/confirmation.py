@@ -1,0 +1,118 @@
+"""What a confirmation found, as plain values: replicates, estimates over seeds, the verdict; one JSON document."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from pneumosearch.config import TrialConfig
+
+#: The artifact of the search's study that holds a `Confirmation`; every later one has a number of its own in its name.
+CONFIRMATION_FILE = "confirmation.json"
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TestScores(_Record):
+    """One set of probabilities against the labels; all are fractions in [0, 1]."""
+
+    __test__ = False  # not a test class
+
+    threshold: float  # above it an image is called ill
+    accuracy: float
+    sensitivity: float
+    specificity: float
+    balanced_accuracy: float
+    auc: float
+    brier: float  # mean squared difference of probability and label
+    calibration_error: float  # expected, over ten bins of equal width
+    accuracy_low: float  # 95% Wilson interval of the accuracy
+    accuracy_high: float
+
+
+class Estimate(_Record):
+    """One figure over seeds."""
+
+    mean: float
+    deviation: float  # sample standard deviation; 0 of a single seed
+    low: float  # 95% interval of the mean, Student's t; mean of a single seed
+    high: float
+
+
+class Replicate(_Record):
+    """One training of a candidate on a fresh seed."""
+
+    trial: int  # its number in the study of replicates
+    seed: int
+    kept_epoch: int
+    validation_accuracy: float
+    validation_auc: float
+    at_half: TestScores  # on the test images, threshold 0.5
+    at_threshold: TestScores  # the same, at the threshold chosen on this replicate's validation images
+    probabilities: tuple[float, ...]  # of pneumonia, of each test image in the order of `Confirmation.images`
+
+
+class Candidate(_Record):
+    """A configuration with its replicates."""
+
+    role: Literal["baseline", "finalist"]
+    study: str
+    trial: int  # its number in the search
+    config: TrialConfig
+    replicates: tuple[Replicate, ...]
+    at_half: dict[str, Estimate]  # by name of a `TestScores` figure
+    at_threshold: dict[str, Estimate]
+    ensemble_at_half: TestScores  # of the mean probability over seeds
+    ensemble_at_threshold: TestScores  # at the mean of the replicates' thresholds
+
+    @property
+    def label(self) -> str:
+        """The name by which tables and figures call it."""
+        return "baseline" if self.role == "baseline" else f"{self.study} {self.trial}"
+
+
+class Comparison(_Record):
+    """A finalist against the baseline over the same test images and seeds."""
+
+    candidate: int  # position in `Confirmation.candidates`
+    difference: float  # of mean test accuracy, at threshold 0.5
+    low: float  # 95% interval by a bootstrap over patients and seeds
+    high: float
+    auc_difference: float
+    auc_low: float
+    auc_high: float
+    only_candidate_right: int  # test images that one seed ensemble calls right, at 0.5, and the other wrong
+    only_baseline_right: int
+    mcnemar_p: float  # exact, two-sided
+
+
+class Verdict(_Record):
+    """What may be concluded."""
+
+    winner: int  # position in `Confirmation.candidates` of the finalist that was best on validation
+    conclusion: Literal["better", "worse", "no difference can be shown"]  # than the baseline
+    sentences: tuple[str, ...]  # the same in words and numbers
+    n_searched: int  # configurations that the search trained to the end or pruned
+    validation_gain: float  # of the winner over the baseline in the search, in accuracy on validation images
+    expected_luck: float  # how much of such a gain the best of `n_searched` equal configurations would show by noise
+
+
+class Confirmation(_Record):
+    """The finalists and the baseline on fresh seeds, and what the sealed test images said of them."""
+
+    study: str
+    replicates_study: str
+    time: str  # ISO 8601, UTC: when the test images were opened
+    version: str  # of pneumosearch
+    trained_on: str  # in words: which images trained, which chose the epoch and the threshold
+    fingerprint: str  # of the development images
+    test_fingerprint: str
+    n_openings: int  # of these test images from this store, this one counted
+    seeds: tuple[int, ...]
+    images: tuple[str, ...]  # names of the test images
+    labels: tuple[int, ...]  # 0 normal, 1 pneumonia
+    patients: tuple[str, ...]
+    candidates: tuple[Candidate, ...]  # the baseline first
+    comparisons: tuple[Comparison, ...]  # of each finalist
+    verdict: Verdict
