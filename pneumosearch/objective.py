@@ -109,15 +109,18 @@ class Objective:
             Interrupted: The session should stop.
         """
         config = self.space.suggest(trial)
-        earlier = None if self.repeat_duplicates else _same_config(trial, config)
-        if earlier is not None:
-            return self._repeat(trial, earlier)
-        run = RunSpec(config=config, seed=self.seed_of(trial.number), protocol=self.protocol, precision=self.precision)
-        self._check_limits(trial, run)
+        run = _continued_run(trial)
+        if run is None:
+            earlier = None if self.repeat_duplicates else _same_config(trial, config)
+            if earlier is not None:
+                return self._repeat(trial, earlier)
+            seed = self.seed_of(trial.number)
+            run = RunSpec(config=config, seed=seed, protocol=self.protocol, precision=self.precision)
+            self._check_limits(trial, run)
         dataset = self.dataset(config)
         self._record_start(trial, run, dataset)
         self.session.listener.trial_started(trial.number, run)
-        folder = self.session.store.checkpoint_folder(trial.study.study_name, trial.number)
+        folder = self._checkpoints(trial)
         result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, config, history))
         value = kept_epoch(result.history).evaluation(self.metric)
         self._keep(trial, folder, result, value)
@@ -130,9 +133,19 @@ class Objective:
             self._datasets[form] = self.session.source.load(self.protocol, *form)
         return self._datasets[form]
 
-    def clean_up(self, trial: optuna.Trial) -> None:
+    def clean_up(self, study: optuna.Study, number: int) -> None:
         """Remove the state of a trial that will not go on."""
-        shutil.rmtree(self.session.store.checkpoint_folder(trial.study.study_name, trial.number), ignore_errors=True)
+        shutil.rmtree(self.session.store.checkpoint_folder(study.study_name, number), ignore_errors=True)
+
+    def _checkpoints(self, trial: optuna.Trial) -> Path:
+        """Return the folder of the trial's state: that of the trial it continues, where there is one."""
+        store, study = self.session.store, trial.study.study_name
+        folder = store.checkpoint_folder(study, trial.number)
+        if "continues" in trial.user_attrs and not folder.exists():
+            earlier = store.checkpoint_folder(study, trial.user_attrs["continues"])
+            if earlier.exists():
+                earlier.rename(folder)
+        return folder
 
     def _check_limits(self, trial: optuna.Trial, run: RunSpec) -> None:
         excess = self.limits.excess(run.config, lambda: map(trial_record, trial.study.get_trials(deepcopy=False)))
@@ -199,9 +212,19 @@ class Objective:
         self.session.store.add_artifact(trial, path, "image/png")
 
 
+def _continued_run(trial: optuna.Trial) -> RunSpec | None:
+    """Return the run that `trial` goes on with; None where it begins one."""
+    number = trial.user_attrs.get("continues")
+    if number is None:
+        return None
+    earlier = trial.study.get_trials(deepcopy=False)[number]
+    return RunSpec.model_validate(earlier.user_attrs["run"])
+
+
 def _same_config(trial: optuna.Trial, config: TrialConfig) -> FrozenTrial | None:
-    """Return the first ended trial before `trial` that trained `config`."""
+    """Return the ended trial before `trial` that trained `config` furthest."""
     wanted = config.model_dump(mode="json")
     ended = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     trained = (t for t in ended if t.number < trial.number and t.user_attrs.get("history"))
-    return next((t for t in trained if t.user_attrs["run"]["config"] == wanted), None)
+    same = (t for t in trained if t.user_attrs["run"]["config"] == wanted and "duplicate_of" not in t.user_attrs)
+    return max(same, key=lambda t: len(t.user_attrs["history"]), default=None)

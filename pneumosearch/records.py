@@ -27,6 +27,8 @@ class TrialRecord(BaseModel):
     failure: str | None = None
     passed_over: str | None = None  # why a configuration was not trained: what it would have cost
     duplicate_of: int | None = None  # the earlier trial of the same configuration whose result this one has
+    continues: int | None = None  # the earlier trial that stopped at a rung and that this one goes on with
+    earlier: tuple[int, ...] = ()  # that one, and those that it goes on with, the first one first
     versions: dict[str, str] = {}
     data: DataDescription | None = None
 
@@ -65,7 +67,7 @@ class StudyRecord(BaseModel):
     metric: Metric
     spec: dict[str, object]
     data: DataDescription
-    trials: tuple[TrialRecord, ...]
+    trials: tuple[TrialRecord, ...]  # by number; a stopped trial that another continues is told by that one
     test_openings: tuple[TestOpening, ...]  # of this data's test folder, in the whole store
 
     def count(self, state: State) -> int:

@@ -68,7 +68,7 @@ def rerun_trial(session: Session, record: StudyRecord, number: int) -> Compariso
     Raises:
         StoreError: No such trial, it never ended an epoch, or the images are not those it saw.
     """
-    original = next((trial for trial in record.trials if trial.number == number), None)
+    original = next((trial for trial in record.trials if number in (trial.number, *trial.earlier)), None)
     if original is None:
         raise StoreError(f"study '{record.name}' has no trial {number}; it has {len(record.trials)}, counted from 0")
     if original.run is None or original.data is None or not original.history:

@@ -108,7 +108,7 @@ class Store:
         """Read a study with all its trials."""
         study = self.load_study(name)
         with explained(self.url):
-            trials = read_rows(self.storage.engine, study._study_id)
+            trials = [trial_record(trial) for trial in read_rows(self.storage.engine, study._study_id)]
             attributes = study.user_attrs
             data = DataDescription.model_validate(attributes["data"])
             return StudyRecord(
@@ -117,7 +117,7 @@ class Store:
                 metric=attributes["metric"],
                 spec=attributes["spec"],
                 data=data,
-                trials=tuple(trial_record(trial) for trial in trials),
+                trials=_merged(trials),
                 test_openings=tuple(self.test_openings(data)),
             )
 
@@ -176,11 +176,22 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             failure=attributes.get("failure"),
             passed_over=attributes.get("passed_over"),
             duplicate_of=attributes.get("duplicate_of"),
+            continues=attributes.get("continues"),
             versions=attributes.get("versions", {}),
             data=attributes.get("data"),
         )
     except ValidationError as error:
         raise StoreError(f"trial {trial.number}: written by another version of pneumosearch ({error})") from error
+
+
+def _merged(trials: list[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """Leave out the trials that others continue, whose histories these hold."""
+    chains: dict[int, tuple[int, ...]] = {}
+    for trial in trials:
+        chains[trial.number] = () if trial.continues is None else (*chains[trial.continues], trial.continues)
+    continued = {trial.continues for trial in trials}
+    kept = (trial for trial in trials if trial.number not in continued)
+    return tuple(t.model_copy(update={"earlier": chains[t.number]}) if t.continues is not None else t for t in kept)
 
 
 def safe_url(url: str) -> str:

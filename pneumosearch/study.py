@@ -15,18 +15,19 @@ from typing import Any, Final
 import numpy as np
 import optuna
 import psutil
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.backend import resolved_precision
 from pneumosearch.config import RunSpec
 from pneumosearch.cost import Limits
 from pneumosearch.errors import PneumosearchError, TrainingError
 from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
+from pneumosearch.pruners import PromotingPruner, Promotion, latest, make_pruner
 from pneumosearch.records import TrialRecord
 from pneumosearch.samplers import make_sampler
 from pneumosearch.space import Space
 from pneumosearch.store import STORAGE_ERRORS, Purpose, explained, trial_record
-from pneumosearch.studyfile import PrunerName, StudySpec
+from pneumosearch.studyfile import StudySpec
 
 #: A study stops when this many trials in a row fail for the same reason.
 MAX_FAILURES: Final = 3
@@ -34,21 +35,14 @@ MAX_FAILURES: Final = 3
 #: And when this many proposals in a row cost more than its limits allow.
 MAX_PASSED_OVER: Final = 100
 
-#: `scripts/bench pruners` chose these for the signal `auc`; figures in results/LOG.md.
-_PRUNERS: Final[dict[PrunerName, Callable[[], optuna.pruners.BasePruner]]] = {
-    "none": optuna.pruners.NopPruner,
-    "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=1),
-    "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2),
-    "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
-}
-
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of a study ended: with all trials (`stopped` is empty), or why before that."""
+    """How a run of a study ended."""
 
-    finished: int
-    stopped: str
+    finished: int  # ended configurations of the study
+    stopped: str  # why it stopped before all was done; empty where nothing stopped it
+    done: bool  # whether nothing is left to train
 
 
 @dataclass
@@ -74,24 +68,44 @@ class StudyRun:
         stop = self.objective.session.stop
         with explained(self.objective.session.store.url):
             for trained in itertools.count():
-                if trained == at_most or self._ended() >= n_trials or stop():
+                if trained == at_most or not self._something_to_do(n_trials) or stop():
                     break
                 try:
                     self.run_trial(self.next_trial())
                 except Interrupted:
                     break
-            ended = self._ended()
-        return Outcome(ended, stop.reason if ended < n_trials else "")
+            done = not self._something_to_do(n_trials)
+            return Outcome(self._ended(), "" if done else stop.reason, done)
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
-        """Take up a trial that was left behind (only one of the run `wanted`, where given), or ask for a new one."""
+        """Return the trial to train: one left behind, else one that may go on, else a new one.
+
+        Args:
+            wanted: Take up only a trial of this run, where given.
+        """
         trial = next(self._left_behind(wanted), None)
         if trial is None:
+            promotions = self._promotions()
+            if promotions and not self._waiting():
+                self.study.enqueue_trial(promotions[0].params, user_attrs=promotions[0].attributes())
             number = len(self.study.get_trials(deepcopy=False))
             self._use_sampler(number)
-            trial = self.study.ask()
+            trial = self.study.ask()  # takes what is enqueued first
         trial.set_user_attr("owner", _this_process())
         return trial
+
+    def _something_to_do(self, n_trials: int) -> bool:
+        """Tell whether configurations, trials that may go on, or trials left behind are still to be trained."""
+        return self._ended() < n_trials or bool(self._promotions()) or self._waiting() or any(self._behind(None))
+
+    def _waiting(self) -> bool:
+        """Tell whether a continuation is enqueued: the study may have been killed right then."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return any("continues" in trial.user_attrs for trial in waiting)
+
+    def _promotions(self) -> list[Promotion]:
+        pruner = self.study.pruner
+        return pruner.promotions(self.study) if isinstance(pruner, PromotingPruner) else []
 
     def run_trial(self, trial: optuna.Trial) -> TrialRecord:
         """Train one trial and tell the study how it ended."""
@@ -107,12 +121,23 @@ class StudyRun:
             self._fail(trial, str(error))
         except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
             self._fail(trial, f"{type(error).__name__}: {error}".splitlines()[0])
-        self.objective.clean_up(trial)
+        self._clean_up(trial)
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
         self.objective.session.listener.trial_ended(record)
         check_failures(self.study, self.max_failures)
         self._check_passed_over()
         return record
+
+    def _clean_up(self, trial: optuna.Trial) -> None:
+        """Remove the state of trials that will not go on, and of those least likely to, beyond the disk budget."""
+        study, pruner = self.study, self.study.pruner
+        if not isinstance(pruner, PromotingPruner):
+            self.objective.clean_up(study, trial.number)
+            return
+        kept = pruner.kept(study)
+        for ended in study.get_trials(deepcopy=False):
+            if ended.state.is_finished() and ended.number not in kept:
+                self.objective.clean_up(study, ended.number)
 
     def _check_passed_over(self) -> None:
         last = self.study.get_trials(deepcopy=False)[-MAX_PASSED_OVER:]
@@ -131,17 +156,23 @@ class StudyRun:
             self.study.sampler = self.sampler(number)
 
     def _ended(self) -> int:
-        trials = self.study.get_trials(deepcopy=False)
-        return sum(trial.state.is_finished() and "passed_over" not in trial.user_attrs for trial in trials)
+        """Count the configurations whose training has ended or stopped; those that cost too much do not count."""
+        trials = latest(self.study.get_trials(deepcopy=False))
+        started = [trial for trial in trials if trial.state.is_finished() or "continues" in trial.user_attrs]
+        return sum("passed_over" not in trial.user_attrs for trial in started)
 
     def _left_behind(self, wanted: RunSpec | None) -> Iterator[optuna.Trial]:
         """Trials whose process is gone, as trials that can go on."""
+        for frozen in self._behind(wanted):
+            self._use_sampler(frozen.number)
+            yield optuna.Trial(self.study, frozen._trial_id)
+
+    def _behind(self, wanted: RunSpec | None) -> Iterator[FrozenTrial]:
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             run = frozen.user_attrs.get("run")
             fits = wanted is None or (run is not None and RunSpec.model_validate(run) == wanted)
             if fits and not _alive(frozen.user_attrs.get("owner")):
-                self._use_sampler(frozen.number)
-                yield optuna.Trial(self.study, frozen._trial_id)
+                yield frozen
 
 
 def check_failures(study: optuna.Study, max_failures: int) -> None:
@@ -177,9 +208,9 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
         limits,
     )
     data = objective.dataset(space.centre).description
-    stored = {**spec.model_dump(mode="json", exclude={"name"}), "precision": precision}
+    stored = {**spec.identity(), "precision": precision}
     study = session.store.open_study(spec.name, "search", spec.metric, stored, data)
-    study.pruner = _PRUNERS[spec.pruner]()
+    study.pruner = make_pruner(spec)
     if not study.get_trials(deepcopy=False):
         study.enqueue_trial(space.baseline())
 

@@ -16,7 +16,13 @@ from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Scalar, Sp
 SAMPLER_NAMES: Final = ("tpe", "random", "prior", "qmc", "cmaes", "gp")
 #: A sampler's name, or the import path of one: package.module:Class
 _SAMPLER_PATTERN: Final = rf"^({'|'.join(SAMPLER_NAMES)}|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
-PrunerName = Literal["none", "median", "halving", "hyperband"]
+PrunerName = Literal["none", "median", "halving", "hyperband", "promote"]
+
+#: A time such as 90, 45s, 30m, 2h or 1h30m.
+DURATION_PATTERN: Final = r"^(\d+(\.\d+)?[smhd]?)+$"
+
+#: After these epochs a trial waits under the pruner "promote".
+DEFAULT_RUNGS: Final = (1, 3)
 
 #: A study's name is part of file names: letters, digits, and . _ - inside.
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -34,6 +40,7 @@ class StudySpec(BaseModel):
     # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from
     # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
     prune_by: Metric = Field(default_factory=lambda values: "loss" if values.get("metric") == "loss" else "auc")
+    rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS  # of "promote": epochs
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     repeat_duplicates: StrictBool = False  # whether a configuration is trained again when it is proposed again
     protocol: Protocol = "holdout"
@@ -42,8 +49,15 @@ class StudySpec(BaseModel):
     # `cost.n_parameters` and `cost.seconds_an_epoch`, which knows nothing before the study's first epoch.
     max_parameters: Annotated[int, Field(ge=1, strict=True)] | None = None
     max_seconds_an_epoch: Annotated[float, Field(gt=0)] | None = None
+    # How long it goes on, where the command does not say: neither changes what a trial is.
+    trials: Annotated[int, Field(ge=1, strict=True)] = 50
+    timeout: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None
     fixed: dict[str, Scalar] = {}
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
+
+    def identity(self) -> dict[str, Any]:
+        """Return what must stay the same when the study goes on, for the store."""
+        return self.model_dump(mode="json", exclude={"name", "trials", "timeout"})
 
     def search_space(self, source: str = "study") -> Space:
         """Return the checked space; `source` begins its error messages."""
@@ -100,8 +114,16 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
             f"{source}: prune_by: {spec.prune_by!r} and the metric {spec.metric!r} improve in opposite ways; use "
             + ("'loss'" if spec.metric == "loss" else "'auc', 'accuracy' or 'balanced_accuracy'")
         )
+    _check_rungs(spec, source)
     spec.search_space(source)
     return spec
+
+
+def _check_rungs(spec: StudySpec, source: str) -> None:
+    if spec.pruner != "promote" and spec.rungs != DEFAULT_RUNGS:
+        raise ConfigError(f"{source}: rungs: only pruner = 'promote' has them, not {spec.pruner!r}")
+    if not spec.rungs or list(spec.rungs) != sorted(set(spec.rungs)):
+        raise ConfigError(f"{source}: rungs: wanted rising numbers of epochs such as [1, 3], not {list(spec.rungs)}")
 
 
 def json_schema() -> dict[str, Any]:

@@ -70,7 +70,7 @@ def search(
             process.end()
         if outcome is None:
             deaths.add(process.ended_by)
-        elif outcome.stopped or outcome.finished >= n_trials:
+        elif outcome.stopped or outcome.done:
             return outcome
 
 
@@ -196,7 +196,7 @@ def _work(job: Job, events: Connection, orders: Connection) -> None:
         run = open_search(session, job.spec)
         run.max_failures = job.max_failures
         outcome = run.until(job.n_trials, at_most=job.trials_a_process)
-        events.send(("outcome", (outcome.finished, outcome.stopped)))
+        events.send(("outcome", (outcome.finished, outcome.stopped, outcome.done)))
     except PneumosearchError as error:
         events.send(("error", (error,)))
     except Exception as error:  # noqa: BLE001  told by the parent in one line

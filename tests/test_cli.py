@@ -281,7 +281,7 @@ def _broken(name: str, phantoms: Path, folder: Path) -> list[str]:
         ("no baseline", "without.toml: space.zoom: the range does not contain the baseline's 0.3"),
         ("wrong type", "type.toml: seed: input should be a valid integer"),
         ("bad url", "'nonsense' is no storage URL"),
-        ("no trials", "--trials 0: wanted at least 1"),
+        ("no trials", "options: trials: "),
         ("bad timeout", "--timeout 'soon': wanted a duration"),
         ("bad name", "options: name:"),
         ("no store", "results/pneumosearch.db: no such storage yet"),

@@ -115,9 +115,19 @@ def _interrupted() -> typer.Exit:
 @app.command()
 def study(
     study_file: Annotated[Path | None, typer.Argument(help="Study file (TOML).", metavar="[STUDY.toml]")] = None,
-    trials: Annotated[int, typer.Option(help="Trials in all, those of earlier runs counted.")] = 50,
+    trials: Annotated[
+        int | None,
+        typer.Option(help="Trials in all, those of earlier runs counted.", show_default="the file's, or 50"),
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name in the store.", show_default="the file's, or default")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search and its trainings.", show_default="232")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="tpe, random, prior, qmc, cmaes, gp or module:Class.", show_default="tpe")
+    ] = None,
+    pruner: Annotated[
+        Literal["none", "median", "halving", "hyperband", "promote"] | None,
+        typer.Option(help="When trials stop early.", show_default="the file's, or the default's"),
+    ] = None,
     timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")
@@ -143,10 +153,9 @@ def study(
     from pneumosearch.studyfile import for_phantoms
     from pneumosearch.workers import search
 
-    if trials < 1:
-        raise ConfigError(f"--trials {trials}: wanted at least 1")
-    spec = _study_spec(study_file, {"name": name, "seed": seed, "precision": precision})
-    stop = StopFlag.after(options.seconds_of(timeout))
+    given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
+    spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout})
+    trials, stop = spec.trials, StopFlag.after(options.seconds_of(spec.timeout))
     store = options.open_store(storage, results)
     source = options.open_source(data, results, skip_unreadable)
     if study_file is None and source.manifest.kind == "phantoms":

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final, Literal
 import typer
 
 from pneumosearch.errors import ConfigError
+from pneumosearch.studyfile import DURATION_PATTERN
 
 if TYPE_CHECKING:
     from pneumosearch.data.protocols import DataSource
@@ -85,6 +86,6 @@ def seconds_of(duration: str | None) -> float:
         return float("inf")
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", duration)
     seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
-    if "".join(number + unit for number, unit in parts) != duration or seconds <= 0:
+    if not re.fullmatch(DURATION_PATTERN, duration) or seconds <= 0:
         raise ConfigError(f"--timeout '{duration}': wanted a duration such as 90s, 30m, 2h or 1h30m")
     return seconds

@@ -173,6 +173,8 @@ class StudyView(_View):
     def trial_ended(self, record: TrialRecord) -> None:
         """Show how a trial ended."""
         self.records[record.number] = record
+        if record.continues is not None:
+            self.records.pop(record.continues, None)
         self.say(_ending_line(record, self.metric))
         self._show(self._picture())
         if not self._live:
@@ -228,7 +230,8 @@ def _epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
 
 
 def _ending_line(record: TrialRecord, metric: Metric) -> str:
-    text = f"trial {record.number} {record.state} after {len(record.history)} epochs"
+    which = f"{record.number}" + (f", going on with {record.continues}," if record.continues is not None else "")
+    text = f"trial {which} {record.state} after {len(record.history)} epochs"
     if record.value is not None:
         return f"{text}: {metric} {record.value:.4f}"
     why = record.failure or record.passed_over

@@ -65,6 +65,7 @@ def trial_summary(trial: TrialRecord) -> dict[str, Any]:
         "failure": trial.failure,
         "passed_over": trial.passed_over,
         "duplicate_of": trial.duplicate_of,
+        "earlier_trials": list(trial.earlier),
         "history": history_summary(trial),
     }
 

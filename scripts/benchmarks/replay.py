@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pneumosearch.files import replacing
+from pneumosearch.pruners import PromotingPruner, Promotion
 from pneumosearch.store import Store
 
 Curve = list[tuple[float, float, float]]  # by epoch: (validation accuracy, loss, what the pruner sees)
@@ -45,6 +46,18 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
             HyperbandPruner, min_resource=first, max_resource=10, reduction_factor=factor
         )
         for first, factor in ((1, 3), (4, 2))
+    },
+    **{
+        f"promote at {', '.join(map(str, rungs))}, by {factor}": partial(PromotingPruner, rungs, factor)
+        for rungs, factor in (
+            ((1, 3), 3),
+            ((1, 2, 4), 2),
+            ((1, 4), 3),
+            ((2, 4), 3),
+            ((2,), 3),
+            ((1, 3), 2),
+            ((2, 5), 2),
+        )
     },
 }
 
@@ -124,12 +137,17 @@ def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> 
         pruner=pruner,
         sampler=optuna.samplers.RandomSampler(seed=seed),
     )
-    epochs, best = 0, 0.0
-    for curve in drawn:
+    epochs, best, curve_of = 0, 0.0, dict[int, Curve]()
+    waiting = list(reversed(drawn))
+    while waiting or _promotions(study):
+        for promotion in _promotions(study)[:1]:
+            study.enqueue_trial({}, user_attrs=promotion.attributes())
         trial = study.ask()
-        run = _epochs_run(trial, curve)
-        epochs += run
-        if run == len(curve):
+        begun = trial.user_attrs.get("continues_after", 0)
+        curve = curve_of[trial.number] = curve_of[trial.user_attrs["continues"]] if begun else waiting.pop()
+        reached = _last_epoch(trial, curve)
+        epochs += reached - begun
+        if reached == len(curve):
             value = _kept_value(curve)
             study.tell(trial, value)
             best = max(best, value)
@@ -138,7 +156,12 @@ def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> 
     return max(_kept_value(curve) for curve in drawn) - best, epochs / sum(map(len, drawn))
 
 
-def _epochs_run(trial: optuna.Trial, curve: Curve) -> int:
+def _promotions(study: optuna.Study) -> list[Promotion]:
+    return study.pruner.promotions(study) if isinstance(study.pruner, PromotingPruner) else []
+
+
+def _last_epoch(trial: optuna.Trial, curve: Curve) -> int:
+    """Report the curve's epochs until the pruner stops the trial, and return the last."""
     for epoch, (_, _, seen) in enumerate(curve, start=1):
         trial.report(seen, epoch)
         if epoch < len(curve) and trial.should_prune():
