@@ -20,6 +20,7 @@ from pneumosearch.store import Store
 
 STUDY = """
 name = "torture"
+pruner = "PRUNER"
 [fixed]
 image_size = 32
 width = 0.25
@@ -38,6 +39,7 @@ def torture(
         int, typer.Option(min=1, help="Trials of the study; more are asked for while kills are missing.")
     ] = 6,
     seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
+    pruner: Annotated[str, typer.Option(help="Of the study.")] = "promote",
     patience: Annotated[float, typer.Option(help="Longest time between start and kill, s.")] = 15.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -50,7 +52,7 @@ def torture(
     with tempfile.TemporaryDirectory() as name:
         folder, rng = Path(name), random.Random(seed)  # noqa: S311  moments are no secrets
         write_phantoms(folder / "images", n_images=160, seed=1)
-        (folder / "torture.toml").write_text(STUDY)
+        (folder / "torture.toml").write_text(STUDY.replace("PRUNER", pruner))
         done, wanted = _disturb(folder, kills, trials, patience, rng)
         _study(folder, "twin", wanted).wait()
         result = {"kills": done, **compare(_record(folder, "disturbed"), _record(folder, "twin"))}
