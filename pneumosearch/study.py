@@ -1,5 +1,6 @@
 """Running a search: sampler and pruner, the baseline first, going on after any interruption."""
 
+import errno
 import itertools
 import os
 import platform
@@ -20,7 +21,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumosearch.backend import resolved_precision
 from pneumosearch.config import RunSpec
 from pneumosearch.cost import Limits
-from pneumosearch.errors import PneumosearchError, TrainingError
+from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
 from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
 from pneumosearch.pruners import PromotingPruner, Promotion, latest, make_pruner
 from pneumosearch.records import TrialRecord
@@ -34,6 +35,9 @@ MAX_FAILURES: Final = 3
 
 #: And when this many proposals in a row cost more than its limits allow.
 MAX_PASSED_OVER: Final = 100
+
+
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -113,14 +117,8 @@ class StudyRun:
             self.study.tell(trial, self.objective(trial))
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
-        except (Interrupted, *STORAGE_ERRORS):
-            raise  # the trial stays as it is, to go on later
-        except PneumosearchError as error:
-            if not isinstance(error, TrainingError):
-                raise
-            self._fail(trial, str(error))
         except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
-            self._fail(trial, f"{type(error).__name__}: {error}".splitlines()[0])
+            self._fail(trial, self._reason(error))
         self._clean_up(trial)
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
         self.objective.session.listener.trial_ended(record)
@@ -146,6 +144,17 @@ class StudyRun:
             raise PneumosearchError(
                 f"{MAX_PASSED_OVER} configurations in a row cost more than the study allows ({why})"
             )
+
+    def _reason(self, error: Exception) -> str:
+        """Say in one line why a trial failed; raise where it is not the trial's fault: it stays, to go on later."""
+        if isinstance(error, TrainingError):
+            return str(error)
+        if isinstance(error, (Interrupted, PneumosearchError, *STORAGE_ERRORS)):
+            raise error
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:  # the next trial would meet it too
+            why = f"{self.objective.session.store.results}: {os.strerror(error.errno)}"
+            raise StoreError(f"{why}; what was saved is safe, the same command goes on from it") from error
+        return f"{type(error).__name__}: {error}".splitlines()[0]
 
     def _fail(self, trial: optuna.Trial, reason: str) -> None:
         trial.set_user_attr("failure", reason)

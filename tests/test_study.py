@@ -1,3 +1,4 @@
+import errno
 import threading
 from pathlib import Path
 from typing import Any
@@ -289,6 +290,23 @@ def test_storage_that_fails_leaves_the_trial_to_go_on(
     assert store.record("tiny").trials[0].state == "running"
     assert search(store, source).until(3).finished == 3
     assert store.record("tiny").count("complete") == 3
+
+
+@pytest.mark.usefixtures("fake")
+def test_full_disk_stops_the_study_and_leaves_the_trial_to_go_on(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = search(store, source)
+
+    def full(*arguments: Any) -> TrainingResult:
+        raise OSError(errno.ENOSPC, "written by a library in its own words")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(objective_module, "train", full)
+        with pytest.raises(StoreError, match="No space left on device; what was saved is safe"):
+            run.until(3)
+    assert store.record("tiny").trials[0].state == "running"
+    assert search(store, source).until(3).finished == 3
 
 
 def test_derived_seeds_differ_and_repeat() -> None:
