@@ -2,6 +2,7 @@
 
 import typer
 
+from benchmarks.fidelity import fidelity
 from benchmarks.replay import curves, pruners
 from benchmarks.scale import scale
 from benchmarks.startup import startup
@@ -9,7 +10,7 @@ from benchmarks.training import training
 from benchmarks.trial import trial
 
 app = typer.Typer(help="Measure pneumosearch.", no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (training, trial, startup, scale, curves, pruners):
+for command in (training, trial, startup, scale, curves, pruners, fidelity):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,77 @@
+"""How well cheap results tell full ones: rank correlations over recorded learning curves."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import pandas as pd
+import typer
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import rankdata, spearmanr
+
+RESAMPLES = 2000
+SEEN = ("auc", "accuracy", "loss")
+
+
+def fidelity(
+    cheap: Annotated[Path, typer.Argument(help="Learning curves of cheap runs, as `curves` writes them.")],
+    full: Annotated[
+        Path | None,
+        typer.Argument(help="Curves of the same configurations (by seed) at full cost.", show_default="the same"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Correlate what is seen after each epoch of the cheap runs with the full runs' kept accuracy and best AUC.
+
+    Spearman's rank correlation with a 95% bootstrap interval over configurations.
+
+    Example: scripts/bench fidelity results/curves/curves-75px.csv results/curves/curves-150px.csv
+    """
+    cheap_table, full_table = pd.read_csv(cheap), pd.read_csv(full or cheap)
+    results = _full_results(full_table)
+    rows = [
+        {"seen": seen, "epoch": int(epoch), **_correlations(at_epoch.set_index("seed")[f"validation_{seen}"], results)}
+        for seen in SEEN
+        for epoch, at_epoch in cheap_table.groupby("epoch")
+    ]
+    if as_json:
+        print(json.dumps({"cheap": str(cheap), "full": str(full or cheap), "rows": rows}))
+        return
+    table = Table(title=f"Rank correlation of {cheap} with {full or 'its own ends'}")
+    for heading in ("seen", "epoch", "n", "with the kept accuracy", "with the best AUC"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        told = (f"{row[k]:.2f} ({row[k + '_low']:.2f} to {row[k + '_high']:.2f})" for k in ("accuracy", "auc"))
+        table.add_row(row["seen"], str(row["epoch"]), str(row["n"]), *told)
+    Console(width=120).print(table)
+
+
+def _full_results(table: pd.DataFrame) -> pd.DataFrame:
+    """Return by seed: the accuracy at the lowest loss, and the highest AUC of any epoch."""
+    table = table.reset_index(drop=True)
+    kept = table.loc[table.groupby("seed")["validation_loss"].idxmin()].set_index("seed")["validation_accuracy"]
+    return pd.DataFrame({"accuracy": kept, "auc": table.groupby("seed")["validation_auc"].max()})
+
+
+def _correlations(seen: pd.Series, results: pd.DataFrame) -> dict[str, Any]:
+    joined = results.join(seen.rename("seen"), how="inner").dropna()
+    row: dict[str, Any] = {"n": len(joined)}
+    for target in ("accuracy", "auc"):
+        pairs = joined[["seen", target]].to_numpy()
+        low, high = _interval(pairs)
+        row |= {target: float(spearmanr(*pairs.T).statistic), f"{target}_low": low, f"{target}_high": high}
+    return row
+
+
+def _interval(pairs: np.ndarray) -> tuple[float, float]:
+    rng = np.random.default_rng(0)
+    draws = pairs[rng.integers(len(pairs), size=(RESAMPLES, len(pairs)))]
+    ranks = rankdata(draws, axis=1)  # a resampled configuration ties with itself
+    centred = ranks - ranks.mean(1, keepdims=True)
+    x, y = centred[..., 0], centred[..., 1]
+    spread = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    values = (x * y).sum(1)[spread > 0] / spread[spread > 0]  # a resample of equal values has no ranks
+    low, high = np.percentile(values, [2.5, 97.5])
+    return float(low), float(high)
