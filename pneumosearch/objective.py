@@ -18,7 +18,7 @@ from pneumosearch.data.protocols import Dataset, DataSource
 from pneumosearch.history import EpochMetrics, History, kept_epoch
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.pictures import learning_curves
-from pneumosearch.records import TrialRecord
+from pneumosearch.records import Screening, TrialRecord
 from pneumosearch.space import Space
 from pneumosearch.store import Store, trial_record
 from pneumosearch.training import TrainingResult, train
@@ -87,6 +87,7 @@ class Objective:
         seed_of: Trial number to training seed.
         repeat_duplicates: Train a configuration again that an earlier trial has trained, with another seed.
         limits: What a configuration may cost to be trained.
+        screening: Train an epoch on images of this side first, which the pruner sees as epoch 0.
     """
 
     session: Session
@@ -98,6 +99,7 @@ class Objective:
     seed_of: Callable[[int], int]
     repeat_duplicates: bool = True
     limits: Limits = field(default_factory=Limits)
+    screening: int | None = None
     _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -109,7 +111,7 @@ class Objective:
             Interrupted: The session should stop.
         """
         config = self.space.suggest(trial)
-        run = _continued_run(trial)
+        run = self._continued_run(trial)
         if run is None:
             earlier = None if self.repeat_duplicates else _same_config(trial, config)
             if earlier is not None:
@@ -121,6 +123,7 @@ class Objective:
         self._record_start(trial, run, dataset)
         self.session.listener.trial_started(trial.number, run)
         folder = self._checkpoints(trial)
+        self._screen(trial, run, folder)
         result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, config, history))
         value = kept_epoch(result.history).evaluation(self.metric)
         self._keep(trial, folder, result, value)
@@ -147,12 +150,45 @@ class Objective:
                 earlier.rename(folder)
         return folder
 
+    def _screen(self, trial: optuna.Trial, run: RunSpec, folder: Path) -> None:
+        """Train one epoch on small images, which may prune; the baseline is trained in any case."""
+        if self.screening is None or trial.number == 0:
+            return
+        config = run.config.model_copy(update={"image_size": min(self.screening, run.config.image_size), "epochs": 1})
+        small = run.model_copy(update={"config": config})
+
+        def ended(history: History) -> None:
+            screening = Screening(image_size=config.image_size, epoch=history[-1])
+            trial.set_user_attr("screening", screening.model_dump(exclude_none=True))
+            trial.report(history[-1].evaluation(self.prune_by), 0)
+
+        if "screening" not in trial.user_attrs:
+            train(small, self.dataset(config), folder / "screening", ended)
+        if not trial.user_attrs.get("history") and trial.should_prune():
+            raise optuna.TrialPruned("at its screening")
+        if self.session.stop():
+            raise Interrupted
+
     def _check_limits(self, trial: optuna.Trial, run: RunSpec) -> None:
         excess = self.limits.excess(run.config, lambda: map(trial_record, trial.study.get_trials(deepcopy=False)))
         if excess and trial.number > 0 and "history" not in trial.user_attrs:  # the baseline is trained in any case
             trial.set_user_attr("run", run.model_dump(mode="json"))
             trial.set_user_attr("passed_over", excess)
             raise optuna.TrialPruned(excess)
+
+    def _continued_run(self, trial: optuna.Trial) -> RunSpec | None:
+        """Return the run that `trial` goes on with; None where it begins one."""
+        number = trial.user_attrs.get("continues")
+        if number is None:
+            return None
+        earlier = trial.study.get_trials(deepcopy=False)[number]
+        self._take_screening(trial, earlier)
+        return RunSpec.model_validate(earlier.user_attrs["run"])
+
+    def _take_screening(self, trial: optuna.Trial, earlier: FrozenTrial) -> None:
+        if "screening" in earlier.user_attrs:
+            trial.set_user_attr("screening", earlier.user_attrs["screening"])
+            trial.report(Screening.model_validate(earlier.user_attrs["screening"]).epoch.evaluation(self.prune_by), 0)
 
     def _repeat(self, trial: optuna.Trial, earlier: FrozenTrial) -> float:
         """End `trial` as the `earlier` one of its configuration ended, without a training."""
@@ -161,7 +197,9 @@ class Objective:
                 trial.set_user_attr(name, earlier.user_attrs[name])
         trial.set_user_attr("duplicate_of", earlier.number)
         self.session.listener.trial_started(trial.number, RunSpec.model_validate(earlier.user_attrs["run"]))
-        history = tuple(EpochMetrics.model_validate({**e, "seconds": 0.0}) for e in earlier.user_attrs["history"])
+        self._take_screening(trial, earlier)
+        epochs = earlier.user_attrs.get("history", [])
+        history = tuple(EpochMetrics.model_validate({**epoch, "seconds": 0.0}) for epoch in epochs)
         trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
         for epoch in history:
             trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
@@ -212,19 +250,10 @@ class Objective:
         self.session.store.add_artifact(trial, path, "image/png")
 
 
-def _continued_run(trial: optuna.Trial) -> RunSpec | None:
-    """Return the run that `trial` goes on with; None where it begins one."""
-    number = trial.user_attrs.get("continues")
-    if number is None:
-        return None
-    earlier = trial.study.get_trials(deepcopy=False)[number]
-    return RunSpec.model_validate(earlier.user_attrs["run"])
-
-
 def _same_config(trial: optuna.Trial, config: TrialConfig) -> FrozenTrial | None:
     """Return the ended trial before `trial` that trained `config` furthest."""
     wanted = config.model_dump(mode="json")
     ended = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    trained = (t for t in ended if t.number < trial.number and t.user_attrs.get("history"))
+    trained = (t for t in ended if t.number < trial.number and t.user_attrs.keys() & {"history", "screening"})
     same = (t for t in trained if t.user_attrs["run"]["config"] == wanted and "duplicate_of" not in t.user_attrs)
-    return max(same, key=lambda t: len(t.user_attrs["history"]), default=None)
+    return max(same, key=lambda t: len(t.user_attrs.get("history", [])), default=None)

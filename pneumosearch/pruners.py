@@ -26,7 +26,7 @@ def make_pruner(spec: StudySpec) -> BasePruner:
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=1),
         "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
-        "promote": lambda: PromotingPruner(spec.rungs),
+        "promote": lambda: PromotingPruner((0, *spec.rungs) if spec.screening else spec.rungs),
     }
     return makers[spec.pruner]()
 
@@ -52,7 +52,7 @@ class PromotingPruner(BasePruner):
     trial, the baseline, is never stopped.
 
     Args:
-        rungs: Epochs after which a trial may stop, rising.
+        rungs: Epochs after which a trial may stop, rising; 0 is its screening.
         reduction_factor: One in this many goes on.
 
     Source:
@@ -65,7 +65,7 @@ class PromotingPruner(BasePruner):
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Tell whether `trial` stops at the rung that it has just reached."""
         step = trial.last_step
-        if trial.number == 0 or step not in self.rungs or step <= trial.user_attrs.get("continues_after", 0):
+        if trial.number == 0 or step not in self.rungs or step <= trial.user_attrs.get("continues_after", -1):
             return False
         trials = study.get_trials(deepcopy=False)
         present = [trial if other.number == trial.number else other for other in trials]

@@ -13,6 +13,15 @@ from pneumosearch.metrics import Metric, direction
 State = Literal["complete", "pruned", "failed", "running", "waiting", "passed over"]
 
 
+class Screening(BaseModel):
+    """The epoch on small images by which a trial went on to its training, or not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    image_size: int  # pixels
+    epoch: EpochMetrics
+
+
 class TrialRecord(BaseModel):
     """One training in the store."""
 
@@ -23,6 +32,7 @@ class TrialRecord(BaseModel):
     run: RunSpec | None  # None while it waits for its turn
     value: float | None  # the study's metric at the kept epoch; only of complete trials
     history: History = ()
+    screening: Screening | None = None
     n_parameters: int | None = None
     failure: str | None = None
     passed_over: str | None = None  # why a configuration was not trained: what it would have cost
@@ -39,8 +49,9 @@ class TrialRecord(BaseModel):
 
     @property
     def seconds(self) -> float:
-        """Time in epochs, of all sessions together."""
-        return sum(epoch.seconds for epoch in self.history)
+        """Time in epochs, of all sessions together, its screening included."""
+        screening = self.screening.epoch.seconds if self.screening else 0.0
+        return screening + sum(epoch.seconds for epoch in self.history)
 
 
 class TestOpening(BaseModel):

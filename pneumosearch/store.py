@@ -172,6 +172,7 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             run=RunSpec.model_validate(attributes["run"]) if "run" in attributes else None,
             value=trial.value if state == "complete" else None,  # Optuna gives pruned trials their last value
             history=attributes.get("history", ()),
+            screening=attributes.get("screening"),
             n_parameters=attributes.get("n_parameters"),
             failure=attributes.get("failure"),
             passed_over=attributes.get("passed_over"),

@@ -215,6 +215,7 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
         seed_of,
         spec.repeat_duplicates,
         limits,
+        spec.screening,
     )
     data = objective.dataset(space.centre).description
     stored = {**spec.identity(), "precision": precision}

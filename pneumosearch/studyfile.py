@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
-from pneumosearch.config import PrecisionChoice, Protocol, TrialConfig, first_problem
+from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.reference import PUBLISHED_SEED
@@ -41,6 +41,8 @@ class StudySpec(BaseModel):
     # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
     prune_by: Metric = Field(default_factory=lambda values: "loss" if values.get("metric") == "loss" else "auc")
     rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS  # of "promote": epochs
+    # Of "promote": each configuration first trains an epoch on images of this side, and the best third go on in full.
+    screening: Annotated[int, Field(ge=2**N_BLOCKS, le=1024, strict=True)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     repeat_duplicates: StrictBool = False  # whether a configuration is trained again when it is proposed again
     protocol: Protocol = "holdout"
@@ -122,6 +124,8 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
 def _check_rungs(spec: StudySpec, source: str) -> None:
     if spec.pruner != "promote" and spec.rungs != DEFAULT_RUNGS:
         raise ConfigError(f"{source}: rungs: only pruner = 'promote' has them, not {spec.pruner!r}")
+    if spec.pruner != "promote" and spec.screening is not None:
+        raise ConfigError(f"{source}: screening: only pruner = 'promote' has it, not {spec.pruner!r}")
     if not spec.rungs or list(spec.rungs) != sorted(set(spec.rungs)):
         raise ConfigError(f"{source}: rungs: wanted rising numbers of epochs such as [1, 3], not {list(spec.rungs)}")
 

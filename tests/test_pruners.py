@@ -190,3 +190,26 @@ def test_history_of_a_promoted_trial_equals_that_of_one_never_stopped(store: Sto
     comparison = rerun_trial(a_session(store, source), record, went_on.number)
     assert comparison is not None
     assert comparison.identical
+
+
+def test_screening_on_small_images_sorts_out_before_any_full_epoch(
+    store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
+) -> None:
+    fixed = {**SPEC.fixed, "image_size": 48}
+    spec = checked_spec({**SPEC.model_dump(mode="json"), "fixed": fixed, "screening": 32, "rungs": [1]}, "test")
+    search(store, source, spec).until(12)
+    record = store.record("tiny")
+    small = [run for run, _, _ in trained if run.config.image_size == 32]
+    assert len(small) == len({run.seed for run in small}) == 11  # each but the baseline, once
+    assert {run.config.epochs for run in small} == {1}
+    screened_out = [trial for trial in record.trials if not trial.history]
+    assert len(screened_out) >= 6
+    assert all(trial.state == "pruned" and trial.screening and trial.seconds == 1.0 for trial in screened_out)
+    best = max(trial.screening.epoch.evaluation("auc") for trial in record.trials if trial.screening)
+    went_on = [trial for trial in record.trials if trial.screening and len(trial.history) > 1]
+    assert any(trial.screening and trial.screening.epoch.evaluation("auc") == best for trial in went_on)
+
+
+def test_screening_belongs_to_promote() -> None:
+    with pytest.raises(ConfigError, match="screening: only pruner = 'promote' has it"):
+        checked_spec({"pruner": "median", "screening": 64}, "file.toml")

@@ -232,6 +232,8 @@ def _epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
 def _ending_line(record: TrialRecord, metric: Metric) -> str:
     which = f"{record.number}" + (f", going on with {record.continues}," if record.continues is not None else "")
     text = f"trial {which} {record.state} after {len(record.history)} epochs"
+    if record.screening and not record.history:
+        text = f"trial {which} {record.state} at its screening (AUC {record.screening.epoch.evaluation('auc'):.4f})"
     if record.value is not None:
         return f"{text}: {metric} {record.value:.4f}"
     why = record.failure or record.passed_over

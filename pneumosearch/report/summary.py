@@ -62,6 +62,7 @@ def trial_summary(trial: TrialRecord) -> dict[str, Any]:
         "validation_auc": kept.validation_auc if kept else None,
         "test_accuracy": kept.test_accuracy if kept else None,
         "seconds": trial.seconds,
+        "screening": trial.screening.model_dump() if trial.screening else None,
         "failure": trial.failure,
         "passed_over": trial.passed_over,
         "duplicate_of": trial.duplicate_of,

@@ -170,11 +170,13 @@ def summary_lines(record: StudyRecord) -> list[str]:
     epochs = sum(len(trial.history) for trial in trained)
     data, n, repeated = record.data, len(record.trials), len(record.trials) - len(trained)
     passed_over = record.count("passed over")
+    screened = [trial.screening for trial in trained if trial.screening]
     repeats = f" {repeated} of them repeated a configuration and were not trained." if repeated else ""
     if passed_over:
         repeats += f" {passed_over} cost more than the study allows and were passed over."
     lines = [
         f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}",
+        f"{len(screened)} were screened by an epoch on images of {screened[0].image_size} pixels." if screened else "",
         f"Data: {data.kind} {data.fingerprint} ({data.n_train} training, {data.n_evaluation} judging images; "
         f"{record.spec.get('protocol')} protocol).",
         importance_line(record),
