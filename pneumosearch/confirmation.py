@@ -1,13 +1,30 @@
 """What a confirmation found, as plain values: replicates, estimates over seeds, the verdict; one JSON document."""
 
-from typing import Literal
+from pathlib import PurePosixPath
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from pneumosearch.config import TrialConfig
 
-#: The artifact of the search's study that holds a `Confirmation`; every later one has a number of its own in its name.
-CONFIRMATION_FILE = "confirmation.json"
+_LONGEST_STEM: Final = 100  # characters of an image's name in a picture's
+
+
+def confirmation_file(number: int) -> str:
+    """Return the name of the artifact of the search's study that holds its `number`-th `Confirmation`, from 1."""
+    return f"confirmation-{number}.json"
+
+
+def wrong_picture_file(rank: int, image: str, number: int) -> str:
+    """Return the name of the artifact with the winner's `rank`-th most confident mistake, from 1.
+
+    Args:
+        rank: 1 for the most confident one.
+        image: Name of the test image, its path below the data folder.
+        number: Of the confirmation, from 1; only later ones carry it in the name.
+    """
+    stem = PurePosixPath(image).stem[:_LONGEST_STEM]
+    return f"wrong-{rank:02d}-{stem}" + (f"-{number}" if number > 1 else "") + ".png"
 
 
 class _Record(BaseModel):

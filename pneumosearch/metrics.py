@@ -58,3 +58,61 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, threshold: flo
         balanced_accuracy=(sensitivity + specificity) / 2,
         auc=float(roc_auc_score(truth, p)),
     )
+
+
+def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """Return the mean squared difference of probability and label: 0 is perfect, 0.25 what a constant 0.5 gets.
+
+    Args:
+        labels: (n,) of 0 and 1.
+        probabilities: (n,) in [0, 1].
+
+    Source:
+        Brier, Monthly Weather Review 78 (1950) 1-3.
+    """
+    from sklearn.metrics import brier_score_loss
+
+    return float(brier_score_loss(np.asarray(labels) > 0.5, probabilities))
+
+
+def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, n_bins: int = 10) -> float:
+    """Return the expected calibration error: how far the share of ill images is from what the probabilities say.
+
+    Args:
+        labels: (n,) of 0 and 1.
+        probabilities: (n,) in [0, 1], of label 1.
+        n_bins: Of equal width; a probability on an edge belongs to the upper bin, 1 to the last.
+
+    Returns:
+        The mean over images of the absolute difference, within an image's bin, of mean probability and share of ill.
+
+    Source:
+        Naeini, Cooper, Hauskrecht, "Obtaining well calibrated probabilities using Bayesian binning", AAAI 2015.
+    """
+    excess = np.asarray(probabilities, dtype=np.float64) - np.asarray(labels, dtype=np.float64)
+    bins = np.minimum((np.asarray(probabilities, dtype=np.float64) * n_bins).astype(int), n_bins - 1)
+    return float(np.abs(np.bincount(bins, weights=excess, minlength=n_bins)).sum() / len(excess))
+
+
+def best_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
+    """Return the threshold above which calling an image ill gives the best balanced accuracy.
+
+    Args:
+        labels: (n,) of 0 and 1, both present.
+        probabilities: (n,) in [0, 1].
+
+    Returns:
+        0.5 or the middle between two neighbouring probabilities; of equally good ones the nearest to 0.5.
+
+    Source:
+        Youden, Cancer 3 (1950) 32-35: balanced accuracy is largest where his index is.
+    """
+    truth, p = np.asarray(labels) > 0.5, np.asarray(probabilities, dtype=np.float64)
+    levels = np.unique(p)
+    thresholds = np.append((levels[:-1] + levels[1:]) / 2, 0.5)
+    called = p > thresholds[:, None]
+    hits, alarms = called[:, truth].sum(axis=1), called[:, ~truth].sum(axis=1)
+    # In whole numbers, so that equally good ones are equal: hits / n_ill - alarms / n_normal.
+    index = hits * int((~truth).sum()) - alarms * int(truth.sum())
+    best = thresholds[index == index.max()]
+    return float(best[np.argmin(np.abs(best - 0.5))])

@@ -88,6 +88,7 @@ class Objective:
         repeat_duplicates: Train a configuration again that an earlier trial has trained, with another seed.
         limits: What a configuration may cost to be trained.
         screening: Train an epoch on images of this side first, which the pruner sees as epoch 0.
+        keep_all: Keep the network of every trial, not only of the best.
     """
 
     session: Session
@@ -100,6 +101,7 @@ class Objective:
     repeat_duplicates: bool = True
     limits: Limits = field(default_factory=Limits)
     screening: int | None = None
+    keep_all: bool = False
     _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -232,7 +234,7 @@ class Objective:
         """Record what the finished training leaves: its size, its picture and, if it is good, the network."""
         trial.set_user_attr("n_parameters", result.n_parameters)
         self._add_picture(trial, result.history)
-        if trial.number == 0 or self._is_good(trial, value):
+        if self.keep_all or trial.number == 0 or self._is_good(trial, value):
             path = folder / f"trial-{trial.number}.keras"
             result.save(path)
             self.session.store.add_artifact(trial, path, "application/zip")

@@ -62,7 +62,7 @@ class TestOpening(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     study: str
-    trial: int
+    trial: int | None  # None where a confirmation read it for several
     time: str  # ISO 8601, UTC
     why: str
     test_fingerprint: str
@@ -74,7 +74,7 @@ class StudyRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    purpose: Literal["search", "baseline", "rerun"]
+    purpose: Literal["search", "baseline", "rerun", "confirm"]
     metric: Metric
     spec: dict[str, object]
     data: DataDescription
@@ -87,8 +87,8 @@ class StudyRecord(BaseModel):
 
     @property
     def baseline(self) -> TrialRecord | None:
-        """The trial of the unchanged network: the first of every search; None among reruns."""
-        return self.trials[0] if self.trials and self.purpose != "rerun" else None
+        """The trial of the unchanged network: the first of every search; None among reruns and replicates."""
+        return self.trials[0] if self.trials and self.purpose in ("search", "baseline") else None
 
     def ranking(self) -> list[TrialRecord]:
         """Complete trials, best first; of equal ones the earlier first."""

@@ -1,20 +1,24 @@
 """The one store: an Optuna storage that holds every training, and the folder of their artifacts."""
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
 
 import optuna
-from optuna.artifacts import FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from pneumosearch.config import RunSpec
+from pneumosearch.confirmation import Confirmation, confirmation_file
 from pneumosearch.data.description import DataDescription
 from pneumosearch.errors import StoreError
 from pneumosearch.files import writable_folder
@@ -22,7 +26,7 @@ from pneumosearch.metrics import Metric, direction
 from pneumosearch.records import State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.rows import TrialRow, read_rows
 
-Purpose = Literal["search", "baseline", "rerun"]
+Purpose = Literal["search", "baseline", "rerun", "confirm"]
 
 _STATES: Final[dict[TrialState, State]] = {
     TrialState.COMPLETE: "complete",
@@ -130,10 +134,14 @@ class Store:
                 openings += [TestOpening.model_validate(entry) for entry in study.user_attrs.get("test_openings", [])]
         return sorted(openings, key=lambda opening: opening.time)
 
-    def add_test_opening(self, study: optuna.Study, number: int, why: str, data: DataDescription) -> None:
-        """Write down that trial `number` reads the test folder; a resumed trial counts once."""
+    def add_test_opening(self, study: optuna.Study, number: int | None, why: str, data: DataDescription) -> None:
+        """Write down that trial `number` reads the test folder, or a confirmation, which has no number.
+
+        What is resumed counts once: a trial by its number, a confirmation by what `why` says of it.
+        """
         entries = study.user_attrs.get("test_openings", [])
-        if data.test_fingerprint is None or any(entry["trial"] == number for entry in entries):
+        key = ("trial", number) if number is not None else ("why", why)
+        if data.test_fingerprint is None or any(entry[key[0]] == key[1] for entry in entries):
             return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         opening = TestOpening(
@@ -150,11 +158,43 @@ class Store:
             study.tell(number, state=TrialState.FAIL)
             return trial_record(study.get_trials(deepcopy=False)[number])
 
-    def add_artifact(self, trial: optuna.Trial, path: Path, mimetype: str) -> None:
-        """Copy a file to the artifacts of `trial`, once by file name."""
-        there = get_all_artifact_meta(trial, storage=self.storage)
+    def add_artifact(self, owner: optuna.Trial | optuna.Study, path: Path, mimetype: str) -> None:
+        """Copy a file to the artifacts of a trial or a study, once by file name."""
+        there = get_all_artifact_meta(owner, storage=self.storage)
         if all(meta.filename != path.name for meta in there):
-            upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=trial, mimetype=mimetype)
+            upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=owner, mimetype=mimetype)
+
+    def read_artifact(self, study: str, filename: str, number: int | None = None) -> bytes | None:
+        """Return an artifact of a study, or of its trial `number`; None where there is none or its file is gone."""
+        ids = {meta.filename: meta.artifact_id for meta in self._artifacts_of(study, number)}
+        if filename not in ids:
+            return None
+        try:
+            with self.artifacts.open_reader(ids[filename]) as file:
+                return bytes(file.read())
+        except ArtifactNotFound:
+            return None
+
+    def _artifacts_of(self, study: str, number: int | None) -> list[ArtifactMeta]:
+        loaded = self.load_study(study)
+        with explained(self.url):
+            owner = loaded if number is None else loaded.get_trials(deepcopy=False)[number]
+            return get_all_artifact_meta(owner, storage=self.storage)
+
+    def confirmations(self, name: str) -> list[Confirmation]:
+        """Return what confirmed the study `name`, oldest first."""
+        names = {meta.filename for meta in self._artifacts_of(name, None)}
+        found = itertools.takewhile(names.__contains__, map(confirmation_file, itertools.count(1)))
+        texts = (self.read_artifact(name, filename) for filename in found)
+        return [Confirmation.model_validate_json(text) for text in texts if text is not None]
+
+    def add_confirmation(self, name: str, number: int, confirmation: Confirmation) -> None:
+        """Keep the confirmation `number` of the study `name`, counted from 1."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / confirmation_file(number)
+            path.write_text(confirmation.model_dump_json(indent=1), encoding="utf-8")
+            with explained(self.url):
+                self.add_artifact(self.load_study(name), path, "application/json")
 
 
 def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:

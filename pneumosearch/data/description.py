@@ -1,11 +1,14 @@
 """What a record says of the data that a training saw; light, so that readers of the store need no image library."""
 
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 Interpolation = Literal["nearest", "area"]
 Equalization = Literal["none", "clahe"]
+
+#: What stands over every result on generated images.
+PHANTOMS: Final = "PHANTOMS: generated drawings, not X-rays. These accuracies say nothing about the published ones."
 
 
 class DataDescription(BaseModel):

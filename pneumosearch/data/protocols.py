@@ -38,7 +38,7 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data folder and how it is read; `load` is the only way from it to pixels."""
+    """A data folder and how it is read; `load` and `sealed_test` are the only ways from it to pixels."""
 
     manifest: Manifest
     cache_dir: Path
@@ -52,6 +52,17 @@ class DataSource:
             DataError: Unreadable images, no room for the cache, or too few patients to split.
         """
         return self._original(size, equalization) if protocol == "original" else self._holdout(size, equalization)
+
+    def sealed_test(self, size: int, equalization: Equalization = "none") -> Pixels:
+        """Open the sealed test folder at `size` pixels, as `load` opens the images of the "holdout" protocol.
+
+        Only `confirm` may call this, when every network that it judges is trained and kept, and after
+        `Store.add_test_opening`.
+
+        Raises:
+            DataError: Unreadable images, or no room for the cache.
+        """
+        return self._pixels("test", size, "area", equalization)
 
     def _holdout(self, size: int, equalization: Equalization) -> Dataset:
         pixels = self._pixels("development", size, "area", equalization)

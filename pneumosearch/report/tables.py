@@ -9,6 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.data.description import PHANTOMS
 from pneumosearch.history import EpochMetrics, History
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.reference import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
@@ -18,7 +19,6 @@ from pneumosearch.statistics import wilson_interval
 if TYPE_CHECKING:
     from pneumosearch.data.manifest import Manifest
 
-PHANTOMS: Final = "PHANTOMS: generated drawings, not X-rays. These accuracies say nothing about the published ones."
 N_TEST: Final = sum(PUBLISHED_COUNTS["test"])
 _WIDTH: Final = 120  # of tables written to files
 
