@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pneumosearch.metrics import direction, score
+from pneumosearch.metrics import best_threshold, brier_score, calibration_error, direction, score
 from pneumosearch.statistics import wilson_interval
 
 
@@ -40,3 +40,38 @@ def test_wilson_interval_holds_the_proportion(case: tuple[int, int]) -> None:
     low, high = wilson_interval(successes, n)
     assert 0 <= low <= successes / n + 1e-12
     assert successes / n - 1e-12 <= high <= 1
+
+
+def test_brier_score_of_known_cases() -> None:
+    assert brier_score([0, 1, 1], [0.0, 1.0, 1.0]) == 0
+    assert brier_score([0, 1], [0.5, 0.5]) == 0.25
+    assert brier_score([0, 1, 1, 0], [0.1, 0.9, 0.8, 0.3]) == pytest.approx((0.01 + 0.01 + 0.04 + 0.09) / 4)
+
+
+def test_calibration_error_of_known_cases() -> None:
+    assert calibration_error([0, 1], [0.0, 1.0]) == 0
+    assert calibration_error([0, 1, 0, 1], [0.5, 0.5, 0.5, 0.5]) == 0  # right as often as it says
+    assert calibration_error([0, 0, 1, 1], [0.95, 0.95, 0.95, 0.95]) == pytest.approx(0.45)
+    # Two bins: |0.25 - 0| over two images and |0.85 - 0.5| over two.
+    assert calibration_error([0, 0, 1, 0], [0.22, 0.28, 0.81, 0.89]) == pytest.approx((2 * 0.25 + 2 * 0.35) / 4)
+
+
+@given(st.lists(st.tuples(st.integers(0, 1), st.floats(0, 1)), min_size=1, max_size=50))
+def test_calibration_error_is_a_fraction(cases: list[tuple[int, float]]) -> None:
+    labels, probabilities = zip(*cases, strict=True)
+    assert 0 <= calibration_error(labels, probabilities) <= 1
+
+
+def test_threshold_is_the_best_and_of_equal_ones_the_nearest_to_half() -> None:
+    assert best_threshold([0, 0, 1, 1], [0.1, 0.2, 0.8, 0.9]) == 0.5
+    assert best_threshold([0, 0, 1, 1], [0.6, 0.7, 0.8, 0.9]) == pytest.approx(0.75)
+    assert best_threshold([0, 1, 0, 1], [0.1, 0.2, 0.8, 0.9]) == pytest.approx(0.15 if 0.35 < 0.35 else 0.85)
+    assert best_threshold([0, 1], [0.3, 0.3]) == 0.5
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_no_threshold_is_better_than_the_best(normal: list[float], ill: list[float]) -> None:
+    labels, p = [0] * len(normal) + [1] * len(ill), normal + ill
+    best = score(labels, p, threshold=best_threshold(labels, p)).balanced_accuracy
+    others = [score(labels, p, threshold=t).balanced_accuracy for t in [*p, 0.5]]
+    assert best >= max(others) - 1e-9

@@ -9,6 +9,7 @@ import typer
 
 from pneumosearch import __version__
 from pneumosearch.cli import options
+from pneumosearch.cli.confirm import confirm
 from pneumosearch.errors import ConfigError, PneumosearchError
 
 app = typer.Typer(
@@ -21,8 +22,6 @@ app = typer.Typer(
 )
 data_app = typer.Typer(name="data", help="Look at X-ray folders, and make phantoms.", no_args_is_help=True)
 app.add_typer(data_app)
-
-StudyName = Annotated[str, typer.Option(help="Name of the study in the store.")]
 
 
 def main() -> None:
@@ -128,7 +127,7 @@ def study(
         Literal["none", "median", "halving", "hyperband", "promote"] | None,
         typer.Option(help="When trials stop early.", show_default="the file's, or the default's"),
     ] = None,
-    timeout: Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")] = None,
+    timeout: options.Timeout = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")
     ] = False,
@@ -145,7 +144,7 @@ def study(
 
     Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
     """
-    from pneumosearch.cli.views import StudyView, print_json
+    from pneumosearch.cli.views import StudyView, print_json, stopped
     from pneumosearch.dashboard import write_note
     from pneumosearch.objective import Session, StopFlag
     from pneumosearch.report.summary import study_summary
@@ -178,7 +177,7 @@ def study(
 
         print_report(record, top=5)
     if outcome.stopped:
-        raise _stopped(outcome.stopped, f"{outcome.finished} of {trials} trials")
+        raise stopped(outcome.stopped, f"{outcome.finished} of {trials} trials")
 
 
 def _print_plan(store: Any, spec: Any, trials: int, json: bool) -> None:
@@ -193,11 +192,6 @@ def _print_plan(store: Any, spec: Any, trials: int, json: bool) -> None:
         print_plan(planned)
 
 
-def _stopped(reason: str, progress: str) -> typer.Exit:
-    print(f"stopped ({reason}) with {progress}; run the same command again to go on", file=sys.stderr)
-    return typer.Exit(130 if reason == "interrupted" else 0)
-
-
 def _study_spec(study_file: Path | None, options_given: dict[str, object]) -> Any:
     """Return what the file, or the default, and the options say; an option that is not given is None."""
     from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
@@ -207,9 +201,12 @@ def _study_spec(study_file: Path | None, options_given: dict[str, object]) -> An
     return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
 
 
+app.command()(confirm)
+
+
 @app.command()
 def report(
-    name: StudyName = "default",
+    name: options.StudyName = "default",
     top: Annotated[int, typer.Option(min=1, help="How many of the best trials to show.")] = 10,
     format: Annotated[
         Literal["table", "json", "csv", "markdown"], typer.Option("--format", "-f", help="How to print it.")

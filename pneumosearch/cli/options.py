@@ -41,6 +41,8 @@ Precision = Annotated[
         show_default="the study file's, or float32",
     ),
 ]
+StudyName = Annotated[str, typer.Option(help="Name of the study in the store.")]
+Timeout = Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 

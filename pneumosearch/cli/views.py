@@ -6,6 +6,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+import typer
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -36,6 +37,12 @@ _SECONDS_BETWEEN_LINES = 10.0
 def print_json(value: Any) -> None:
     """Print one JSON object on standard output."""
     print(json.dumps(value, indent=2, allow_nan=False))
+
+
+def stopped(reason: str, progress: str) -> typer.Exit:
+    """Say why a command stopped before its end; return the exit to raise: 130 where it was interrupted, else 0."""
+    print(f"stopped ({reason}) with {progress}; run the same command again to go on", file=sys.stderr)
+    return typer.Exit(130 if reason == "interrupted" else 0)
 
 
 def print_plan(plan: "Plan") -> None:

@@ -1,0 +1,66 @@
+"""The command that confirms a search."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from pneumosearch.cli import options
+
+
+def confirm(
+    name: options.StudyName = "default",
+    top: Annotated[int, typer.Option(min=1, max=100, help="How many of the best configurations to confirm.")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each, and of the baseline.")] = 5,
+    timeout: options.Timeout = None,
+    data: options.Data = None,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+    skip_unreadable: options.SkipUnreadable = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Train the best configurations and the baseline on fresh seeds, then judge them by the test images, once.
+
+    The test folder is opened only when every training is there. The same command again goes on where it stopped,
+    and opens nothing when it had finished.
+
+    --json leaves out what is known of each test image (label, patient, probabilities): the artifact
+    confirmation-1.json (2, 3, ...) of the study has it.
+
+    Example: [bold]pneumosearch confirm --name default --top 3 --seeds 5 --data chest_xray[/bold]
+    """
+    from pneumosearch.cli.views import EpochView, print_json, stopped
+    from pneumosearch.confirm import confirm as confirmed
+    from pneumosearch.confirm import stored_confirmation
+    from pneumosearch.dashboard import write_note
+    from pneumosearch.objective import Session, StopFlag
+    from pneumosearch.replicates import finished_replicates, plan_confirmation
+    from pneumosearch.report.confirmed import confirmation_summary, print_confirmation
+    from pneumosearch.rerun import stored_folder
+    from pneumosearch.study import stopping_on_ctrl_c
+
+    stop = StopFlag.after(options.seconds_of(timeout))
+    store = options.open_store(storage, results, must_exist=True)
+    record = store.record(name)
+    plan = plan_confirmation(record, top, seeds)
+    if (n_finalists := len(plan.candidates) - 1) < top:
+        _warn(f"--top {top}: study '{name}' has only {n_finalists} complete besides the baseline")
+    confirmation = stored_confirmation(store, plan)
+    if confirmation is None:
+        source = options.open_source(data or stored_folder(record), results, skip_unreadable)
+        with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+            confirmation = confirmed(Session(store, source, view, stop), plan, say=view.say, warn=_warn)
+        if confirmation is None:
+            progress = f"{len(finished_replicates(store, plan))} of {len(plan.runs)} replicates"
+            raise stopped(stop.reason, progress)
+        for study in (name, plan.study):
+            write_note(store, study)
+    if json:
+        print_json(confirmation_summary(confirmation))
+    else:
+        print_confirmation(confirmation, record.data.kind)
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
