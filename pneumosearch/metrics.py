@@ -102,14 +102,14 @@ def best_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float
         probabilities: (n,) in [0, 1].
 
     Returns:
-        0.5 or the middle between two neighbouring probabilities; of equally good ones the nearest to 0.5.
+        0, 0.5, 1 or the middle between two neighbouring probabilities; of equally good ones the nearest to 0.5.
 
     Source:
         Youden, Cancer 3 (1950) 32-35: balanced accuracy is largest where his index is.
     """
     truth, p = np.asarray(labels) > 0.5, np.asarray(probabilities, dtype=np.float64)
-    levels = np.unique(p)
-    thresholds = np.append((levels[:-1] + levels[1:]) / 2, 0.5)
+    levels = np.unique(np.append(p, [0.0, 1.0]))
+    thresholds = np.concatenate([(levels[:-1] + levels[1:]) / 2, [0.0, 0.5, 1.0]])
     called = p > thresholds[:, None]
     hits, alarms = called[:, truth].sum(axis=1), called[:, ~truth].sum(axis=1)
     # In whole numbers, so that equally good ones are equal: hits / n_ill - alarms / n_normal.

@@ -17,6 +17,7 @@ _OTHER_FIGURES: Final = {
     "auc": "AUC",
     "calibration_error": "calibration error",
 }
+_OWN_THRESHOLD: Final = "balanced accuracy, own threshold"
 
 
 def confirmation_summary(confirmation: Confirmation) -> dict[str, Any]:
@@ -50,14 +51,7 @@ def candidates_table(confirmation: Confirmation) -> Table:
     n_seeds, n_images = len(confirmation.seeds), len(confirmation.images)
     table = Table(title=f"{n_images} test images; mean ± deviation of {n_seeds} fresh seed{'s' * (n_seeds > 1)} (%)")
     table.add_column("candidate", overflow="fold")
-    for heading in (
-        "accuracy",
-        "95%",
-        *_OTHER_FIGURES.values(),
-        "balanced, own threshold",
-        "points (95%)",
-        "McNemar p",
-    ):
+    for heading in ("accuracy", "95%", *_OTHER_FIGURES.values(), _OWN_THRESHOLD, "points (95%)", "McNemar p"):
         table.add_column(heading, justify="right")
     differences = ["", *(_difference(comparison) for comparison in confirmation.comparisons)]
     p_values = ["", *(f"{comparison.mcnemar_p:.2g}" for comparison in confirmation.comparisons)]
@@ -68,9 +62,8 @@ def candidates_table(confirmation: Confirmation) -> Table:
 
 def _figures(candidate: Candidate) -> list[str]:
     accuracy, balanced = candidate.at_half["accuracy"], candidate.at_threshold["balanced_accuracy"]
-    interval = (
-        f"{percent(accuracy.low)} to {percent(accuracy.high)}" if len(candidate.replicates) > 1 else percent(None)
-    )
+    several = len(candidate.replicates) > 1
+    interval = f"{percent(accuracy.low)} to {percent(accuracy.high)}" if several else percent(None)
     others = [_mean(candidate.at_half[name]) for name in _OTHER_FIGURES]
     return [_mean(accuracy), interval, *others, _mean(balanced)]
 
