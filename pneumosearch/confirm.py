@@ -2,7 +2,7 @@
 
 from pneumosearch.confirmation import Confirmation
 from pneumosearch.errors import StoreError
-from pneumosearch.objective import Session
+from pneumosearch.objective import Interrupted, Session
 from pneumosearch.opening import open_test
 from pneumosearch.replicates import Plan, Say, run_of, train_replicates
 from pneumosearch.store import Store
@@ -38,7 +38,10 @@ def confirm(session: Session, plan: Plan, *, say: Say, warn: Say) -> Confirmatio
     _check_images(session, plan)
     if not train_replicates(session, plan, say):
         return None
-    return open_test(session, plan, warn)
+    try:
+        return open_test(session, plan, warn)
+    except Interrupted:
+        return None
 
 
 def _check_images(session: Session, plan: Plan) -> None:

@@ -17,7 +17,7 @@ from pneumosearch.data.cache import PixelArray, Pixels
 from pneumosearch.data.protocols import Dataset, ImageSet
 from pneumosearch.errors import StoreError
 from pneumosearch.metrics import best_threshold
-from pneumosearch.objective import Session
+from pneumosearch.objective import Interrupted, Session
 from pneumosearch.records import TestOpening, TrialRecord
 from pneumosearch.replicates import Plan, Say, finished_replicates, network_file, run_of
 from pneumosearch.training import predict
@@ -36,6 +36,7 @@ def open_test(session: Session, plan: Plan, warn: Say) -> Confirmation:
         warn: Told when the test images were opened before.
 
     Raises:
+        Interrupted: The session was asked to stop; the same call again goes on, and counts no other opening.
         StoreError: A replicate's network is gone.
         DataError: Images cannot be read.
     """
@@ -76,7 +77,7 @@ class _Opening:
     """The one look at the test images, when every replicate is there."""
 
     def __init__(self, session: Session, plan: Plan) -> None:
-        self.store, self.source, self.plan = session.store, session.source, plan
+        self.store, self.source, self.stop, self.plan = session.store, session.source, session.stop, plan
         self.trained = finished_replicates(session.store, plan)
         self.number = len(session.store.confirmations(plan.record.name)) + 1
         self.validation_of = cache(lambda size, equalization: self.source.load("holdout", size, equalization))
@@ -143,6 +144,8 @@ class _Opening:
         return [self.trained[run] for run, (trial, _) in self.plan.runs.items() if trial.number == number]
 
     def _judged_replicate(self, replicate: TrialRecord) -> Replicate:
+        if self.stop.reason:  # Ctrl-C; that the time is up does not matter any more
+            raise Interrupted
         run, kept = run_of(replicate), replicate.kept
         if kept is None:
             raise StoreError(f"trial {replicate.number} of '{self.plan.study}' has no epoch")

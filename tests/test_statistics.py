@@ -131,9 +131,9 @@ def test_bootstrap_is_antisymmetric_exact_in_the_middle_and_repeatable() -> None
 def test_images_of_one_patient_count_as_one_draw() -> None:
     labels, first, second, _ = two_candidates(0.05, n_seeds=2, n=64)
     by_image = [str(i) for i in range(64)]
-    repeated = [np.repeat(each, 10, axis=-1) for each in (labels, first, second)]
-    clustered = bootstrap_differences(*repeated, [str(i // 10) for i in range(640)])
-    naive = bootstrap_differences(*repeated, [str(i) for i in range(640)])
+    many, p, q = (np.repeat(each, 10, axis=-1) for each in (labels, first, second))
+    clustered = bootstrap_differences(many, p, q, [str(i // 10) for i in range(640)])
+    naive = bootstrap_differences(many, p, q, [str(i) for i in range(640)])
     single = bootstrap_differences(labels, first, second, by_image)
     width = single.accuracy_high - single.accuracy_low
     assert clustered.accuracy_high - clustered.accuracy_low == pytest.approx(width, rel=0.1)

@@ -62,11 +62,11 @@ def test_equal_candidates_cannot_be_told_apart() -> None:
 
 def test_equal_candidates_are_rarely_called_different() -> None:
     conclusions = []
-    for trial in range(1, 9):
+    for trial in range(1, 7):
         candidates = [a_candidate(0, 1.2), a_candidate(trial, 1.2)]
         searched = Searched(1, 0.0, 500, "images")
         conclusions.append(concluded(candidates, compared(candidates, LABELS, PATIENTS), searched).conclusion)
-    assert conclusions.count("no difference can be shown") >= 7
+    assert conclusions.count("no difference can be shown") >= 5
 
 
 def test_winner_is_the_best_on_validation_even_if_another_is_better_on_the_test_images() -> None:
