@@ -70,7 +70,11 @@ class PlainNetwork:
 
     def predict_on_batch(self, pixels: PixelArray) -> Any:
         """Return (n, 1) probabilities of (n, size, size, 1) grey levels of 0 to 255."""
-        return self.model.predict_on_batch(np.repeat(pixels.astype(np.float32) / 255, 3, axis=-1))
+        import keras
+
+        # Called, not `predict_on_batch`: a compiled step for each of many networks would cost more than it saves.
+        images = np.repeat(pixels.astype(np.float32) / 255, 3, axis=-1)
+        return keras.ops.convert_to_numpy(self.model(images, training=False))
 
 
 class _Opening:

@@ -217,7 +217,7 @@ def _errors_of_ensembles(comparisons: Sequence[Comparison]) -> str:
     winner, n = comparisons[_WINNER - 1], len(comparisons)
     adjusted = f"; {_adjusted_p(comparisons):.2g} adjusted for {n} finalists by Holm's method" if n > 1 else ""
     return (
-        f"Of the two seed ensembles, this one alone calls {winner.only_candidate_right} test images right and the "
+        f"Of the ensembles over seeds, its own alone calls {winner.only_candidate_right} test images right and the "
         f"baseline's alone {winner.only_baseline_right} (McNemar's exact test: p = {winner.mcnemar_p:.2g}{adjusted})."
     )
 

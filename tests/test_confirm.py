@@ -392,6 +392,7 @@ def test_search_is_confirmed_on_the_command_line(
     assert "PHANTOMS" in first.stderr
     assert first.stdout.startswith("PHANTOMS")
     assert "replicate 4 of 4: trial 1, seed" in first.stderr
+    assert "WARNING" not in first.stderr
     assert "The best of 1 configuration looks" in first.stdout
     assert "The test set was opened 1 time from this store" in first.stdout
 
