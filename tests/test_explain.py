@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from pneumosearch import backend
+from pneumosearch.config import TrialConfig
+from pneumosearch.explain import grad_cam, overlay
+from tests.conftest import TINY
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"n_blocks": 3}, {"head": "mean"}, {"convolution": "plain", "n_blocks": 2}], ids=str
+)
+def test_heat_is_there_for_every_shape_of_the_family(changes: dict[str, object]) -> None:
+    backend.start()
+    from pneumosearch.model import plain_model
+
+    model = plain_model(TrialConfig.checked({**TINY, **changes}, "test"))
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32)).astype(np.uint8)
+    heat = grad_cam(model, pixels)
+    assert heat.shape == (3, 32, 32)
+    assert heat.dtype == np.float32
+    assert ((heat >= 0) & (heat <= 1)).all()
+    assert {float(one.max()) for one in heat} <= {0.0, 1.0}
+    assert grad_cam(model, pixels[:0]).shape == (0, 32, 32)
+
+
+@pytest.mark.parametrize("answer", [1.0, -1.0])
+def test_heat_lies_where_the_answer_comes_from(answer: float) -> None:
+    """A network that weighs the brightness of its left or right half by hand."""
+    backend.start()
+    import keras
+
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(1, 1, activation="relu", kernel_initializer="ones")(inputs)
+    x = keras.layers.Flatten()(x)
+    outputs = keras.layers.Dense(1, activation="sigmoid")(x)
+    model = keras.Model(inputs, outputs)
+    model.layers[-1].set_weights([np.full((64, 1), answer, np.float32), np.zeros(1, np.float32)])
+    pixels = np.zeros((1, 8, 8), np.uint8)
+    pixels[:, :, :4] = 255
+    heat = grad_cam(model, pixels)[0]
+    assert (heat[:, :4] == 1.0).all()
+    assert (heat[:, 4:] == 0.0).all()
+
+
+def test_overlay_colours_only_what_is_hot() -> None:
+    pixels = np.full((4, 4), 100, np.uint8)
+    heat = np.zeros((4, 4), np.float32)
+    heat[0, 0] = 1.0
+    picture = overlay(pixels, heat)
+    assert picture.shape == (4, 4, 3)
+    assert picture.dtype == np.uint8
+    assert (picture[1:] == 100).all()
+    assert len(set(picture[0, 0].tolist())) > 1
