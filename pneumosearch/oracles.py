@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import keras
 import keras_tuner
+import numpy as np
 
 from pneumosearch.compiled import compile_model
 from pneumosearch.config import TrialConfig, without_rounding_error
@@ -126,8 +127,6 @@ class _Random(_Recalling, keras_tuner.oracles.RandomSearchOracle):
 class _Bayesian(_Recalling, keras_tuner.oracles.BayesianOptimizationOracle):
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return status and values of a trial."""
-        import numpy as np
-
         self._random_state = np.random.RandomState(derived_seed(self.seed, len(self.trials)))
         return super().populate_space(trial_id)
 

@@ -110,10 +110,10 @@ class Range(_Dimension):
         """Return `value` as a plain number of the range's kind, without the rounding error of another library's grid.
 
         Raises:
-            ValueError: It is no number, or outside the range.
+            ValueError: It is no number of that kind, or outside the range.
         """
         number = int(value) if self.whole else without_rounding_error(float(value))
-        if not self.low <= number <= self.high:
+        if (self.whole and number != value) or not self.low <= number <= self.high:
             raise ValueError(f"{value} is outside {self.low} to {self.high}")
         return number
 

@@ -17,17 +17,16 @@ from pneumosearch.history import History
 from pneumosearch.objective import Session, StopFlag
 from pneumosearch.plan import plan
 from pneumosearch.records import StudyRecord
-from pneumosearch.rerun import rerun_trial
 from pneumosearch.space import DEFAULT_DIMENSIONS, Space
 from pneumosearch.store import Store
 from pneumosearch.study import StudyRun
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training import TrainingResult
 from pneumosearch.tuner import hypermodel, open_run, proposals
-from pneumosearch.workers import search as search_in_processes
 from tests.conftest import TINY
 from tests.fakes import SilentListener
-from tests.test_study import FakeResult, fake_train
+from tests.test_cli import Terminal
+from tests.test_study import fake_train
 
 SPACE = {
     "zoom": {"low": 0.0, "high": 0.5, "step": 0.05},
@@ -42,7 +41,7 @@ SPACE = {
 
 def a_spec(tuner: str = "random", space: dict[str, Any] = SPACE, epochs: int = 9, **values: Any) -> StudySpec:
     fixed = {name: value for name, value in {**TINY, "epochs": epochs, **values}.items() if name not in space}
-    given = {"name": "tiny", "engine": "keras-tuner", "tuner": tuner, "fixed": fixed, "space": space}
+    given: dict[str, object] = {"name": "tiny", "engine": "keras-tuner", "tuner": tuner, "fixed": fixed, "space": space}
     return checked_spec(given, "test")
 
 
@@ -78,6 +77,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunSpec, int]]:
         return fake_train(run, dataset, folder, saved)
 
     monkeypatch.setattr(objective_module, "train", remembered)
+    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.write_bytes(b"picture"))
     return trained
 
 
@@ -88,10 +88,10 @@ def test_study_that_stops_often_proposes_what_an_undisturbed_one_does(
 ) -> None:
     names = ("zoom", "units_1", "learning_rate", "vertical_flip")
     spec = a_spec(tuner, {**{name: SPACE[name] for name in names}, "epochs": {"low": 2, "high": 10}})
-    for n in (1, 3, 8, 14):
+    for n in (1, 3, 7):
         assert search(store, source, spec).until(n).finished >= n
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
-    search(twin, source, spec).until(14)
+    search(twin, source, spec).until(7)
     assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
     record = store.record("tiny")
     assert record.baseline
@@ -103,21 +103,38 @@ def test_study_that_stops_often_proposes_what_an_undisturbed_one_does(
     ]
 
 
+def test_interrupted_trial_goes_on_from_its_checkpoint(
+    store: Store, source: DataSource, fake: list[tuple[RunSpec, int]]
+) -> None:
+    stop = StopFlag()
+
+    class StopsInTheThirdTrial(SilentListener):
+        def epoch_ended(self, number: int, history: History) -> None:
+            stop.reason = "interrupted" if (number, len(history)) == (2, 4) else ""
+
+    result = open_run(Session(store, source, StopsInTheThirdTrial(), stop), a_spec("bayesian")).until(4)
+    assert (result.finished, result.stopped) == (2, "interrupted")
+    interrupted = attributes(store)[2]["run"]
+    assert search(store, source, a_spec("bayesian")).until(4).finished == 4
+    assert [done for _, done in fake] == [0, 0, 0, 4, 0]
+    assert attributes(store)[2]["run"] == interrupted
+
+
 @pytest.mark.usefixtures("fake")
 def test_conditional_fields_are_chosen_where_their_condition_holds(store: Store, source: DataSource) -> None:
-    search(store, source, a_spec()).until(16)
+    search(store, source, a_spec()).until(8)
     trials = store.load_study("tiny").get_trials()
     assert {trial.params["lr_schedule"] for trial in trials} == {"plateau", "cosine"}
     for trial in trials:
         assert ("warmup_epochs" in trial.params) == (trial.params["lr_schedule"] == "cosine")
         assert isinstance(trial.params["vertical_flip"], bool)
-    assert len({trial.params["learning_rate"] for trial in trials}) == 16
+    assert len({trial.params["learning_rate"] for trial in trials}) == 8
 
 
 @pytest.mark.usefixtures("fake")
 def test_bayesian_search_learns_that_less_zoom_is_better(store: Store, source: DataSource) -> None:
     spec = a_spec("bayesian", space={"zoom": {"low": 0.0, "high": 0.5}})
-    search(store, source, spec).until(9)
+    search(store, source, spec).until(7)
     zooms = [trial.params["zoom"] for trial in store.load_study("tiny").get_trials()]
     assert min(zooms[3:]) < 0.02  # accuracy of the fakes is 0.9 - zoom
 
@@ -150,9 +167,12 @@ def test_hyperband_continues_promoted_trials_from_their_checkpoints(
 @pytest.mark.usefixtures("fake")
 def test_baseline_that_hyperband_promotes_is_not_trained_again(store: Store, source: DataSource) -> None:
     spec = a_spec("hyperband", {"batch_size": {"low": 8, "high": 64}}, zoom=0.0)
-    search(store, source, spec).until(9)
+    run: Any = search(store, source, spec)
+    run.until(9)
     params = [str(trial.params) for trial in store.load_study("tiny").get_trials()]
     assert params.count(params[0]) == 1
+    promotions = [trial.hyperparameters.values.get("tuner/trial_id") for trial in run.oracle.trials.values()]
+    assert promotions.count("0000") == 1
     assert all(entry.get("continues") != 0 for entry in attributes(store))
 
 
@@ -203,6 +223,15 @@ def test_study_of_other_proposals_is_refused(store: Store, source: DataSource, f
         search(store, source, spec).until(4)
 
 
+def test_trials_of_another_process_that_kerastuner_waits_for_are_an_error(store: Store, source: DataSource) -> None:
+    spec = a_spec("grid")
+    for _ in range(2):
+        trial = search(store, source, spec).next_trial()
+        trial.set_user_attr("owner", {"host": "elsewhere", "pid": 1, "started": 0.0})
+    with pytest.raises(PneumosearchError, match="study 'tiny': another process is training its trials"):
+        search(store, source, spec).until(4)
+
+
 def test_space_without_a_searched_field_is_refused(store: Store, source: DataSource) -> None:
     spec = StudySpec.model_validate(
         {"engine": "keras-tuner", "tuner": "hyperband", "fixed": TINY, "space": {"epochs": {"low": 2, "high": 10}}}
@@ -217,6 +246,11 @@ def test_plan_shows_what_kerastuner_would_propose() -> None:
     assert [trial.config for trial in planned.first] == proposals(spec, 5)
     assert planned.first[0].config == TrialConfig()
     assert planned.as_dict()["tuner"] == "bayesian"
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
 
 
 def layers(model: Any) -> list[Any]:
@@ -285,17 +319,23 @@ def test_hypermodel_serves_a_kerastuner_script(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_real_search_in_processes_reruns_to_the_last_digit(store: Store, source: DataSource) -> None:
-    fixed = {**TINY, "epochs": 3}
-    spec = a_spec(
-        "hyperband", fixed=fixed, space={"zoom": {"low": 0.0, "high": 0.5}, "units_1": {"choices": [16, 512]}}
-    )
-    session = Session(store, source, SilentListener(), StopFlag())
-    open_run(session, spec)
-    assert search_in_processes(session, spec, 3, trials_a_process=2).finished == 3
-    record = store.record("tiny")
-    assert record.count("failed") == 0
-    last = record.trials[-1]
-    comparison = rerun_trial(session, record, last.number)
-    assert comparison is not None
-    assert comparison.verdict()
+def test_killed_search_goes_on_and_its_promoted_trial_reruns_to_the_last_digit(
+    terminal: Terminal, phantoms: Path
+) -> None:
+    values = ["image_size = 32", "width = 0.25", "epochs = 3", "[space]", "zoom = { low = 0.0, high = 0.5 }"]
+    (terminal.folder / "tiny.toml").write_text("\n".join(['name = "tiny"', "[fixed]", *values]))
+    engine = ("--engine", "keras-tuner", "--tuner", "hyperband")
+    command = ("study", "tiny.toml", *engine, "--trials", "3", "--data", str(phantoms))
+    process = terminal.start(*command)
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "epoch 2" in line:
+            break
+    process.kill()
+    process.communicate()
+    summary = terminal.json(*command)
+    assert [len(trial["history"]) for trial in summary["trials"]].count(3) >= 1
+    assert summary["counts"]["failed"] == 0
+    assert summary["spec"]["tuner"] == "hyperband"
+    last = summary["trials"][-1]["number"]
+    assert terminal.json("rerun", "tiny", str(last))["identical"]
