@@ -39,6 +39,7 @@ def objective_for(
     study = read_study_file(Path(spec)) if isinstance(spec, str | Path) else spec or StudySpec()
     folder = Path(results)
     source = DataSource(read_manifest(Path(data)), folder / "cache")
+    study = study.model_copy(update={"screening": None})  # which is for the pruner "promote" of our own loop
     objective = search_objective(Session(_Folders(folder), source, _Nobody(), StopFlag()), study)
 
     def train_and_forget(trial: optuna.Trial) -> float:
