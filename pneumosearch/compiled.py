@@ -4,7 +4,7 @@ from collections import OrderedDict
 from typing import Any, Final
 
 from pneumosearch import backend
-from pneumosearch.config import RunSpec
+from pneumosearch.config import RunSpec, TrialConfig
 
 #: Networks that are kept in a process for later runs of the same shape.
 _KEPT: Final = 4
@@ -51,21 +51,29 @@ def _fresh_model(run: RunSpec) -> Any:
     import keras
 
     from pneumosearch.model import build_model
-    from pneumosearch.optimizer import build_optimizer
 
     keras.backend.clear_session()
     keras.utils.set_random_seed(run.seed)  # after clear_session, which seeds anew
     model = build_model(run.config, precision=run.precision)
-    smoothing = run.config.label_smoothing
+    compile_model(model, run.config)
+    model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
+    model.stop_training = False
+    return model
+
+
+def compile_model(model: Any, config: TrialConfig) -> None:
+    """Give a `keras.Model` the optimiser, loss and metric that `config` trains with."""
+    import keras
+
+    from pneumosearch.optimizer import build_optimizer
+
+    smoothing = config.label_smoothing
     model.compile(
-        optimizer=build_optimizer(run.config),
+        optimizer=build_optimizer(config),
         loss=keras.losses.BinaryCrossentropy(label_smoothing=smoothing) if smoothing else "binary_crossentropy",
         metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],  # a name alone would be traced twice
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",  # XLA is slow on CPUs
     )
-    model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
-    model.stop_training = False
-    return model
 
 
 def _take_over(model: Any, fresh: Any) -> None:

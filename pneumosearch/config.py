@@ -17,6 +17,11 @@ N_BLOCKS: Final = 5
 _DIGITS: Final = 12  # significant digits of a hyperparameter
 
 
+def without_rounding_error(value: float) -> float:
+    """Return `value` to as many digits as a hyperparameter has."""
+    return float(f"{value:.{_DIGITS}g}")
+
+
 class TrialConfig(BaseModel):
     """The hyperparameters of one training; the defaults are the published network and its training.
 
@@ -87,7 +92,7 @@ class TrialConfig(BaseModel):
     @classmethod
     def _without_rounding_error(cls, value: object) -> object:
         """Make 0.1 + 2 * 0.1, as a search's grid gives it, the 0.3 that the baseline says."""
-        return float(f"{value:.{_DIGITS}g}") if isinstance(value, float) else value
+        return without_rounding_error(value) if isinstance(value, float) else value
 
     @classmethod
     def checked(cls, values: dict[str, object], source: str) -> "TrialConfig":

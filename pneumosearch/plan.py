@@ -1,7 +1,7 @@
 """What a study would do, before it does it: its space, its first configurations, what they cost."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import optuna
 
@@ -11,6 +11,9 @@ from pneumosearch.records import StudyRecord
 from pneumosearch.space import Dimension
 from pneumosearch.study import study_sampler
 from pneumosearch.studyfile import StudySpec
+from pneumosearch.tuner import proposals
+
+_SHOWN: Final = ("metric", "engine", "tuner", "sampler", "pruner", "prune_by", "precision")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Plan:
         return {
             "study": self.spec.name,
             "n_trials": self.n_trials,
-            **{name: getattr(self.spec, name) for name in ("metric", "sampler", "pruner", "prune_by", "precision")},
+            **{name: getattr(self.spec, name) for name in _SHOWN},
             **space.describe(),
             "first": [
                 {
@@ -69,18 +72,22 @@ def plan(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown: i
         earlier: A study of the same images whose trials tell the speed of this machine.
         n_shown: How many configurations.
     """
-    space = spec.search_space()
-    study = optuna.create_study()
+    n = min(n_shown, n_trials)
+    configs = proposals(spec, n) if spec.engine == "keras-tuner" else _optuna_proposals(spec, n)
+    trained = earlier.trials if earlier else ()
+    first = [PlannedTrial(c, n_parameters(c), multiply_adds(c), seconds_an_epoch(c, trained)) for c in configs]
+    return Plan(spec, n_trials, first)
+
+
+def _optuna_proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
+    space, study, configs = spec.search_space(), optuna.create_study(), []
     study.enqueue_trial(space.baseline())
-    configs = []
-    for number in range(min(n_shown, n_trials)):
+    for number in range(n):
         study.sampler = study_sampler(spec, space, number)
         trial = study.ask()
         configs.append(space.suggest(trial))
         study.tell(trial, 0.0)
-    trained = earlier.trials if earlier else ()
-    first = [PlannedTrial(c, n_parameters(c), multiply_adds(c), seconds_an_epoch(c, trained)) for c in configs]
-    return Plan(spec, n_trials, first)
+    return configs
 
 
 def dimension_text(dimension: Dimension) -> str:

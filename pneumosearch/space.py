@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, model_validator
 
-from pneumosearch.config import TrialConfig
+from pneumosearch.config import TrialConfig, without_rounding_error
 from pneumosearch.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -47,11 +47,23 @@ class Choice(_Dimension):
         """Return the values a test should try: all of them."""
         return self.choices
 
+    def own(self, value: Any) -> Scalar:
+        """Return the choice that equals `value`, which another library may have made a 1 of True, or a NumPy number.
+
+        Raises:
+            ValueError: None does.
+        """
+        return self.choices[self.choices.index(value)]
+
     def distribution(self) -> "optuna.distributions.BaseDistribution":
         """Return the range as Optuna has it."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.choices)
+
+    def ray_domain(self, tune: Any) -> Any:
+        """Return the range as Ray has it; `tune` is the module `ray.tune`."""
+        return tune.choice(list(self.choices))
 
     def suggest(self, trial: "optuna.trial.BaseTrial", name: str) -> Scalar:
         """Let `trial` choose."""
@@ -94,6 +106,29 @@ class Range(_Dimension):
         """Return the values a test should try: both ends."""
         return (self.low, self.high)
 
+    def own(self, value: Any) -> Scalar:
+        """Return `value` as a plain number of the range's kind, without the rounding error of another library's grid.
+
+        Raises:
+            ValueError: It is no number of that kind, or outside the range.
+        """
+        number = int(value) if self.whole else without_rounding_error(float(value))
+        if (self.whole and number != value) or not self.low <= number <= self.high:
+            raise ValueError(f"{value} is outside {self.low} to {self.high}")
+        return number
+
+    def grid(self) -> tuple[int | float, ...]:
+        """Return all values of a range with a step, rising.
+
+        Raises:
+            ValueError: The range has no step.
+        """
+        if self.step is None:
+            raise ValueError("a range without a step has no grid")
+        n = int((self.high - self.low) / self.step + _TOLERANCE) + 1
+        values = [self.low + i * self.step for i in range(n)]
+        return tuple(int(value) if self.whole else without_rounding_error(value) for value in values)
+
     def distribution(self) -> "optuna.distributions.BaseDistribution":
         """Return the range as Optuna has it."""
         from optuna.distributions import FloatDistribution, IntDistribution
@@ -101,6 +136,22 @@ class Range(_Dimension):
         if self.whole:
             return IntDistribution(int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
         return FloatDistribution(self.low, self.high, step=self.step, log=self.log)
+
+    def ray_domain(self, tune: Any) -> Any:
+        """Return the range as Ray has it; `tune` is the module `ray.tune`.
+
+        Ray leaves out the upper end of whole numbers, and its grids lie on multiples of the step, so that a grid that
+        begins elsewhere becomes a choice.
+        """
+        if self.step is not None:
+            steps = self.low / self.step
+            if abs(steps - round(steps)) > _TOLERANCE:
+                return tune.choice(list(self.grid()))
+            quantised = tune.qrandint if self.whole else tune.quniform
+            return quantised(self.low, self.grid()[-1], self.step)
+        if self.whole:
+            return (tune.lograndint if self.log else tune.randint)(self.low, int(self.high) + 1)
+        return (tune.loguniform if self.log else tune.uniform)(self.low, self.high)
 
     def suggest(self, trial: "optuna.trial.BaseTrial", name: str) -> Scalar:
         """Let `trial` choose."""
@@ -197,6 +248,40 @@ class Space:
         """Return the values of the dimensions that were chosen for `config`: those whose condition holds."""
         values = config.model_dump()
         return {name: values[name] for name, dimension in self.dimensions.items() if dimension.active(values)}
+
+    def config(self, values: Mapping[str, Any]) -> TrialConfig:
+        """Return the configuration of another library's `values` by field name.
+
+        A field whose condition does not hold, or that has no value, stays at the baseline's.
+
+        Raises:
+            ConfigError: A name is not searched, or a value is outside its range.
+        """
+        all_values: dict[str, object] = self.centre.model_dump()
+        for name in values:
+            if name not in self.dimensions:
+                raise ConfigError(f"values: '{name}' is not searched; the space has {', '.join(self.dimensions)}")
+        for name, dimension in self.dimensions.items():
+            if name in values and dimension.active(all_values):
+                try:
+                    all_values[name] = dimension.own(values[name])
+                except (TypeError, ValueError) as error:
+                    raise ConfigError(f"values: {name}: {values[name]!r} is not in its range") from error
+        return TrialConfig.checked(all_values, "values")
+
+    def to_ray(self) -> dict[str, Any]:
+        """Return the space as Ray Tune has it, for `tune.Tuner(trainable, param_space=space.to_ray())`.
+
+        Ray has no conditional fields: it chooses all of them, and `config` makes a configuration of what it chose.
+
+        Raises:
+            ConfigError: Ray Tune is not installed.
+        """
+        try:
+            from ray import tune
+        except ImportError as error:
+            raise ConfigError("to_ray needs Ray Tune: pip install 'pneumosearch[ray]'") from error
+        return {name: dimension.ray_domain(tune) for name, dimension in self.dimensions.items()}
 
     def baseline(self) -> dict[str, Scalar]:
         """Return the baseline's value of each dimension that is chosen there: the first trial of every study."""

@@ -160,7 +160,7 @@ class Store:
 
     def add_artifact(self, owner: optuna.Trial | optuna.Study, path: Path, mimetype: str) -> None:
         """Copy a file to the artifacts of a trial or a study, once by file name."""
-        there = get_all_artifact_meta(owner, storage=self.storage)
+        there = get_all_artifact_meta(owner)
         if all(meta.filename != path.name for meta in there):
             upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=owner, mimetype=mimetype)
 

@@ -199,26 +199,10 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
     Raises:
         StoreError: A study of this name searches something else, or other data.
     """
-    space = spec.search_space()
-
-    def seed_of(number: int) -> int:
-        return spec.seed + number  # so the first trial equals the baseline command's
-
-    precision, limits = resolved_precision(spec.precision), Limits(spec.max_parameters, spec.max_seconds_an_epoch)
-    objective = Objective(
-        session,
-        space,
-        spec.metric,
-        spec.prune_by,
-        spec.protocol,
-        precision,
-        seed_of,
-        spec.repeat_duplicates,
-        limits,
-        spec.screening,
-    )
+    objective = search_objective(session, spec)
+    space = objective.space
     data = objective.dataset(space.centre).description
-    stored = {**spec.identity(), "precision": precision}
+    stored = {**spec.identity(), "precision": objective.precision}
     study = session.store.open_study(spec.name, "search", spec.metric, stored, data)
     study.pruner = make_pruner(spec)
     if not study.get_trials(deepcopy=False):
@@ -226,6 +210,26 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
 
     study_sampler(spec, space, 0)  # so that one that cannot be made is told now
     return StudyRun(study, objective, lambda number: study_sampler(spec, space, number))
+
+
+def search_objective(session: Session, spec: StudySpec) -> Objective:
+    """Return what the trials of `spec` train; trial n with the study's seed + n."""
+
+    def seed_of(number: int) -> int:
+        return spec.seed + number  # so the first trial equals the baseline command's
+
+    return Objective(
+        session,
+        spec.search_space(),
+        spec.metric,
+        spec.prune_by,
+        spec.protocol,
+        resolved_precision(spec.precision),
+        seed_of,
+        spec.repeat_duplicates,
+        Limits(spec.max_parameters, spec.max_seconds_an_epoch),
+        spec.screening,
+    )
 
 
 def study_sampler(spec: StudySpec, space: Space, number: int) -> optuna.samplers.BaseSampler:

@@ -17,6 +17,11 @@ SAMPLER_NAMES: Final = ("tpe", "random", "prior", "qmc", "cmaes", "gp")
 #: A sampler's name, or the import path of one: package.module:Class
 _SAMPLER_PATTERN: Final = rf"^({'|'.join(SAMPLER_NAMES)}|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
 PrunerName = Literal["none", "median", "halving", "hyperband", "promote"]
+EngineName = Literal["optuna", "keras-tuner"]
+TunerName = Literal["random", "bayesian", "hyperband", "grid"]
+
+DEFAULT_SAMPLER: Final = "tpe"
+DEFAULT_PRUNER: Final[PrunerName] = "median"
 
 #: A time such as 90, 45s, 30m, 2h or 1h30m.
 DURATION_PATTERN: Final = r"^(\d+(\.\d+)?[smhd]?)+$"
@@ -35,8 +40,11 @@ class StudySpec(BaseModel):
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
     metric: Metric = "accuracy"
-    sampler: Annotated[str, Field(pattern=_SAMPLER_PATTERN)] = "tpe"
-    pruner: PrunerName = "median"
+    # Which library proposes configurations: Optuna by `sampler` and `pruner`, or KerasTuner by `tuner`.
+    engine: EngineName = "optuna"
+    tuner: TunerName | None = Field(default_factory=lambda v: "random" if v.get("engine") == "keras-tuner" else None)
+    sampler: Annotated[str, Field(pattern=_SAMPLER_PATTERN)] = DEFAULT_SAMPLER
+    pruner: PrunerName = Field(default_factory=lambda v: "none" if v.get("engine") == "keras-tuner" else DEFAULT_PRUNER)
     # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from
     # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
     prune_by: Metric = Field(default_factory=lambda values: "loss" if values.get("metric") == "loss" else "auc")
@@ -117,8 +125,21 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
             + ("'loss'" if spec.metric == "loss" else "'auc', 'accuracy' or 'balanced_accuracy'")
         )
     _check_rungs(spec, source)
+    _check_engine(spec, source)
     spec.search_space(source)
     return spec
+
+
+def _check_engine(spec: StudySpec, source: str) -> None:
+    if spec.engine == "optuna":
+        if spec.tuner is not None:
+            raise ConfigError(f"{source}: tuner: only engine = 'keras-tuner' has one, not 'optuna'")
+        return
+    for key, given, only in (("sampler", spec.sampler, DEFAULT_SAMPLER), ("pruner", spec.pruner, "none")):
+        if given != only:
+            raise ConfigError(
+                f"{source}: {key}: {given!r} is Optuna's; with engine = 'keras-tuner' leave it out, and choose a tuner"
+            )
 
 
 def _check_rungs(spec: StudySpec, source: str) -> None:

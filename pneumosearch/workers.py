@@ -24,8 +24,9 @@ from pneumosearch.history import History
 from pneumosearch.objective import Listener, Session, StopFlag
 from pneumosearch.records import TrialRecord
 from pneumosearch.store import Store
-from pneumosearch.study import MAX_FAILURES, Outcome, check_failures, open_search
+from pneumosearch.study import MAX_FAILURES, Outcome, check_failures
 from pneumosearch.studyfile import StudySpec
+from pneumosearch.tuner import open_run
 
 #: Trials that a process trains before it makes room for the next; starting one takes a few seconds.
 TRIALS_A_PROCESS: Final = 10
@@ -193,7 +194,7 @@ def _work(job: Job, events: Connection, orders: Connection) -> None:
     threading.Thread(target=_obey, args=(orders, stop), daemon=True).start()
     session = Session(Store(job.url, job.results), job.source, _Reporter(events), stop)
     try:
-        run = open_search(session, job.spec)
+        run = open_run(session, job.spec)
         run.max_failures = job.max_failures
         outcome = run.until(job.n_trials, at_most=job.trials_a_process)
         events.send(("outcome", (outcome.finished, outcome.stopped, outcome.done)))

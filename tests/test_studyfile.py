@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pneumosearch.cli.engines import engine_changes
 from pneumosearch.errors import ConfigError
 from pneumosearch.studyfile import StudySpec, checked_spec, for_phantoms, json_schema, read_study_file
 from tests.conftest import ROOT
@@ -88,6 +89,37 @@ def test_any_values_give_a_study_or_one_line(values: dict[str, object]) -> None:
 def test_a_search_by_loss_prunes_by_loss_and_any_other_by_auc() -> None:
     assert checked_spec({"metric": "loss"}, "test").prune_by == "loss"
     assert checked_spec({"metric": "balanced_accuracy"}, "test").prune_by == "auc"
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"tuner": "grid"}, "file: tuner: only engine = 'keras-tuner' has one"),
+        ({"engine": "keras-tuner", "sampler": "random"}, "file: sampler: 'random' is Optuna's"),
+        ({"engine": "keras-tuner", "pruner": "median"}, "file: pruner: 'median' is Optuna's"),
+        ({"engine": "keras-tuner", "tuner": "tpe"}, "file: tuner: "),
+    ],
+)
+def test_settings_of_the_other_engine_are_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        checked_spec(values, "file")
+
+
+def test_each_engine_has_its_own_defaults() -> None:
+    optuna, kerastuner = checked_spec({}, "test"), checked_spec({"engine": "keras-tuner"}, "test")
+    assert (optuna.tuner, optuna.pruner) == (None, "median")
+    assert (kerastuner.tuner, kerastuner.pruner) == ("random", "none")
+
+
+def test_option_of_an_engine_replaces_the_settings_of_the_files_engine() -> None:
+    spec = checked_spec({"sampler": "random", "pruner": "promote", "rungs": [2]}, "test")
+    changes = engine_changes(spec, "keras-tuner", "grid")
+    changed = checked_spec({**spec.model_dump(mode="json"), **changes}, "test")
+    assert (changed.engine, changed.tuner, changed.sampler, changed.pruner) == ("keras-tuner", "grid", "tpe", "none")
+    assert engine_changes(spec, "optuna", None) == {}
+    assert engine_changes(changed, None, "random") == {"tuner": "random"}
+    back = engine_changes(changed, "optuna", None)
+    assert (back["tuner"], back["pruner"]) == (None, "median")
 
 
 def test_shipped_schema_is_that_of_this_version_and_accepts_the_shipped_studies() -> None:

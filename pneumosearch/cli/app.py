@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from pneumosearch import __version__
-from pneumosearch.cli import options
+from pneumosearch.cli import engines, options
 from pneumosearch.cli.confirm import confirm
 from pneumosearch.errors import ConfigError, PneumosearchError
 
@@ -120,6 +120,8 @@ def study(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name in the store.", show_default="the file's, or default")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the search and its trainings.", show_default="232")] = None,
+    engine: engines.Engine = None,
+    tuner: engines.Tuner = None,
     sampler: Annotated[
         str | None, typer.Option(help="tpe, random, prior, qmc, cmaes, gp or module:Class.", show_default="tpe")
     ] = None,
@@ -153,7 +155,7 @@ def study(
     from pneumosearch.workers import search
 
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
-    spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout})
+    spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
     trials, stop = spec.trials, StopFlag.after(options.seconds_of(spec.timeout))
     store = options.open_store(storage, results)
     source = options.open_source(data, results, skip_unreadable)
@@ -177,7 +179,7 @@ def study(
 
         print_report(record, top=5)
     if outcome.stopped:
-        raise stopped(outcome.stopped, f"{outcome.finished} of {trials} trials")
+        raise stopped(outcome.stopped, f"{outcome.finished} of {trials} trials", can_go_on=not outcome.done)
 
 
 def _print_plan(store: Any, spec: Any, trials: int, json: bool) -> None:
@@ -192,12 +194,15 @@ def _print_plan(store: Any, spec: Any, trials: int, json: bool) -> None:
         print_plan(planned)
 
 
-def _study_spec(study_file: Path | None, options_given: dict[str, object]) -> Any:
+def _study_spec(
+    study_file: Path | None, options_given: dict[str, object], engine: str | None, tuner: str | None
+) -> Any:
     """Return what the file, or the default, and the options say; an option that is not given is None."""
     from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
 
     spec = read_study_file(study_file) if study_file else StudySpec()
     changes = {key: value for key, value in options_given.items() if value is not None}
+    changes = engines.engine_changes(spec, engine, tuner) | changes
     return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
 
 

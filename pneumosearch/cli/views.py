@@ -39,9 +39,10 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def stopped(reason: str, progress: str) -> typer.Exit:
+def stopped(reason: str, progress: str, *, can_go_on: bool = True) -> typer.Exit:
     """Say why a command stopped before its end; return the exit to raise: 130 where it was interrupted, else 0."""
-    print(f"stopped ({reason}) with {progress}; run the same command again to go on", file=sys.stderr)
+    how = "; run the same command again to go on" if can_go_on else ""
+    print(f"stopped ({reason}) with {progress}{how}", file=sys.stderr)
     return typer.Exit(130 if reason == "interrupted" else 0)
 
 

@@ -1,0 +1,35 @@
+"""The options that choose the library which proposes configurations."""
+
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from pneumosearch.studyfile import StudySpec
+
+Engine = Annotated[
+    Literal["optuna", "keras-tuner"] | None,
+    typer.Option(help="What proposes configurations.", show_default="the file's, or optuna"),
+]
+Tuner = Annotated[
+    Literal["random", "bayesian", "hyperband", "grid"] | None,
+    typer.Option(help="Which of KerasTuner's searches.", show_default="the file's, or random"),
+]
+
+
+def engine_changes(spec: "StudySpec", engine: str | None, tuner: str | None) -> dict[str, object]:
+    """Return what the options change in a study: with another engine than the file's, its settings are the default's.
+
+    Args:
+        spec: The study as its file, or the default, says.
+        engine: The option, if given.
+        tuner: The option, if given.
+    """
+    from pneumosearch.studyfile import StudySpec
+
+    chosen: dict[str, object] = {} if tuner is None else {"tuner": tuner}
+    if engine is None or engine == spec.engine:
+        return chosen
+    default = StudySpec.model_validate({"engine": engine})
+    of_the_engine = {"engine", "tuner", "sampler", "pruner", "rungs", "screening"}
+    return default.model_dump(mode="json", include=of_the_engine) | chosen
