@@ -139,28 +139,29 @@ def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> 
     )
     epochs, best, curve_of = 0, 0.0, dict[int, Curve]()
     waiting = list(reversed(drawn))
-    while waiting or _promotions(study):
-        for promotion in _promotions(study)[:1]:
+    while waiting or promotions(study):
+        for promotion in promotions(study)[:1]:
             study.enqueue_trial({}, user_attrs=promotion.attributes())
         trial = study.ask()
         begun = trial.user_attrs.get("continues_after", 0)
         curve = curve_of[trial.number] = curve_of[trial.user_attrs["continues"]] if begun else waiting.pop()
-        reached = _last_epoch(trial, curve)
+        reached = last_epoch(trial, curve)
         epochs += reached - begun
         if reached == len(curve):
-            value = _kept_value(curve)
+            value = kept_value(curve)
             study.tell(trial, value)
             best = max(best, value)
         else:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    return max(_kept_value(curve) for curve in drawn) - best, epochs / sum(map(len, drawn))
+    return max(kept_value(curve) for curve in drawn) - best, epochs / sum(map(len, drawn))
 
 
-def _promotions(study: optuna.Study) -> list[Promotion]:
+def promotions(study: optuna.Study) -> list[Promotion]:
+    """Return the stopped trials that may go on now."""
     return study.pruner.promotions(study) if isinstance(study.pruner, PromotingPruner) else []
 
 
-def _last_epoch(trial: optuna.Trial, curve: Curve) -> int:
+def last_epoch(trial: optuna.Trial, curve: Curve) -> int:
     """Report the curve's epochs until the pruner stops the trial, and return the last."""
     for epoch, (_, _, seen) in enumerate(curve, start=1):
         trial.report(seen, epoch)
@@ -169,6 +170,6 @@ def _last_epoch(trial: optuna.Trial, curve: Curve) -> int:
     return len(curve)
 
 
-def _kept_value(curve: Curve) -> float:
+def kept_value(curve: Curve) -> float:
     """The accuracy at the lowest loss, as `pneumosearch.history.kept_epoch` has it."""
     return min(curve, key=lambda point: point[1])[0]
