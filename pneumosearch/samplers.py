@@ -20,6 +20,8 @@ from pneumosearch.studyfile import SAMPLER_NAMES
 #: Trials that TPE draws at random before it models. The baseline is one of them.
 _STARTUP_TRIALS: Final = 10
 
+_HUB: Final = "optunahub:"
+
 _NEEDED_PACKAGE: Final = {"cmaes": "cmaes", "gp": "torch"}
 
 
@@ -27,7 +29,8 @@ def make_sampler(name: str, space: Space, *, study_seed: int, trial_seed: int) -
     """Return the sampler that proposes one trial.
 
     Args:
-        name: One of `studyfile.SAMPLER_NAMES`, or `package.module:Class` of an Optuna sampler that takes a `seed`.
+        name: One of `studyfile.SAMPLER_NAMES`, or `package.module:Class` of an Optuna sampler that takes a `seed`,
+            or `optunahub:samplers/PACKAGE:Class` of one that OptunaHub publishes.
         space: What is searched.
         study_seed: The same for all trials: of samplers whose proposals are one sequence.
         trial_seed: Of this trial alone, so that a resumed study proposes what an uninterrupted one would have.
@@ -60,16 +63,28 @@ def _tpe(space: Space, seed: int) -> BaseSampler:
 
 
 def _sampler_class(path: str) -> Callable[..., BaseSampler]:
-    module, colon, name = path.partition(":")
+    module, colon, name = path.rpartition(":")
     if not colon:
         raise ConfigError(f"no sampler '{path}'; there are {', '.join(SAMPLER_NAMES)}, or package.module:Class")
     try:
-        found = getattr(import_module(module), name)
+        found = getattr(_from_hub(module) if module.startswith(_HUB) else import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"sampler '{path}' cannot be imported ({error})") from error
     if not (isinstance(found, type) and issubclass(found, BaseSampler)):
         raise ConfigError(f"'{path}' is not a class of Optuna samplers")
     return found
+
+
+def _from_hub(path: str) -> Any:
+    """Return a package of OptunaHub, which fetches it once and keeps it. Its code runs here: take what you trust."""
+    try:
+        import optunahub
+    except ModuleNotFoundError as error:
+        raise ConfigError(f"sampler '{path}' needs the package optunahub, which is not installed") from error
+    try:
+        return optunahub.load_module(path.removeprefix(_HUB))
+    except Exception as error:  # whatever the network or the foreign package raises
+        raise ConfigError(f"'{path}' cannot be fetched from OptunaHub ({error})") from error
 
 
 class PriorSampler(BaseSampler):

@@ -14,8 +14,11 @@ from pneumosearch.reference import PUBLISHED_SEED
 from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Scalar, Space
 
 SAMPLER_NAMES: Final = ("tpe", "random", "prior", "qmc", "cmaes", "gp")
-#: A sampler's name, or the import path of one: package.module:Class
-_SAMPLER_PATTERN: Final = rf"^({'|'.join(SAMPLER_NAMES)}|[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*)$"
+_CLASS: Final = "[A-Za-z_][A-Za-z0-9_]*"
+#: A sampler's name, or where its class is: package.module:Class, or optunahub:samplers/PACKAGE:Class
+_SAMPLER_PATTERN: Final = (
+    rf"^({'|'.join(SAMPLER_NAMES)}|[A-Za-z_][A-Za-z0-9_.]*:{_CLASS}|optunahub:samplers/[A-Za-z0-9_-]+:{_CLASS})$"
+)
 PrunerName = Literal["none", "median", "halving", "hyperband", "promote"]
 EngineName = Literal["optuna", "keras-tuner"]
 TunerName = Literal["random", "bayesian", "hyperband", "grid"]

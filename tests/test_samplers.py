@@ -1,5 +1,7 @@
 import math
+import sys
 from importlib.util import find_spec
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import optuna
@@ -8,6 +10,7 @@ import pytest
 from pneumosearch.errors import ConfigError
 from pneumosearch.samplers import PriorSampler, make_sampler
 from pneumosearch.space import Choice, Range, Space
+from pneumosearch.studyfile import checked_spec
 
 SPACE = Space({"zoom": Range(low=0.0, high=0.5), "batch_size": Choice(choices=(16, 32, 64))})
 
@@ -100,3 +103,32 @@ def test_grids_and_logarithms_are_kept() -> None:
         assert 1e-4 <= params["learning_rate"] <= 1e-2
         assert space.dimensions["dropout_1"].contains(params["dropout_1"])
         assert params["epochs"] in range(5, 11)
+
+
+HUB = "optunahub:samplers/auto_sampler:RandomSampler"
+
+
+def test_sampler_of_optunahub_is_fetched_by_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def load_module(package: str) -> ModuleType:
+        asked.append(package)
+        return optuna.samplers
+
+    monkeypatch.setitem(sys.modules, "optunahub", SimpleNamespace(load_module=load_module))
+    sampler = make_sampler(HUB, SPACE, study_seed=1, trial_seed=2)
+    assert isinstance(sampler, optuna.samplers.RandomSampler)
+    assert asked == ["samplers/auto_sampler"]
+    assert checked_spec({"sampler": HUB}, "file.toml").sampler == HUB
+
+
+def test_optunahub_that_cannot_be_asked_is_told_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def load_module(package: str) -> ModuleType:
+        raise OSError("no network")
+
+    monkeypatch.setitem(sys.modules, "optunahub", SimpleNamespace(load_module=load_module))
+    with pytest.raises(ConfigError, match=r"cannot be fetched from OptunaHub \(no network\)"):
+        make_sampler(HUB, SPACE, study_seed=1, trial_seed=2)
+    monkeypatch.setitem(sys.modules, "optunahub", None)
+    with pytest.raises(ConfigError, match="needs the package optunahub"):
+        make_sampler(HUB, SPACE, study_seed=1, trial_seed=2)
