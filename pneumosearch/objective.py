@@ -20,7 +20,7 @@ from pneumosearch.metrics import Metric, direction
 from pneumosearch.pictures import learning_curves
 from pneumosearch.records import Screening, TrialRecord
 from pneumosearch.space import Space
-from pneumosearch.store import Store, trial_record
+from pneumosearch.store import Store, network_file, trial_record
 from pneumosearch.training import TrainingResult, train
 
 #: The trained network is kept of the baseline and of a trial that is among this many best when it ends.
@@ -235,7 +235,7 @@ class Objective:
         trial.set_user_attr("n_parameters", result.n_parameters)
         self._add_picture(trial, result.history)
         if self.keep_all or trial.number == 0 or self._is_good(trial, value):
-            path = folder / f"trial-{trial.number}.keras"
+            path = folder / network_file(trial.number)
             result.save(path)
             self.session.store.add_artifact(trial, path, "application/zip")
 

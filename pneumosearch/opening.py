@@ -4,22 +4,24 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from pneumosearch import __version__, backend
+from pneumosearch import __version__
 from pneumosearch.config import RunSpec
 from pneumosearch.confirmation import Candidate, Confirmation, Replicate, wrong_picture_file
 from pneumosearch.data.cache import PixelArray, Pixels
 from pneumosearch.data.protocols import Dataset, ImageSet
 from pneumosearch.errors import StoreError
+from pneumosearch.explain import grad_cam, overlay
 from pneumosearch.metrics import best_threshold
 from pneumosearch.objective import Interrupted, Session
+from pneumosearch.prediction import PlainNetwork
 from pneumosearch.records import TestOpening, TrialRecord
-from pneumosearch.replicates import Plan, Say, finished_replicates, network_file, run_of
+from pneumosearch.replicates import Plan, Say, finished_replicates, run_of
 from pneumosearch.training import predict
 from pneumosearch.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
 
@@ -49,32 +51,6 @@ def most_wrong(labels: Sequence[int], probabilities: npt.NDArray[np.float64]) ->
     wrong = np.flatnonzero(called != (np.asarray(labels) > 0.5))
     order = np.argsort(-np.abs(probabilities[wrong] - 0.5), kind="stable")
     return [int(position) for position in wrong[order][:N_WRONG_PICTURES]]
-
-
-class PlainNetwork:
-    """A kept network of plain Keras layers that takes pixels as `training.predict` gives them.
-
-    Args:
-        content: Of a `.keras` file as `TrainingResult.save` writes it.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        backend.start()
-        import keras
-
-        keras.backend.clear_session()  # the networks judged before
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "network.keras"
-            path.write_bytes(content)
-            self.model = keras.saving.load_model(path, compile=False, safe_mode=True)
-
-    def predict_on_batch(self, pixels: PixelArray) -> Any:
-        """Return (n, 1) probabilities of (n, size, size, 1) grey levels of 0 to 255."""
-        import keras
-
-        # Called, not `predict_on_batch`: a compiled step for each of many networks would cost more than it saves.
-        images = np.repeat(pixels.astype(np.float32) / 255, 3, axis=-1)
-        return keras.ops.convert_to_numpy(self.model(images, training=False))
 
 
 class _Opening:
@@ -176,7 +152,7 @@ class _Opening:
         return self.validation_of(*form), ImageSet(array, np.array(self._labels, np.float32), np.arange(len(array)))
 
     def _network(self, replicate: TrialRecord) -> PlainNetwork:
-        content = self.store.read_artifact(self.plan.study, network_file(replicate), replicate.number)
+        content = self.store.network(self.plan.study, replicate.number)
         if content is None:
             raise StoreError(f"trial {replicate.number} of '{self.plan.study}': its network is gone; confirm again")
         return PlainNetwork(content)
@@ -197,8 +173,6 @@ class _Opening:
 
     def _keep_wrong_pictures(self, winner: Candidate) -> None:
         """Keep pictures of where the winner's networks looked, in the mean, at its most confident mistakes."""
-        from pneumosearch.explain import grad_cam, overlay
-
         positions = most_wrong(self._labels, ensemble_probabilities(winner.replicates))
         if not positions:
             return

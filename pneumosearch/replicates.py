@@ -103,7 +103,7 @@ def finished_replicates(store: Store, plan: Plan) -> dict[RunSpec, TrialRecord]:
     return {
         trial.run: trial
         for trial in complete
-        if trial.run in runs and store.read_artifact(plan.study, network_file(trial), trial.number) is not None
+        if trial.run in runs and store.network(plan.study, trial.number) is not None
     }
 
 
@@ -128,8 +128,3 @@ def train_replicates(session: Session, plan: Plan, say: Say) -> bool:
         except TrainingError as error:
             raise TrainingError(f"replicate {turn} of {len(runs)} ({name}) failed: {error}") from error
     return not session.stop()
-
-
-def network_file(trial: TrialRecord) -> str:
-    """Return the name of the artifact with a trial's network."""
-    return f"trial-{trial.number}.keras"

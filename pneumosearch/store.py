@@ -175,6 +175,10 @@ class Store:
         except ArtifactNotFound:
             return None
 
+    def network(self, study: str, number: int) -> bytes | None:
+        """Return the kept network of a trial, a `.keras` file of plain layers; None where it keeps none."""
+        return self.read_artifact(study, network_file(number), number)
+
     def _artifacts_of(self, study: str, number: int | None) -> list[ArtifactMeta]:
         loaded = self.load_study(study)
         with explained(self.url):
@@ -195,6 +199,11 @@ class Store:
             path.write_text(confirmation.model_dump_json(indent=1), encoding="utf-8")
             with explained(self.url):
                 self.add_artifact(self.load_study(name), path, "application/json")
+
+
+def network_file(number: int) -> str:
+    """Return the name of the artifact with a trial's network."""
+    return f"trial-{number}.keras"
 
 
 def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:

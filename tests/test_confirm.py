@@ -1,9 +1,6 @@
 """Confirming a search: the baseline and the best on fresh seeds, the test folder shut until all of them are there."""
 
-import importlib.util
 import json
-import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args
@@ -26,7 +23,8 @@ from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import DataError, StoreError, TrainingError
 from pneumosearch.objective import Session, StopFlag
-from pneumosearch.opening import PlainNetwork, most_wrong
+from pneumosearch.opening import most_wrong
+from pneumosearch.prediction import PlainNetwork
 from pneumosearch.records import TrialRecord
 from pneumosearch.replicates import Plan, finished_replicates, fresh_seeds, plan_confirmation
 from pneumosearch.report.summary import study_summary
@@ -72,19 +70,12 @@ class FakeNetwork:
         return np.asarray(pixels.mean(axis=(1, 2)) / 255)
 
 
-def fake_explain() -> types.ModuleType:
-    module = types.ModuleType("pneumosearch.explain")
-    vars(module)["grad_cam"] = lambda model, pixels: np.zeros(pixels.shape, np.float32)
-    vars(module)["overlay"] = lambda pixels, heat: np.repeat(pixels[:, :, None], 3, axis=2)
-    return module
-
-
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objective_module, "train", fake_train)
     monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
     monkeypatch.setattr(opening_module, "PlainNetwork", FakeNetwork)
-    monkeypatch.setitem(sys.modules, "pneumosearch.explain", fake_explain())
+    monkeypatch.setattr(opening_module, "grad_cam", lambda model, pixels: np.zeros(pixels.shape, np.float32))
 
 
 @pytest.fixture
@@ -371,8 +362,6 @@ zoom = { low = 0.0, high = 0.5 }
 def test_search_is_confirmed_on_the_command_line(
     tmp_path: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if importlib.util.find_spec("pneumosearch.explain") is None:
-        monkeypatch.setitem(sys.modules, "pneumosearch.explain", fake_explain())
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("PNEUMOSEARCH_DATA", raising=False)
     monkeypatch.setenv("COLUMNS", "200")

@@ -10,6 +10,7 @@ import typer
 from pneumosearch import __version__
 from pneumosearch.cli import engines, options
 from pneumosearch.cli.confirm import confirm
+from pneumosearch.cli.models import export, predict
 from pneumosearch.errors import ConfigError, PneumosearchError
 
 app = typer.Typer(
@@ -206,7 +207,8 @@ def _study_spec(
     return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
 
 
-app.command()(confirm)
+for command in (confirm, predict, export):
+    app.command()(command)
 
 
 @app.command()

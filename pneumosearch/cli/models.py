@@ -1,0 +1,114 @@
+"""The commands that use trained networks."""
+
+import csv
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pneumosearch.cli import options
+
+if TYPE_CHECKING:
+    from pneumosearch.prediction import Classifier, Prediction
+
+Format = Literal["table", "csv", "json"]
+
+
+def predict(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", metavar="IMAGE|DIR...")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Exported folder or .keras file.", show_default="the study's confirmed winner, or its best"),
+    ] = None,
+    name: options.StudyName = "default",
+    explain: Annotated[Path | None, typer.Option(help="Folder for pictures of where the network looked.")] = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = "table",
+    json: options.Json = False,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+) -> None:
+    """Classify X-rays: probability of pneumonia, and the decision at the model's threshold. Not for clinical use.
+
+    Example: [bold]pneumosearch predict chest.jpeg other/ --model exported --explain heat --format csv[/bold]
+    """
+    from pneumosearch.export import stored_classifier
+    from pneumosearch.prediction import WARNING, file_classifier, image_files, predictions
+
+    paths = image_files(images)
+    if model is not None:
+        classifier = file_classifier(model)
+    else:
+        classifier = stored_classifier(options.open_store(storage, results, must_exist=True), name)
+    print(f"{WARNING}; model: {classifier.about}", file=sys.stderr)
+    found = list(_told(predictions(classifier, paths, explain)))
+    _PRINT["json" if json else format](classifier, [one for one in found if one.error is None])
+    if any(one.error for one in found):
+        raise typer.Exit(1)
+
+
+def _told(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
+    """Pass on predictions, and write what could not be read on standard error."""
+    for prediction in predictions:
+        if prediction.error:
+            from pneumosearch.cli.app import printable
+
+            print(f"error: {printable(prediction.error)}", file=sys.stderr)
+        yield prediction
+
+
+def _print_json(classifier: "Classifier", found: "list[Prediction]") -> None:
+    from pneumosearch.cli.views import print_json
+    from pneumosearch.prediction import WARNING
+
+    rows = [{"image": str(p.path), "probability": p.probability, "decision": p.decision} for p in found]
+    print_json({"model": classifier.about, "threshold": classifier.threshold, "warning": WARNING, "predictions": rows})
+
+
+def _print_csv(classifier: "Classifier", found: "list[Prediction]") -> None:
+    from pneumosearch.report.summary import harmless
+
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer.writerow(("image", "probability", "decision", "threshold"))
+    for one in found:
+        writer.writerow((harmless(str(one.path)), f"{one.probability:.6f}", one.decision, classifier.threshold))
+
+
+def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from pneumosearch.cli.app import printable
+
+    table = Table("image", "probability of pneumonia", f"decision at {classifier.threshold:.3f}")
+    for one in found:
+        table.add_row(escape(printable(str(one.path))), f"{one.probability:.4f}", one.decision)
+    Console().print(table)
+
+
+_PRINT: dict[Format, Any] = {"json": _print_json, "csv": _print_csv, "table": _print_table}
+
+
+def export(
+    study: Annotated[str, typer.Argument(help="Name of the study.")],
+    trial: Annotated[int, typer.Argument(min=0, help="Number of a trial that keeps its network.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", metavar="DIR")],
+    json: options.Json = False,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+) -> None:
+    """Write a trial's network as plain Keras and TensorFlow Lite files, with a model card.
+
+    Example: [bold]pneumosearch export default-confirm 3 exported[/bold]
+    """
+    from pneumosearch.cli.views import print_json
+    from pneumosearch.export import export_trial
+
+    store = options.open_store(storage, results, must_exist=True)
+    written = sorted(path.name for path in export_trial(store, study, trial, folder).iterdir())
+    if json:
+        print_json({"study": study, "trial": trial, "folder": str(folder), "files": written})
+    else:
+        print(f"{folder}: {', '.join(written)}")

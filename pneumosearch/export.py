@@ -1,0 +1,209 @@
+"""From the store to models that work elsewhere: the confirmed ensemble, and a folder with a network of plain Keras."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+from jinja2 import Environment, StrictUndefined
+
+from pneumosearch.backend import versions
+from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.confirmation import Candidate, Confirmation, Replicate
+from pneumosearch.data.manifest import CLASSES
+from pneumosearch.errors import ConfigError, StoreError
+from pneumosearch.prediction import ABOUT_FILE, MODEL_FILE, WARNING, Classifier, ModelAbout, PlainNetwork
+from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.statistics import wilson_interval
+from pneumosearch.store import Store
+
+TFLITE_FILE: Final = "model.tflite"
+CARD_FILE: Final = "README.md"
+_CARD_TEMPLATE: Final = "model_card.md.j2"
+_REPLICATES: Final = "-confirm"  # at the end of the name of a study of replicates
+
+
+def stored_classifier(store: Store, name: str) -> Classifier:
+    """Return the confirmed winner's seed ensemble of a study, or, while nothing is confirmed, its best trial's network.
+
+    Raises:
+        StoreError: No such study, or it keeps no network.
+    """
+    confirmations = store.confirmations(name)
+    if confirmations:
+        return _ensemble(store, confirmations[-1])
+    record = store.record(name)
+    for trial in record.ranking():
+        content = store.network(name, trial.number)
+        if content is not None and trial.run:
+            config = trial.run.config
+            about = f"trial {trial.number} of '{name}', which is not confirmed; threshold 0.5"
+            return Classifier([PlainNetwork(content)], config.image_size, config.equalization, 0.5, about)
+    raise StoreError(f"study '{name}' keeps no network yet; run 'pneumosearch study --name {name}' first")
+
+
+def _ensemble(store: Store, confirmation: Confirmation) -> Classifier:
+    winner, study = confirmation.candidates[confirmation.verdict.winner], confirmation.replicates_study
+    contents = [store.network(study, replicate.trial) for replicate in winner.replicates]
+    networks = [PlainNetwork(content) for content in contents if content is not None]
+    if len(networks) < len(contents):
+        raise StoreError(f"study '{study}': {len(contents) - len(networks)} networks of {winner.label} are gone")
+    about = f"{winner.label}, {len(networks)} seeds, confirmed {confirmation.time[:10]}; threshold from validation"
+    threshold = winner.ensemble_at_threshold.threshold
+    return Classifier(networks, winner.config.image_size, winner.config.equalization, threshold, about)
+
+
+def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
+    """Write a trial's kept network to a new folder, whole or not at all, and return that folder.
+
+    It holds `model.keras` (plain layers, loads without pneumosearch), `model.tflite`, `model.json` (what `predict
+    --model` reads) and `README.md` (a model card).
+
+    Raises:
+        StoreError: No such trial, or it keeps no network.
+        ConfigError: The folder holds something already, or cannot be written.
+    """
+    record = store.record(study)
+    trial = next((trial for trial in record.trials if number in (trial.number, *trial.earlier)), None)
+    content = store.network(study, trial.number) if trial else None
+    if trial is None or trial.run is None or content is None:
+        raise StoreError(f"trial {number} of '{study}' keeps no network; {_with_network(store, record)}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder}: exists and is not empty; name a new folder")
+    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
+    try:
+        temporary.mkdir(parents=True)
+        _write(temporary, content, record, trial, _confirmed(store, record, trial))
+        if folder.is_dir():
+            folder.rmdir()
+        temporary.rename(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return folder
+
+
+def _with_network(store: Store, record: StudyRecord) -> str:
+    kept = [str(t.number) for t in record.ranking() if store.network(record.name, t.number) is not None]
+    return f"trials {', '.join(kept)} do" if kept else "none of the study does"
+
+
+def _write(
+    folder: Path,
+    content: bytes,
+    record: StudyRecord,
+    trial: TrialRecord,
+    confirmed: tuple[Confirmation, Candidate, Replicate | None] | None,
+) -> None:
+    run = trial.run
+    if run is None:
+        raise StoreError(f"trial {trial.number} of '{record.name}' was never started")
+    (folder / MODEL_FILE).write_bytes(content)
+    (folder / TFLITE_FILE).write_bytes(tflite(PlainNetwork(content).model))
+    threshold, source = _threshold(confirmed)
+    about = ModelAbout(
+        study=record.name,
+        trial=trial.number,
+        config=run.config,
+        input_size=run.config.image_size,
+        equalization=run.config.equalization,
+        threshold=threshold,
+        threshold_from=source,
+        fingerprint=record.data.fingerprint,
+        versions=trial.versions or versions(),
+    )
+    (folder / ABOUT_FILE).write_text(about.model_dump_json(indent=1), encoding="utf-8")
+    (folder / CARD_FILE).write_text(_card(about, record, trial, run, confirmed), encoding="utf-8")
+
+
+def tflite(model: Any) -> bytes:
+    """Convert a network of plain Keras layers to TensorFlow Lite: (1, size, size, 3) float32 in [0, 1] to (1, 1).
+
+    Raises:
+        ConfigError: Keras runs on another backend than TensorFlow.
+    """
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise ConfigError(f"KERAS_BACKEND={keras.backend.backend()}: TensorFlow Lite needs tensorflow")
+    import tensorflow as tf
+
+    with contextlib.redirect_stdout(io.StringIO()):  # the converter says where it keeps its working files
+        return bytes(tf.lite.TFLiteConverter.from_keras_model(model).convert())
+
+
+def _confirmed(
+    store: Store, record: StudyRecord, trial: TrialRecord
+) -> tuple[Confirmation, Candidate, Replicate | None] | None:
+    """Return the newest confirmation that knows the trial: as a candidate, or as one of its replicates."""
+    is_replicate = record.name.endswith(_REPLICATES)
+    name = record.name.removesuffix(_REPLICATES)
+    if name not in store.names():
+        return None
+    for confirmation in reversed(store.confirmations(name)):
+        for candidate in confirmation.candidates:
+            if not is_replicate and candidate.trial == trial.number:
+                return confirmation, candidate, None
+            for replicate in candidate.replicates:
+                if is_replicate and replicate.trial == trial.number:
+                    return confirmation, candidate, replicate
+    return None
+
+
+def _threshold(confirmed: tuple[Confirmation, Candidate, Replicate | None] | None) -> tuple[float, str]:
+    if confirmed is None:
+        return 0.5, "0.5: nothing is confirmed"
+    _, candidate, replicate = confirmed
+    if replicate is not None:
+        return replicate.at_threshold.threshold, "chosen on validation images for this network"
+    mean = candidate.ensemble_at_threshold.threshold
+    return mean, f"chosen on validation images, mean over {len(candidate.replicates)} replicates"
+
+
+def _card(
+    about: ModelAbout,
+    record: StudyRecord,
+    trial: TrialRecord,
+    run: RunSpec,
+    confirmed: tuple[Confirmation, Candidate, Replicate | None] | None,
+) -> str:
+    template = resources.files("pneumosearch").joinpath("report", "templates", _CARD_TEMPLATE).read_text("utf-8")
+    confirmation, candidate, replicate = confirmed or (None, None, None)
+    text = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701  Markdown
+    return text.from_string(template).render(
+        about=about,
+        record=record,
+        trial=trial,
+        kept=trial.kept,
+        run=run,
+        validation=_validation(record, trial),
+        confirmation=confirmation,
+        candidate=candidate,
+        replicate=replicate,
+        changes=_changes(run.config),
+        classes=CLASSES,
+        warning=WARNING,
+        percent=_percent,
+        model_file=MODEL_FILE,
+        tflite_file=TFLITE_FILE,
+    )
+
+
+def _validation(record: StudyRecord, trial: TrialRecord) -> tuple[float, float, float] | None:
+    """Return the accuracy on the images that judged, with its 95% Wilson interval."""
+    if trial.kept is None:
+        return None
+    accuracy, n = trial.kept.evaluation("accuracy"), record.data.n_evaluation
+    return accuracy, *wilson_interval(round(accuracy * n), n)
+
+
+def _changes(config: TrialConfig) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in config.changes().items()) or "nothing: it is the baseline"
+
+
+_percent: Callable[[float], str] = "{:.1%}".format

@@ -1,0 +1,205 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from PIL import Image
+from typer.testing import CliRunner, Result
+
+from pneumosearch.cli.app import app
+from pneumosearch.data.cache import load_pixels
+from pneumosearch.data.manifest import read_manifest
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import ConfigError, DataError, StoreError
+from pneumosearch.export import export_trial, stored_classifier
+from pneumosearch.objective import Session, StopFlag
+from pneumosearch.prediction import file_classifier, image_files
+from pneumosearch.store import Store
+from pneumosearch.study import open_search
+from pneumosearch.studyfile import checked_spec
+from tests.conftest import TINY
+from tests.fakes import SilentListener
+
+SPEC: dict[str, object] = {
+    "name": "tiny",
+    "pruner": "none",
+    "fixed": {**TINY, "epochs": 1, "equalization": "clahe"},
+    "space": {"zoom": {"low": 0.0, "high": 0.5}},
+}
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Path:
+    """A results folder whose store holds a study of one trained trial."""
+    folder = tmp_path_factory.mktemp("kept")
+    store = Store(f"sqlite:///{folder}/pneumosearch.db", folder)
+    source = DataSource(read_manifest(phantoms), folder / "cache")
+    open_search(Session(store, source, SilentListener(), StopFlag()), checked_spec(SPEC, "test")).until(1)
+    return folder
+
+
+@pytest.fixture
+def kept_store(kept: Path) -> Store:
+    return Store(f"sqlite:///{kept}/pneumosearch.db", kept)
+
+
+@pytest.fixture(scope="module")
+def exported(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    store = Store(f"sqlite:///{kept}/pneumosearch.db", kept)
+    return export_trial(store, "tiny", 0, tmp_path_factory.mktemp("exported") / "model")
+
+
+def run(*arguments: str | Path, code: int = 0) -> Result:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == code, (result.output, result.exception)
+    return result
+
+
+def some_images(phantoms: Path, n: int = 3) -> list[Path]:
+    return sorted((phantoms / "val").rglob("*.jpeg"))[:n]
+
+
+@pytest.mark.slow
+def test_images_are_read_as_in_training(kept_store: Store, phantoms: Path, tmp_path: Path) -> None:
+    part = read_manifest(phantoms).part("development")
+    cached = load_pixels(part, 32, "area", tmp_path, equalization="clahe")
+    classifier = stored_classifier(kept_store, "tiny")
+    assert classifier.equalization == "clahe"
+    for image, pixels in list(zip(part.images, cached.array, strict=True))[:5]:
+        assert np.array_equal(classifier.read(part.path(image)), pixels)
+
+
+@pytest.mark.slow
+def test_kept_exported_and_lite_networks_agree(kept_store: Store, exported: Path, phantoms: Path) -> None:
+    """The exported network is loaded by a Python that cannot import pneumosearch."""
+    classifier = stored_classifier(kept_store, "tiny")
+    pixels = np.stack([classifier.read(path) for path in some_images(phantoms)])
+    probabilities = classifier.probabilities(pixels)
+    images = np.repeat((pixels[..., None] / 255).astype(np.float32), 3, axis=-1)
+    assert alone(exported / "model.keras", images) == pytest.approx(probabilities, abs=1e-5)
+    assert lite(exported / "model.tflite", images) == pytest.approx(probabilities, abs=1e-5)
+    assert file_classifier(exported).probabilities(pixels) == pytest.approx(probabilities, abs=1e-7)
+
+
+def alone(model: Path, images: npt.NDArray[np.float32]) -> list[float]:
+    np.save(model.parent / "images.npy", images)
+    code = (
+        "import sys; sys.modules['pneumosearch'] = None; import json, keras, numpy\n"
+        f"model = keras.saving.load_model({str(model)!r}, compile=False, safe_mode=True)\n"
+        f"print(json.dumps(numpy.asarray(model(numpy.load({str(model.parent / 'images.npy')!r})))[:, 0].tolist()))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return [float(value) for value in json.loads(done.stdout.splitlines()[-1])]
+
+
+def lite(model: Path, images: npt.NDArray[np.float32]) -> list[float]:
+    import tensorflow as tf
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that the interpreter moves to another package
+        interpreter = tf.lite.Interpreter(str(model))
+    interpreter.allocate_tensors()
+    found = []
+    for image in images:
+        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
+        interpreter.invoke()
+        found.append(float(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0, 0]))
+    return found
+
+
+@pytest.mark.slow
+def test_predict_prints_every_format_draws_heat_and_goes_on_after_a_bad_file(
+    kept: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    good, (first, *_) = tmp_path / "good", some_images(phantoms)
+    for folder in (good / "a", good / "b"):
+        folder.mkdir(parents=True)
+        (folder / "same.jpeg").write_bytes(first.read_bytes())
+    bad = tmp_path / "bad.jpeg"
+    bad.write_bytes(first.read_bytes()[:300])
+    common = (good, bad, "--name", "tiny", "--results", kept)
+    result = run("predict", *common, "--json", "--explain", tmp_path / "heat", code=1)
+    assert "bad.jpeg: cannot be decoded" in result.stderr
+    assert "which is not confirmed" in result.stderr
+    told = json.loads(result.stdout)
+    assert told["warning"] == "not for clinical use"
+    assert len(told["predictions"]) == 2
+    for row in told["predictions"]:
+        assert row["decision"] == ("PNEUMONIA" if row["probability"] > told["threshold"] else "NORMAL")
+    assert sorted(path.name for path in (tmp_path / "heat").iterdir()) == ["same-2.png", "same.png"]
+    assert np.asarray(Image.open(tmp_path / "heat" / "same.png")).shape == (32, 32, 3)
+    rows = list(csv.DictReader(io.StringIO(run("predict", *common, "--format", "csv", code=1).stdout)))
+    assert [float(row["probability"]) for row in rows] == pytest.approx(
+        [row["probability"] for row in told["predictions"]], abs=1e-6
+    )
+    assert "NORMAL" in run("predict", good, "--name", "tiny", "--results", kept).stdout.replace("PNEUMONIA", "NORMAL")
+
+
+@pytest.mark.slow
+def test_export_writes_a_folder_that_predict_reads(kept: Path, phantoms: Path, tmp_path: Path) -> None:
+    target = tmp_path / "exported"
+    out = run("export", "tiny", "0", target, "--results", kept, "--json").stdout
+    assert json.loads(out)["files"] == ["README.md", "model.json", "model.keras", "model.tflite"]
+    card = (target / "README.md").read_text()
+    assert "PHANTOMS" in card
+    assert "Not for clinical use" in card
+    assert "Test images: not measured" in card
+    assert "None" not in card
+    told = run("predict", *some_images(phantoms), "--model", target, "--json")
+    assert "trial 0 of 'tiny'" in told.stderr
+    assert len(json.loads(told.stdout)["predictions"]) == 3
+    result = run("export", "tiny", "0", target, "--results", kept, code=1)
+    assert "exists and is not empty" in str(result.exception)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["exported"]
+
+
+@pytest.mark.slow
+def test_missing_networks_are_told_with_those_there_are(kept_store: Store, tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match=r"trial 7 of 'tiny' keeps no network; trials 0 do"):
+        export_trial(kept_store, "tiny", 7, tmp_path / "out")
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_that_cannot_be_used_are_told(tmp_path: Path) -> None:
+    nonsense = tmp_path / "nonsense.keras"
+    nonsense.write_bytes(b"nonsense")
+    for path, message in (
+        (tmp_path / "missing.keras", "missing.keras: cannot be read"),
+        (nonsense, "not a .keras file that can be loaded safely"),
+        (tmp_path, "wanted a folder that 'export' wrote"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            file_classifier(path)
+    with pytest.raises(DataError, match="no such file"):
+        image_files([tmp_path / "missing.png"])
+
+
+def test_code_in_a_model_file_is_not_run(tmp_path: Path) -> None:
+    from pneumosearch import backend
+
+    backend.start()
+    import keras
+
+    inputs = keras.Input((32, 32, 3))
+    outputs = keras.layers.Lambda(lambda x: keras.ops.mean(x, axis=(1, 2, 3), keepdims=False)[:, None])(inputs)
+    keras.Model(inputs, outputs).save(tmp_path / "lambda.keras")
+    with pytest.raises(ConfigError, match="not a .keras file that can be loaded safely"):
+        file_classifier(tmp_path / "lambda.keras")
+
+
+def test_network_of_another_form_is_refused(tmp_path: Path) -> None:
+    from pneumosearch import backend
+
+    backend.start()
+    import keras
+
+    inputs = keras.Input((32, 16, 3))
+    keras.Model(inputs, keras.layers.Flatten()(inputs)).save(tmp_path / "oblong.keras")
+    with pytest.raises(ConfigError, match=r"oblong.keras: a network over .*wanted \(batch, size, size, 3\)"):
+        file_classifier(tmp_path / "oblong.keras")
