@@ -10,6 +10,7 @@ import typer
 from pneumosearch import __version__
 from pneumosearch.cli import engines, options
 from pneumosearch.cli.confirm import confirm
+from pneumosearch.cli.figures import figures
 from pneumosearch.cli.models import export, predict
 from pneumosearch.errors import ConfigError, PneumosearchError
 
@@ -207,7 +208,7 @@ def _study_spec(
     return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
 
 
-for command in (confirm, predict, export):
+for command in (confirm, predict, export, figures):
     app.command()(command)
 
 

@@ -1,0 +1,173 @@
+"""The figures in a folder, with a page that explains them."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import matplotlib as mpl
+import numpy as np
+from jinja2 import Environment, StrictUndefined
+from matplotlib.figure import Figure
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.data.augmentation import Augmentation
+from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.description import PHANTOMS
+from pneumosearch.data.protocols import Dataset
+from pneumosearch.files import replacing, write_text
+from pneumosearch.history import History
+from pneumosearch.illustrations import curves, images
+from pneumosearch.illustrations.activations import inside
+from pneumosearch.prediction import PlainNetwork
+from pneumosearch.reference import PUBLISHED_SEED
+
+PAGE: Final = "index.html"
+_N_SAMPLES: Final = 5
+_STYLE: Final[Any] = {"svg.hashsalt": "pneumosearch", "svg.fonttype": "path", "font.size": 9}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What is drawn: images, a configuration, and a network trained with it where there is one."""
+
+    dataset: Dataset  # of the development images
+    config: TrialConfig
+    history: History
+    network: bytes | None  # a `.keras` file of plain layers
+    about: str  # which training, in words
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """One figure of the gallery."""
+
+    name: str  # of its file, without suffix
+    suffix: Literal["png", "svg"]
+    caption: str
+    alternative: str  # what the figure shows, for who cannot see it
+    draw: Callable[[], Figure]
+
+    @property
+    def file(self) -> str:
+        """The name of its file."""
+        return f"{self.name}.{self.suffix}"
+
+
+def write_gallery(subject: Subject, folder: Path) -> list[str]:
+    """Draw all figures into `folder`, with a page; the same subject gives the same bytes.
+
+    Returns:
+        Names of the files written, the page last.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    found = list(_illustrations(subject))
+    for illustration in found:
+        with mpl.rc_context(_STYLE), replacing(folder / illustration.file) as temporary:
+            metadata = {"Date": None} if illustration.suffix == "svg" else {"Software": None}
+            illustration.draw().savefig(temporary, format=illustration.suffix, dpi=110, metadata=metadata)
+    write_text(folder / PAGE, _page(subject, found))
+    return [*(illustration.file for illustration in found), PAGE]
+
+
+def left_out(subject: Subject) -> tuple[str, ...]:
+    """Return the names of the figures that need a trained network, where there is none."""
+    return () if subject.network else ("feature-maps", "dropout")
+
+
+def _page(subject: Subject, found: list[Illustration]) -> str:
+    template = resources.files("pneumosearch").joinpath("report", "templates", "figures.html").read_text("utf-8")
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    warning = PHANTOMS if subject.dataset.description.kind == "phantoms" else None
+    return environment.from_string(template).render(found=found, subject=subject, warning=warning)
+
+
+def _illustrations(subject: Subject) -> Iterator[Illustration]:
+    normal, ill = (_some(subject.dataset, label) for label in (0, 1))
+    first, config = ill[0], subject.config
+    yield Illustration(
+        "intensity",
+        "png",
+        "An image is a function: to each place (x, y) it gives an intensity I(x, y).",
+        "A chest X-ray, and the same as a surface whose height is the grey level.",
+        lambda: images.intensity(first),
+    )
+    yield Illustration(
+        "samples",
+        "png",
+        f"Training images of each class: {_N_SAMPLES} of healthy lungs above, {_N_SAMPLES} with pneumonia below.",
+        f"Two rows of {_N_SAMPLES} chest X-rays; those below are cloudier.",
+        lambda: images.samples(normal, ill),
+    )
+    yield Illustration(
+        "augmentations",
+        "png",
+        "One training image as the network sees it in seven epochs: changed at random each time.",
+        "One chest X-ray eight times: as it is, and stretched by different factors, some upside down.",
+        lambda: images.augmentations(first, Augmentation.of(config), seed=PUBLISHED_SEED),
+    )
+    if subject.network:
+        yield from _of_the_network(subject.network, first, config)
+    yield from _curves(subject)
+
+
+def _of_the_network(content: bytes, pixels: PixelArray, config: TrialConfig) -> Iterator[Illustration]:
+    found = inside(PlainNetwork(content).model, pixels)
+    sides = ", ".join(str(block.shape[0]) for block in found.blocks)
+    yield Illustration(
+        "feature-maps",
+        "png",
+        f"What the network's blocks make of that image: the most varied maps after each, {sides} pixels wide.",
+        "Rows of small pictures, one row a block: edges at first, then ever coarser patches.",
+        lambda: images.feature_maps(found.blocks),
+    )
+    yield Illustration(
+        "dropout",
+        "svg",
+        f"Dropout at a rate of {config.dropout_1:g}: the first dense layer's outputs in evaluation and in training.",
+        "Two bar charts of the same units; in the lower one most bars are missing and the others are taller.",
+        lambda: images.dropout(found.dense, config.dropout_1, seed=PUBLISHED_SEED),
+    )
+
+
+def _curves(subject: Subject) -> Iterator[Illustration]:
+    config, n_images = subject.config, len(subject.dataset.train.indices)
+    steps = n_images // config.batch_size
+    yield Illustration(
+        "activations",
+        "svg",
+        "The activation functions of the study, and their derivatives, which back-propagation needs.",
+        "Three plots: ReLU is 0 below 0 and h above; the sigmoid rises from 0 to 1, tanh from -1 to 1.",
+        curves.activation_functions,
+    )
+    yield Illustration(
+        "iterations",
+        "svg",
+        f"The relation d/b = i/e: {n_images} images in batches of {config.batch_size} are {steps} whole batches an "
+        f"epoch, {steps * config.epochs} iterations in {config.epochs} epochs.",
+        "Iterations rise by the same step each epoch.",
+        lambda: curves.batches_and_epochs(n_images, config.batch_size, config.epochs),
+    )
+    yield Illustration(
+        "accuracy",
+        "svg",
+        "The published table of accuracies" + (", and this run's by epoch." if subject.history else "."),
+        "Published train accuracy rises from 82.5 to 95.1 percent; test accuracy swings between 62.5 and 86.2.",
+        lambda: curves.accuracy_table(subject.history),
+    )
+    yield Illustration(
+        "gradients",
+        "svg",
+        "The annex's back-propagation, in NumPy, teaches a small network two rings of points.",
+        "The loss falls by orders of magnitude; the line between the classes closes around the inner ring.",
+        lambda: curves.learning_by_gradients(PUBLISHED_SEED),
+    )
+
+
+def _some(dataset: Dataset, label: int) -> list[PixelArray]:
+    """Return images of a class, from all over the training part."""
+    train = dataset.train
+    positions = train.indices[train.labels[train.indices] == label]
+    chosen = positions[np.linspace(0, len(positions) - 1, _N_SAMPLES).astype(int)]
+    return [np.asarray(train.pixels[position]) for position in chosen]

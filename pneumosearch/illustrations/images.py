@@ -1,0 +1,90 @@
+"""Figures that are pictures: an image as a function, samples, augmentations, feature maps, dropout."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.figure import Figure
+
+from pneumosearch.data.augmentation import Augmentation, transform
+from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.manifest import CLASSES
+from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
+
+Maps = npt.NDArray[np.float32]
+
+_MAPS_SHOWN: Final = 6  # of each block
+_SURFACE_STEP: Final = 3  # pixels between two lines of the surface
+
+
+def intensity(pixels: PixelArray) -> Figure:
+    """Draw an image, (size, size), as a picture and as the surface of its function I(x, y)."""
+    figure = Figure(figsize=(9, 4), layout="constrained")
+    _picture(figure.add_subplot(1, 2, 1), pixels, "the picture")
+    surface: Any = figure.add_subplot(1, 2, 2, projection="3d")
+    side = np.arange(0, pixels.shape[0], _SURFACE_STEP)
+    x, y = np.meshgrid(side, side)
+    surface.plot_surface(x, y, pixels[::_SURFACE_STEP, ::_SURFACE_STEP], cmap="gray", linewidth=0, antialiased=False)
+    surface.set(xlabel="x", ylabel="y", zlabel="I(x, y)", title="its intensity I(x, y)")
+    surface.invert_yaxis()
+    return figure
+
+
+def samples(normal: Sequence[PixelArray], ill: Sequence[PixelArray]) -> Figure:
+    """Draw images of each class in a row of its own."""
+    figure = Figure(figsize=(1.8 * len(normal), 4), layout="constrained")
+    grid = figure.subplots(2, len(normal), squeeze=False)
+    for row, images, label in zip(grid, (normal, ill), CLASSES, strict=True):
+        for axes, pixels in zip(row, images, strict=True):
+            _picture(axes, pixels, label)
+    return figure
+
+
+def augmentations(pixels: PixelArray, augmentation: Augmentation, *, seed: int, n: int = 7) -> Figure:
+    """Draw one image as it is and as training would see it in n epochs."""
+    changes = augmentation.draw(np.random.default_rng(seed), n)
+    figure = Figure(figsize=(8, 4.2), layout="constrained")
+    grid = figure.subplots(2, (n + 1) // 2).flat
+    _picture(next(grid), pixels, "as it is")
+    for axes, change in zip(grid, changes, strict=True):
+        flipped = ", upside down" if change.vertical_flip else ""
+        _picture(axes, transform(pixels, change), f"zoom {change.zoom[0]:.2f} x {change.zoom[1]:.2f}{flipped}")
+    return figure
+
+
+def feature_maps(blocks: Sequence[Maps]) -> Figure:
+    """Draw the most varied feature maps after each block; each block is (side, side, n_filters)."""
+    figure = Figure(figsize=(1.5 * _MAPS_SHOWN, 1.6 * len(blocks)), layout="constrained")
+    for row, (number, maps) in zip(figure.subplots(len(blocks), _MAPS_SHOWN), enumerate(blocks, start=1), strict=True):
+        chosen = np.argsort(-maps.std(axis=(0, 1)))[:_MAPS_SHOWN]
+        for axes in row:
+            axes.axis("off")
+        for axes, filter_number in zip(row, chosen, strict=False):
+            axes.imshow(maps[:, :, filter_number], cmap="cividis")
+            axes.set_title(f"block {number}, filter {filter_number + 1}", fontsize=7)
+    return figure
+
+
+def dropout(values: Maps, rate: float, *, seed: int) -> Figure:
+    """Draw the outputs of a dense layer, (n_units,), in evaluation and in one training step.
+
+    In training a share of `rate` of the units is silent and the others are divided by 1 - rate, so that their sum stays
+    the same in the mean.
+    """
+    kept = np.random.default_rng(seed).random(len(values)) >= rate
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    shown = (("in evaluation: all units", values, TRAIN_COLOUR),
+             (f"in a training step: {kept.sum()} of {len(values)} units", np.where(kept, values / (1 - rate), 0.0),
+              EVALUATION_COLOUR))  # fmt: skip
+    for axes, (title, heights, colour) in zip(figure.subplots(2, 1, sharex=True, sharey=True), shown, strict=True):
+        axes.bar(np.arange(len(values)), heights, width=1.0, color=colour)
+        axes.set(title=title, ylabel="output")
+    axes.set(xlabel="unit of the first dense layer")
+    return figure
+
+
+def _picture(axes: Any, pixels: PixelArray, title: str) -> None:
+    axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
+    axes.set_title(title, fontsize=8)
+    axes.axis("off")
