@@ -18,7 +18,18 @@ import pytest
 from pneumosearch.reference import PUBLISHED_PARAMETERS
 from tests.conftest import ROOT
 
-COMMANDS = ["baseline", "study", "report", "confirm", "predict", "export", "rerun", "dashboard", "data check", "data phantoms"]
+COMMANDS = [
+    "baseline",
+    "study",
+    "report",
+    "confirm",
+    "predict",
+    "export",
+    "rerun",
+    "dashboard",
+    "data check",
+    "data phantoms",
+]
 TINY_STUDY = """
 name = "tiny"
 [fixed]

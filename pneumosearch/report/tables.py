@@ -123,14 +123,15 @@ def wilson_text(accuracy: float, n: int = N_TEST) -> str:
 def trials_table(record: StudyRecord, top: int) -> Table:
     """Return the baseline and the best trials with what differs from the baseline."""
     table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by validation {record.metric}")
-    for heading, right in _COLUMNS:
+    for heading, right in COLUMNS:
         table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in trial_rows(record, top):
         table.add_row(*(escape(cell) for cell in cells))
     return table
 
 
-_COLUMNS: Final = (
+#: Headings of `trial_rows`, and whether a column holds numbers.
+COLUMNS: Final = (
     ("trial", True), ("state", False), ("validation %", True), ("AUC", True), ("train %", True), ("test % (95%)", True),
     ("epochs", True), ("minutes", True), ("differs from the baseline in", False),
 )  # fmt: skip
@@ -241,15 +242,16 @@ def markdown(record: StudyRecord, *, top: int) -> str:
     else:
         lines += [f"- {line}" for line in published_lines()] + [""]
         if record.baseline and record.baseline.history:
-            lines += [*_markdown_table(comparison_table(record.baseline.history)), ""]
-    headings = [heading for heading, _ in _COLUMNS]
+            lines += [*_markdown_rows(*table_cells(comparison_table(record.baseline.history))), ""]
+    headings = [heading for heading, _ in COLUMNS]
     lines += [*_markdown_rows(headings, trial_rows(record, top)), ""]
     return "\n".join([*lines, *(f"- {line}" for line in summary_lines(record))]) + "\n"
 
 
-def _markdown_table(table: Table) -> list[str]:
+def table_cells(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the headings of a table, and its rows."""
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
-    return _markdown_rows([str(c.header) for c in table.columns], [list(row) for row in zip(*columns, strict=True)])
+    return [str(column.header) for column in table.columns], [list(row) for row in zip(*columns, strict=True)]
 
 
 def _markdown_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
