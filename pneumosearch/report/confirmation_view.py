@@ -69,15 +69,16 @@ def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
     return [
         (f"Winner, {winner.label}", f"{tables.percent(own.mean)} %", f"test accuracy, {seeds}; {_range(own)}"),
         ("Baseline", f"{tables.percent(other.mean)} %", f"test accuracy, {seeds}; {_range(other)}"),
-        ("Difference", f"{tables.points(compared.difference)} points", f"95%: {_points(compared)}"),
+        ("Difference", f"{tables.points(compared.difference)} points",
+         f"of test accuracy; 95% from {_points(compared)}"),
         ("Gain in the search", f"{tables.points(verdict.validation_gain)} points",
-         f"of validation accuracy; {tables.points(verdict.expected_luck)} would be luck, "
-         f"best of {verdict.n_searched}"),
+         f"of validation accuracy; the best of {verdict.n_searched} equals would show "
+         f"{tables.points(verdict.expected_luck)} by luck"),
     ]  # fmt: skip
 
 
 def _range(estimate: Estimate) -> str:
-    return f"95%: {tables.percent(estimate.low)} to {tables.percent(estimate.high)}"
+    return f"95% from {tables.percent(estimate.low)} to {tables.percent(estimate.high)}"
 
 
 def _points(compared: Comparison) -> str:

@@ -14,12 +14,12 @@ from matplotlib.figure import Figure
 
 from pneumosearch.errors import printable
 from pneumosearch.metrics import Metric
+from pneumosearch.pictures import TRAIN_COLOUR
 
 #: Stands for the colour of the page's text; no other part of a figure has it.
 INK: Final = "#010203"
 #: More of Okabe and Ito's colours, beside those of `pictures`.
 GREEN: Final = "#009E73"
-SKY: Final = "#56B4E9"
 PURPLE: Final = "#CC79A7"
 
 #: From so many points or curves on, they are a picture inside the figure, which then stays small.
@@ -52,10 +52,14 @@ _STYLE: Final[dict[Any, Any]] = {
 #: Decorates what draws a figure, so that all have one style.
 styled: Final = rc_context(_STYLE)
 
+#: The page has a lighter blue on a dark ground.
+_BLUE: Final = f"var(--blue, {TRAIN_COLOUR})"
+
 _SVG: Final = "http://www.w3.org/2000/svg"
 _LINK: Final = "{http://www.w3.org/1999/xlink}href"
 _FONT: Final = re.compile(r"font: ([\d.]+px) [^;]*|font-family: [^;]*; ?")
 _LONGEST_LABEL: Final = 40  # characters
+_LARGEST: Final = 1.45  # pixels on a page for a point of a figure
 _DPI: Final = 200  # of what is a picture inside a figure
 
 
@@ -85,6 +89,7 @@ def drawing(figure: Figure, name: str, *, alt: str, caption: str = "", wide: boo
         figure.savefig(text, format="svg", dpi=_DPI, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(text.getvalue())  # noqa: S314  (matplotlib wrote it a line above)
     _tidy(root, name)
+    root.set("style", _widths(float(root.get("viewBox", "").split()[2]), wide))
     root.set("role", "img")
     root.set("aria-label", printable(alt))
     return Drawing(Markup(_serialised(root)), caption, wide)  # noqa: S704  (ElementTree has escaped all text)
@@ -114,6 +119,11 @@ def axis_label(metric: Metric, evaluated: str) -> str:
 def shown(value: float, metric: Metric) -> str:
     """Return a value of the metric as text, with its unit."""
     return f"{100 * value:.1f} %" if scale(metric) == 100.0 else f"{value:.4f}"
+
+
+def _widths(points: float, wide: bool) -> str:
+    """Say between which widths a figure may be scaled, so that text in all figures is of one size and can be read."""
+    return f"max-width: {_LARGEST * points:.0f}px" + f"; min-width: {points:.0f}px" * wide
 
 
 def _tidy(root: ElementTree.Element, name: str) -> None:
@@ -146,6 +156,7 @@ def _tidy_attributes(element: ElementTree.Element, used: set[str], name: str) ->
         attributes["clip-path"] = attributes["clip-path"].replace("url(#", f"url(#{name}-")
     if "style" in attributes:
         attributes["style"] = _FONT.sub(_only_size, attributes["style"]).replace(INK, "currentColor")
+        attributes["style"] = attributes["style"].replace(TRAIN_COLOUR.lower(), _BLUE)
     if "d" in attributes:
         attributes["d"] = attributes["d"].replace("\n", "")
     element.tail = None

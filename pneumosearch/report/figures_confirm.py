@@ -68,8 +68,8 @@ def roc_curves(confirmation: Confirmation) -> Drawing:
     for candidate, colour, line in zip(shown_candidates(confirmation), _COLOURS, ("--", "-"), strict=True):
         band = roc_band(confirmation.labels, mean_probabilities(candidate), confirmation.patients)
         axes.fill_between(100 * band.grid, 100 * band.low, 100 * band.high, color=colour, alpha=0.18, lw=0)
-        told.append(f"{candidate.label} AUC {candidate.ensemble_at_half.auc:.3f}")
-        axes.plot(100 * band.false_positive, 100 * band.true_positive, line, color=colour, label=label(told[-1]))
+        told.append(f"{label(candidate.label)}: AUC {candidate.ensemble_at_half.auc:.3f}")
+        axes.plot(100 * band.false_positive, 100 * band.true_positive, line, color=colour, label=told[-1])
         at = candidate.ensemble_at_half
         axes.plot([100 * (1 - at.specificity)], [100 * at.sensitivity], "o", color=colour, ms=5)
     axes.set(xlabel="100 − specificity (%)", ylabel="sensitivity (%)", xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
@@ -95,9 +95,9 @@ def calibration_diagram(confirmation: Confirmation) -> Drawing:
         shares = [100 * each.share_ill for each in bins]
         below = [100 * (each.share_ill - each.low) for each in bins]
         above = [100 * (each.high - each.share_ill) for each in bins]
-        told.append(f"{candidate.label} {100 * candidate.ensemble_at_half.calibration_error:.1f}")
+        told.append(f"{label(candidate.label)}: {100 * candidate.ensemble_at_half.calibration_error:.1f}")
         axes.errorbar([100 * each.mean_probability for each in bins], shares, (below, above), color=colour, lw=1.2,
-                      elinewidth=0.7, label=label(told[-1] + " points off"), **look)  # fmt: skip
+                      elinewidth=0.7, label=told[-1] + " points off", **look)  # fmt: skip
     axes.set(xlabel="mean probability of pneumonia (%)", ylabel="images with pneumonia (%)", aspect="equal")
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
     axes.legend(loc="upper left")

@@ -63,7 +63,7 @@ def page(
         study=record,
         version=__version__,
         written=datetime.now(UTC).isoformat(timespec="minutes"),
-        lines=tables.summary_lines(record),
+        lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
         candidate=_candidate(record),
         confirm_command=again.command("confirm", "--name", record.name, "--data", record.data.folder),
         confirmation=confirmation_view(confirmation, record.data.kind, pictures) if confirmation else None,

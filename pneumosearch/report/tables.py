@@ -165,25 +165,32 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
 
 def summary_lines(record: StudyRecord) -> list[str]:
     """Return the counts, the data, the importance and the seal, a sentence each."""
+    lines = [counts_line(record), data_line(record), importance_line(record), openings_line(record)]
+    return [line for line in lines if line]
+
+
+def counts_line(record: StudyRecord) -> str:
+    """Say how many trials there are, in which state, and how long they trained."""
     counts = ", ".join(f"{record.count(state)} {state}" for state in ("complete", "pruned", "failed", "running"))
     seconds = sum(trial.seconds for trial in record.trials)
     trained = [trial for trial in record.trials if trial.duplicate_of is None]
     epochs = sum(len(trial.history) for trial in trained)
-    data, n, repeated = record.data, len(record.trials), len(record.trials) - len(trained)
+    n, repeated = len(record.trials), len(record.trials) - len(trained)
     passed_over = record.count("passed over")
     screened = [trial.screening for trial in trained if trial.screening]
     repeats = f" {repeated} of them repeated a configuration and were not trained." if repeated else ""
     if passed_over:
         repeats += f" {passed_over} cost more than the study allows and were passed over."
-    lines = [
-        f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}",
-        f"{len(screened)} were screened by an epoch on images of {screened[0].image_size} pixels." if screened else "",
-        f"Data: {data.kind} {data.fingerprint} ({data.n_train} training, {data.n_evaluation} judging images; "
-        f"{record.spec.get('protocol')} protocol).",
-        importance_line(record),
-        openings_line(record),
-    ]
-    return [line for line in lines if line]
+    if screened:
+        repeats += f" {len(screened)} were screened by an epoch on images of {screened[0].image_size} pixels."
+    return f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}"
+
+
+def data_line(record: StudyRecord) -> str:
+    """Say which images trained and judged, and under which protocol."""
+    data, protocol = record.data, record.spec.get("protocol")
+    images = f"{data.n_train} training, {data.n_evaluation} judging images"
+    return f"Data: {data.kind} {data.fingerprint} ({images}; {protocol} protocol)."
 
 
 def importance_line(record: StudyRecord) -> str:
