@@ -21,6 +21,8 @@ INK: Final = "#010203"
 #: More of Okabe and Ito's colours, beside those of `pictures`.
 GREEN: Final = "#009E73"
 PURPLE: Final = "#CC79A7"
+#: For what is a picture inside the figure, which cannot take the colour of the text; seen on light and dark.
+GREY: Final = "#808080"
 
 #: From so many points or curves on, they are a picture inside the figure, which then stays small.
 N_RASTERISED: Final = 200
@@ -60,7 +62,7 @@ _LINK: Final = "{http://www.w3.org/1999/xlink}href"
 _FONT: Final = re.compile(r"font: ([\d.]+px) [^;]*|font-family: [^;]*; ?")
 _LONGEST_LABEL: Final = 40  # characters
 _LARGEST: Final = 1.45  # pixels on a page for a point of a figure
-_DPI: Final = 200  # of what is a picture inside a figure
+_DPI: Final = 144  # of what is a picture inside a figure
 
 
 @dataclass(frozen=True)

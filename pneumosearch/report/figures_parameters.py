@@ -33,6 +33,7 @@ from pneumosearch.studyfile import checked_spec
 
 _BEST_SHARE: Final = 0.1  # of the trials that parallel coordinates bring out
 _JITTER: Final = 0.2  # of the room between two choices
+_MOST_BEST: Final = 20
 _MOST_AXES: Final = 16  # of parallel coordinates
 
 Floats = npt.NDArray[np.float64]
@@ -176,7 +177,7 @@ def parallel_coordinates(record: StudyRecord, order: Sequence[str] = ()) -> Draw
     lines = np.stack([*shares, _between(heights, heights.min(), heights.max())], axis=1)
     figure = Figure(figsize=(max(6.5, 0.64 * (len(names) + 1)), 4.2))
     axes: Axes = figure.add_axes((0.04, 0.33, 0.92, 0.58))
-    n_best = max(1, round(_BEST_SHARE * len(results)))
+    n_best = min(max(1, round(_BEST_SHARE * len(results))), _MOST_BEST)
     _draw_lines(axes, lines, n_best, [result.is_baseline for result in results])
     ends = [_ends(space.dimensions[name], column) for name, column in zip(names, values, strict=True)]
     _label_axes(axes, [*names, metric_name(record.metric)], [*ends, (f"{heights.min():.4g}", f"{heights.max():.4g}")])

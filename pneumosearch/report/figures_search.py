@@ -15,6 +15,7 @@ from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.reference import PUBLISHED_TABLE
 from pneumosearch.report.figures import (
     GREEN,
+    GREY,
     INK,
     N_RASTERISED,
     PURPLE,
@@ -98,7 +99,15 @@ def history(record: StudyRecord) -> Drawing | None:
     many = len(record.trials) > N_RASTERISED
     stopped = _points(record, "pruned")
     if stopped[0]:
-        axes.plot(*stopped, "x", color=INK, alpha=_FAINT, ms=5, label="pruned, at its kept epoch", rasterized=many)
+        axes.plot(
+            *stopped,
+            "x",
+            color=GREY if many else INK,
+            alpha=_FAINT,
+            ms=5,
+            label="pruned, at its kept epoch",
+            rasterized=many,
+        )
     axes.plot(numbers, values, "o", color=TRAIN_COLOUR, ms=4, label="complete", rasterized=many)
     extreme = np.maximum if direction(record.metric) == "maximize" else np.minimum
     axes.step(numbers, extreme.accumulate(values), where="post", color=EVALUATION_COLOUR, label="best so far")
@@ -186,6 +195,7 @@ def _bundle(axes: Axes, curves: list[list[tuple[int, float]]], colour: str, name
     if not curves:
         return
     many = len(curves) > N_RASTERISED
+    colour = GREY if many and colour == INK else colour
     faint = max(0.06, min(_FAINT, 15 / len(curves)))
     axes.add_collection(LineCollection(curves, colors=colour, alpha=faint, linewidths=1, rasterized=many))
     dots = [curve[0] for curve in curves if len(curve) == 1]
