@@ -10,15 +10,10 @@ def test_confusion_counts_above_the_threshold_and_not_at_it() -> None:
     assert counts == Confusion(ill_called_ill=1, ill_called_normal=1, normal_called_ill=1, normal_called_normal=1)
 
 
-def test_roc_curve_is_the_one_of_scikit_learn() -> None:
-    from sklearn.metrics import roc_curve
-
-    rng = np.random.default_rng(0)
-    labels, p = rng.integers(0, 2, 50), np.round(rng.random(50), 1)  # rounded, so that some are equal
-    band = roc_band([int(label) for label in labels], p, [str(n) for n in range(50)])
-    false, true, _ = roc_curve(labels, p, drop_intermediate=False)
-    assert band.false_positive == pytest.approx(false)
-    assert band.true_positive == pytest.approx(true)
+def test_roc_curve_has_one_point_for_equal_probabilities() -> None:
+    band = roc_band([1, 0, 1, 0], np.array([0.9, 0.5, 0.5, 0.1]), ["a", "b", "c", "d"])
+    assert band.false_positive == pytest.approx([0, 0, 0.5, 1])
+    assert band.true_positive == pytest.approx([0, 0.5, 1, 1])
 
 
 def test_roc_band_surrounds_the_curve_and_grows_where_patients_have_many_images() -> None:

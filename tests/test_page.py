@@ -22,11 +22,13 @@ from pneumosearch.report.confirmed import WrongPicture, latest_confirmation, wro
 from pneumosearch.report.figures import INK
 from pneumosearch.report.page import page, write_page
 from pneumosearch.store import Store
-from pneumosearch.studyfile import StudySpec, checked_spec
+from pneumosearch.studyfile import checked_spec
 from tests.fake_confirmation import a_confirmation
-from tests.fakes import SPEC, a_description, a_study, a_trial
+from tests.fakes import SPEC, a_description, a_history, a_study, a_trial
 
 HOSTILE = "<script>alert(1)</script>\"' onload=x $x^2$ &amp; \x1b[31m"
+SEARCHED = ("zoom", "batch_size", "lr_reduce_mode")
+SMALL_SPEC = SPEC | {"space": {name: SPEC["space"][name] for name in SEARCHED}}  # few figures are drawn fast
 SECTIONS = ["verdict", "published", "history", "curves", "hyperparameters", "confirmation", "trials", "again"]
 
 
@@ -57,7 +59,8 @@ class Elements(HTMLParser):
 def a_search(kind: str = "images") -> StudyRecord:
     trials = [a_trial(n, 0.7, 0.8 + n / 100, zoom=n / 20, batch_size=(16, 32, 64)[n % 3]) for n in range(1, 8)]
     failed = a_trial(9, state="failed").model_copy(update={"failure": "out of memory"})
-    return a_study(a_trial(0, 0.74, 0.90), *trials, a_trial(8, 0.6, state="pruned", width=0.5), failed, kind=kind)
+    record = a_study(a_trial(0, 0.74, 0.90), *trials, a_trial(8, 0.6, state="pruned", width=0.5), failed, kind=kind)
+    return record.model_copy(update={"spec": SMALL_SPEC})
 
 
 def a_png() -> bytes:
@@ -186,6 +189,18 @@ def test_a_study_without_a_complete_trial_has_a_page() -> None:
     assert not elements.attributes("svg")
 
 
+def test_a_baseline_under_the_original_protocol_has_a_page_with_its_test_curve() -> None:
+    trial = a_trial(0, 0.62, 0.8).model_copy(update={"history": a_history(0.62, 0.8, evaluated="test")})
+    record = a_study(trial).model_copy(update={"purpose": "baseline", "spec": {"protocol": "original"}})
+    text = page(record, None, top=5)
+    words = Elements(text).words
+    assert "pneumosearch baseline --protocol original --data chest_xray" in words
+    assert "pneumosearch confirm" not in words
+    assert "baseline here, test" in words
+    sections = [attributes["id"] for attributes in Elements(text).attributes("section")]
+    assert sections == ["verdict", "published", "curves", "trials", "again"]
+
+
 def test_trials_without_a_result_are_listed_with_their_reasons() -> None:
     words = Elements(page(a_search(), None, top=5)).words
     assert "Trials without a result trial state reason 9 failed out of memory" in words
@@ -200,7 +215,12 @@ def test_many_trials_make_a_page_of_bounded_size() -> None:
 
 def test_study_file_of_the_page_reads_back_as_the_stored_study() -> None:
     space = {"zoom": {"low": 0.0, "high": 0.5, "when": {"lr_schedule": ["cosine", "plateau"]}}}
-    given: dict[str, object] = {"name": "a-b", "space": space, "fixed": {"image_size": 64, "early_stopping": True}, "timeout": None}
+    given: dict[str, object] = {
+        "name": "a-b",
+        "space": space,
+        "fixed": {"image_size": 64, "early_stopping": True},
+        "timeout": None,
+    }
     spec = checked_spec(given, "test")
     record = a_search().model_copy(update={"name": "a-b", "spec": spec.identity()})
     assert checked_spec(tomllib.loads(study_file(record)), "page") == spec
@@ -210,7 +230,7 @@ def test_study_file_of_the_page_reads_back_as_the_stored_study() -> None:
 def filled(store: Store) -> Store:
     """A store with the trials of `a_search`."""
     record = a_search()
-    study = store.open_study("default", "search", "accuracy", SPEC, a_description())
+    study = store.open_study("default", "search", "accuracy", SMALL_SPEC, a_description())
     states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
     for trial in record.trials:
         attributes = {
@@ -289,7 +309,7 @@ def test_report_writes_the_page_and_prints_its_path(filled: Store, tmp_path: Pat
     assert "LOADED jinja2 matplotlib" in done.stderr
     elements = Elements(path.read_text(encoding="utf-8"))
     assert elements.attributes("title")
-    assert len(elements.attributes("svg")) >= len(StudySpec().space)
+    assert len(elements.attributes("svg")) >= 4 + len(SEARCHED)
 
 
 def test_the_plain_report_loads_nothing_for_figures(filled: Store) -> None:

@@ -69,7 +69,7 @@ def roc_band(labels: Sequence[int], probabilities: Floats, patients: Sequence[st
     whole = _roc(labels, probabilities, np.ones(len(probabilities)))
     if whole is None:
         raise ValueError("a ROC curve needs images of both classes")
-    low, high = np.quantile(sensitivities, (0.025, 0.975), axis=0) if sensitivities else (whole[1][[0]],) * 2
+    low, high = np.quantile(sensitivities, (0.025, 0.975), axis=0)
     return RocBand(*whole, grid, low, high)
 
 
@@ -81,7 +81,8 @@ def _roc(labels: Sequence[int], probabilities: Floats, weights: Floats) -> tuple
     if true[-1] == 0 or false[-1] == 0:
         return None
     last_of_equals = np.append(np.diff(probabilities[order]) != 0, True)
-    return tuple(np.concatenate([[0.0], sums[last_of_equals] / sums[-1]]) for sums in (false, true))  # type: ignore
+    false_rates, true_rates = (np.append(0.0, sums[last_of_equals] / sums[-1]) for sums in (false, true))
+    return false_rates, true_rates
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ def page(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    text = environment.get_template("page.html").render(
+    return environment.get_template("page.html").render(
         phantoms=tables.PHANTOMS if record.data.kind == "phantoms" else None,
         study=record,
         version=__version__,
@@ -73,14 +73,13 @@ def page(
         again=_again(record),
         data_uri=_data_uri,
     )
-    return text
 
 
 def _finalized(value: Any) -> Any:
     """Replace characters that a browser would act on or cannot have; new lines stay."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
-    return "\n".join(printable(line) for line in value.split("\n"))
+    return "\n".join(printable(line) for line in value.expandtabs().split("\n"))
 
 
 def _data_uri(png: bytes) -> str:
@@ -117,7 +116,7 @@ def _search_figures(record: StudyRecord) -> dict[str, Any]:
     order = list(shares)
     curves = [figures_search.learning_curves(record, "accuracy"), figures_search.learning_curves(record, "auc")]
     return {
-        "history": figures_search.history(record),
+        "history": figures_search.history(record) if record.purpose == "search" else None,
         "curves": [curve for curve in curves if curve],
         "importance": figures_parameters.importance_bars(shares),
         "slices": figures_parameters.slices(record, order),
