@@ -1,8 +1,7 @@
 import numpy as np
 import pytest
 
-from pneumosearch.report.curves import Confusion, calibration, confusion, mean_probabilities, roc_band
-from tests.fake_confirmation import a_confirmation
+from pneumosearch.report.curves import Confusion, calibration, confusion, roc_band
 
 
 def test_confusion_counts_above_the_threshold_and_not_at_it() -> None:
@@ -41,9 +40,3 @@ def test_calibration_counts_each_image_once_and_a_probability_of_one_in_the_last
     assert [(each.n, each.share_ill) for each in bins] == [(1, 0.0), (1, 1.0), (2, 1.0)]
     assert bins[2].mean_probability == pytest.approx(0.975)
     assert bins[2].low < 1.0 == bins[2].high
-
-
-def test_ensemble_is_the_mean_over_seeds() -> None:
-    candidate = a_confirmation().candidates[0]
-    expected = [sum(ps) / 3 for ps in zip(*(each.probabilities for each in candidate.replicates), strict=True)]
-    assert mean_probabilities(candidate) == pytest.approx(expected)

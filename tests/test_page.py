@@ -266,11 +266,11 @@ def test_the_newest_confirmation_counts_with_its_own_pictures(filled: Store, tmp
 
 
 def test_a_confirmation_that_cannot_be_read_is_told_and_not_taken_for_none(filled: Store, tmp_path: Path) -> None:
-    _keep(filled, tmp_path, "confirmation.json", b"{}")
-    with pytest.raises(StoreError, match=r"confirmation\.json: no confirmation of this version"):
+    _keep(filled, tmp_path, "confirmation-1.json", b"{}")
+    with pytest.raises(StoreError, match=r"confirmation-1\.json: no confirmation of this version"):
         latest_confirmation(filled, "default")
     elsewhere = Store(filled.url, tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match=r"elsewhere/artifacts: the artifact 'confirmation\.json' is not there"):
+    with pytest.raises(StoreError, match=r"elsewhere/artifacts: the artifact 'confirmation-1\.json' is not there"):
         latest_confirmation(elsewhere, "default")
 
 

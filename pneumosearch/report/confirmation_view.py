@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from pneumosearch.confirmation import Candidate, Comparison, Confirmation, Estimate
+from pneumosearch.data.description import PHANTOMS
 from pneumosearch.report import figures_confirm, tables
 from pneumosearch.report.confirmed import WrongPicture
-from pneumosearch.report.curves import confusion, mean_probabilities
+from pneumosearch.report.curves import confusion
 from pneumosearch.report.published import PublishedAccuracy, published_accuracies
+from pneumosearch.verdict import ensemble_probabilities
 
 #: Shown figures of a candidate: {field: heading}; those in percent first.
 _IN_PERCENT: Final = {
@@ -44,7 +46,7 @@ def confirmation_view(
     return {
         "record": confirmation,
         "headline": _HEADLINES[confirmation.verdict.conclusion],
-        "sentences": [each for each in confirmation.verdict.sentences if each != tables.PHANTOMS],
+        "sentences": [each for each in confirmation.verdict.sentences if each != PHANTOMS],
         "tiles": _tiles(confirmation),
         "candidates": [_candidate(candidate) for candidate in confirmation.candidates],
         "at_half": _estimates(confirmation, "at_half"),
@@ -158,7 +160,7 @@ def _confusions(confirmation: Confirmation) -> list[dict[str, Any]]:
     """Return the confusion matrices of the seed ensembles of baseline and winner, at both thresholds."""
     found = []
     for candidate in figures_confirm.shown_candidates(confirmation):
-        probabilities = mean_probabilities(candidate)
+        probabilities = ensemble_probabilities(candidate.replicates)
         for scores in (candidate.ensemble_at_half, candidate.ensemble_at_threshold):
             counts = confusion(confirmation.labels, probabilities, scores.threshold)
             title = f"{candidate.label}, threshold {scores.threshold:.3g}"
@@ -168,7 +170,7 @@ def _confusions(confirmation: Confirmation) -> list[dict[str, Any]]:
 
 def _wrong(confirmation: Confirmation, picture: WrongPicture) -> dict[str, Any]:
     winner = figures_confirm.shown_candidates(confirmation)[1]
-    probability = float(mean_probabilities(winner)[picture.image])
+    probability = float(ensemble_probabilities(winner.replicates)[picture.image])
     truth, called = confirmation.labels[picture.image], int(probability > winner.ensemble_at_half.threshold)
     told = f"{_CLASS[truth]}, called {_CLASS[called]}: probability of pneumonia {probability:.3f}"
     return {"png": picture.png, "name": confirmation.images[picture.image], "told": told}

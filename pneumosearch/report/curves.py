@@ -7,19 +7,12 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pneumosearch.confirmation import Candidate
 from pneumosearch.statistics import wilson_interval
 
 Floats = npt.NDArray[np.float64]
 
 N_RESAMPLES: Final = 1000
 _N_BINS: Final = 10
-
-
-def mean_probabilities(candidate: Candidate) -> Floats:
-    """Return the mean probability of pneumonia over a candidate's replicates, (n_images,) in [0, 1]."""
-    probabilities = np.array([replicate.probabilities for replicate in candidate.replicates], dtype=np.float64)
-    return np.asarray(probabilities.mean(axis=0))
 
 
 @dataclass(frozen=True)

@@ -7,9 +7,10 @@ from matplotlib.figure import Figure
 
 from pneumosearch.confirmation import Candidate, Confirmation, Estimate
 from pneumosearch.pictures import EVALUATION_COLOUR
-from pneumosearch.report.curves import calibration, mean_probabilities, roc_band
+from pneumosearch.report.curves import calibration, roc_band
 from pneumosearch.report.figures import GREEN, INK, Drawing, drawing, label, styled
 from pneumosearch.report.published import PublishedAccuracy
+from pneumosearch.verdict import ensemble_probabilities
 
 _COLOURS: Final = (GREEN, EVALUATION_COLOUR)
 
@@ -66,7 +67,7 @@ def roc_curves(confirmation: Confirmation) -> Drawing:
     axes.plot([0, 100], [0, 100], color=INK, alpha=0.3, lw=0.8, linestyle=":")
     told = []
     for candidate, colour, line in zip(shown_candidates(confirmation), _COLOURS, ("--", "-"), strict=True):
-        band = roc_band(confirmation.labels, mean_probabilities(candidate), confirmation.patients)
+        band = roc_band(confirmation.labels, ensemble_probabilities(candidate.replicates), confirmation.patients)
         axes.fill_between(100 * band.grid, 100 * band.low, 100 * band.high, color=colour, alpha=0.18, lw=0)
         told.append(f"{label(candidate.label)}: AUC {candidate.ensemble_at_half.auc:.3f}")
         axes.plot(100 * band.false_positive, 100 * band.true_positive, line, color=colour, label=told[-1])
@@ -91,7 +92,7 @@ def calibration_diagram(confirmation: Confirmation) -> Drawing:
     told = []
     looks: tuple[dict[str, Any], ...] = ({"fmt": "D--", "ms": 4}, {"fmt": "o-", "ms": 5})
     for candidate, colour, look in zip(shown_candidates(confirmation), _COLOURS, looks, strict=True):
-        bins = calibration(confirmation.labels, mean_probabilities(candidate))
+        bins = calibration(confirmation.labels, ensemble_probabilities(candidate.replicates))
         shares = [100 * each.share_ill for each in bins]
         below = [100 * (each.share_ill - each.low) for each in bins]
         above = [100 * (each.high - each.share_ill) for each in bins]

@@ -3,14 +3,15 @@
 from base64 import b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from pneumosearch import __version__
 from pneumosearch.confirmation import Confirmation
+from pneumosearch.data.description import PHANTOMS
 from pneumosearch.errors import PneumosearchError, printable
 from pneumosearch.files import write_text
 from pneumosearch.records import StudyRecord, TrialRecord
@@ -59,9 +60,9 @@ def page(
         lstrip_blocks=True,
     )
     return environment.get_template("page.html").render(
-        phantoms=tables.PHANTOMS if record.data.kind == "phantoms" else None,
+        phantoms=PHANTOMS if record.data.kind == "phantoms" else None,
         study=record,
-        version=__version__,
+        version=metadata.version("pneumosearch"),
         written=datetime.now(UTC).isoformat(timespec="minutes"),
         lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
         candidate=_candidate(record),
@@ -146,5 +147,8 @@ def _again(record: StudyRecord) -> dict[str, Any]:
         "seeds": again.seeds(record),
         "study_file": again.study_file(record) if record.purpose == "search" else None,
         "openings_line": tables.openings_line(record),
-        "openings": [[o.time, o.study, str(o.trial), o.why, o.test_fingerprint] for o in record.test_openings],
+        "openings": [
+            [o.time, o.study, "–" if o.trial is None else str(o.trial), o.why, o.test_fingerprint]
+            for o in record.test_openings
+        ],
     }
