@@ -31,7 +31,7 @@ def a_confirmation(
         replicates_study=f"{study}-confirm",
         time=time,
         version="0.1.0",
-        trained_on="4,708 images of train + val; 524 chose the epoch and the threshold",
+        trained_on="trained on 4,708 images of train + val; 524 chose the epoch and the threshold",
         fingerprint="0123456789abcdef",
         test_fingerprint="fedcba9876543210",
         n_openings=2,

@@ -69,7 +69,7 @@ def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
     n = len(confirmation.seeds)
     seeds = f"mean of {n} seed{'s' * (n != 1)}"
     return [
-        (f"Winner, {winner.label}", f"{tables.percent(own.mean)} %", f"test accuracy, {seeds}; {_range(own)}"),
+        (f"The search's best, {winner.label}", f"{tables.percent(own.mean)} %", f"test accuracy, {seeds}; {_range(own)}"),
         ("Baseline", f"{tables.percent(other.mean)} %", f"test accuracy, {seeds}; {_range(other)}"),
         ("Difference", f"{tables.points(compared.difference)} points",
          f"of test accuracy; 95% from {_points(compared)}"),
