@@ -66,10 +66,10 @@ def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
     winner, baseline = confirmation.candidates[verdict.winner], confirmation.candidates[0]
     compared = next(each for each in confirmation.comparisons if each.candidate == verdict.winner)
     own, other = winner.at_half["accuracy"], baseline.at_half["accuracy"]
-    n = len(confirmation.seeds)
+    n, label = len(confirmation.seeds), f"The search's best, {winner.label}"
     seeds = f"mean of {n} seed{'s' * (n != 1)}"
     return [
-        (f"The search's best, {winner.label}", f"{tables.percent(own.mean)} %", f"test accuracy, {seeds}; {_range(own)}"),
+        (label, f"{tables.percent(own.mean)} %", f"test accuracy, {seeds}; {_range(own)}"),
         ("Baseline", f"{tables.percent(other.mean)} %", f"test accuracy, {seeds}; {_range(other)}"),
         ("Difference", f"{tables.points(compared.difference)} points",
          f"of test accuracy; 95% from {_points(compared)}"),
