@@ -12,7 +12,7 @@ from pneumosearch.cli import engines, options
 from pneumosearch.cli.confirm import confirm
 from pneumosearch.cli.figures import figures
 from pneumosearch.cli.models import export, predict
-from pneumosearch.errors import ConfigError, PneumosearchError
+from pneumosearch.errors import ConfigError, PneumosearchError, printable
 
 app = typer.Typer(
     name="pneumosearch",
@@ -39,11 +39,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which a file name may hold, so that a message cannot steer the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _print_version(wanted: bool) -> None:
@@ -220,17 +215,26 @@ def report(
         Literal["table", "json", "csv", "markdown"], typer.Option("--format", "-f", help="How to print it.")
     ] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file instead.")] = None,
     json: options.Json = False,
     storage: options.Storage = None,
     results: options.Results = options.RESULTS,
 ) -> None:
     """Set the trials of a study beside the baseline and the published accuracies.
 
-    Example: [bold]pneumosearch report --name default --top 10 --format markdown --output report.md[/bold]
+    Example: [bold]pneumosearch report --name default --top 10 --html report.html[/bold]
     """
     from pneumosearch.report import render
 
+    if html is not None and (json or output is not None or format != "table"):
+        raise ConfigError("--html writes a page of its own; leave out --json, --format and --output")
     store = options.open_store(storage, results, must_exist=True)
+    if html is not None:
+        from pneumosearch.report.page import write_page
+
+        write_page(store, name, html, top=top)
+        print(printable(f"{html}: written"), file=sys.stderr)
+        return
     render(store, name, "json" if json else format, top=top, output=output)
 
 

@@ -52,7 +52,7 @@ def _told(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
     """Pass on predictions, and write what could not be read on standard error."""
     for prediction in predictions:
         if prediction.error:
-            from pneumosearch.cli.app import printable
+            from pneumosearch.errors import printable
 
             print(f"error: {printable(prediction.error)}", file=sys.stderr)
         yield prediction
@@ -80,7 +80,7 @@ def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    from pneumosearch.cli.app import printable
+    from pneumosearch.errors import printable
 
     table = Table("image", "probability of pneumonia", f"decision at {classifier.threshold:.3f}")
     for one in found:

@@ -1,14 +1,26 @@
-"""A confirmation as a Rich table with the verdict in words, and as plain values."""
+"""The newest confirmation of a study; it as a Rich table with the verdict in words, and as plain values."""
 
+import re
+from dataclasses import dataclass
 from typing import Any, Final
 
+from optuna.artifacts import ArtifactMeta, get_all_artifact_meta
+from optuna.artifacts.exceptions import ArtifactNotFound
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.confirmation import Candidate, Comparison, Confirmation, Estimate
+from pneumosearch.confirmation import Candidate, Comparison, Confirmation, Estimate, wrong_picture_file
 from pneumosearch.data.description import PHANTOMS
+from pneumosearch.errors import StoreError
 from pneumosearch.report.tables import changes_text, percent, phantom_warning, points
+from pneumosearch.store import Store, explained
+
+_RECORD: Final = re.compile(r"confirmation.*\.json")
+_RANK: Final = re.compile(r"^wrong-\d+-")
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_NUMBER: Final = re.compile(r"(\d+)\.json$")
 
 #: What the table shows besides accuracy at the threshold 0.5: {figure: heading}.
 _OTHER_FIGURES: Final = {
@@ -74,3 +86,76 @@ def _mean(estimate: Estimate) -> str:
 
 def _difference(comparison: Comparison) -> str:
     return f"{points(comparison.difference)} ({points(comparison.low)} to {points(comparison.high)})"
+
+
+@dataclass(frozen=True)
+class WrongPicture:
+    """A picture of a test image that the winner called wrongly."""
+
+    file: str
+    image: int  # position in `Confirmation.images`
+    png: bytes
+
+
+def latest_confirmation(store: Store, name: str) -> Confirmation | None:
+    """Return the newest confirmation of study `name`; None where there is none.
+
+    Raises:
+        StoreError: No such study, a confirmation's file is not below the folder of results, or it is none.
+    """
+    found = _latest(store, name)
+    return found[1] if found else None
+
+
+def _latest(store: Store, name: str) -> tuple[int, Confirmation] | None:
+    """Return the newest confirmation with the number in its file's name, 1 where it has none."""
+    records = [meta for meta in _artifacts(store, name) if _RECORD.fullmatch(meta.filename)]
+    numbered = [(int(number[1]) if (number := _NUMBER.search(meta.filename)) else 1, meta) for meta in records]
+    read = [(number, _read(store, meta)) for number, meta in numbered]
+    return max(read, key=lambda each: (each[1].time, each[0]), default=None)
+
+
+def wrong_pictures(store: Store, name: str) -> list[WrongPicture]:
+    """Return the pictures that belong to the newest confirmation, the most confident mistake first.
+
+    Those of an earlier confirmation, and files that are no PNG, are left out.
+    """
+    latest = _latest(store, name)
+    if latest is None:
+        return []
+    number, confirmation = latest
+    images = {_without_rank(wrong_picture_file(1, image, number)): n for n, image in enumerate(confirmation.images)}
+    found = []
+    for meta in sorted(_artifacts(store, name), key=lambda meta: meta.filename):
+        position = images.get(_without_rank(meta.filename))
+        if position is not None:
+            found.append(WrongPicture(meta.filename, position, _bytes(store, meta)))
+    return [picture for picture in found if picture.png.startswith(_PNG)]
+
+
+def _without_rank(filename: str) -> str:
+    return _RANK.sub("wrong-", filename)
+
+
+def _artifacts(store: Store, name: str) -> list[ArtifactMeta]:
+    study = store.load_study(name)
+    with explained(store.url):
+        return get_all_artifact_meta(study)
+
+
+def _read(store: Store, meta: ArtifactMeta) -> Confirmation:
+    try:
+        return Confirmation.model_validate_json(_bytes(store, meta))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        raise StoreError(f"{meta.filename}: no confirmation of this version ({where}: {detail['msg']})") from error
+
+
+def _bytes(store: Store, meta: ArtifactMeta) -> bytes:
+    try:
+        with store.artifacts.open_reader(meta.artifact_id) as file:
+            return file.read()
+    except ArtifactNotFound as error:
+        folder = store.results / "artifacts"
+        raise StoreError(f"{folder}: the artifact '{meta.filename}' is not there; give its folder --results") from error

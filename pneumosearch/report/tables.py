@@ -123,14 +123,15 @@ def wilson_text(accuracy: float, n: int = N_TEST) -> str:
 def trials_table(record: StudyRecord, top: int) -> Table:
     """Return the baseline and the best trials with what differs from the baseline."""
     table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by validation {record.metric}")
-    for heading, right in _COLUMNS:
+    for heading, right in COLUMNS:
         table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in trial_rows(record, top):
         table.add_row(*(escape(cell) for cell in cells))
     return table
 
 
-_COLUMNS: Final = (
+#: Headings of `trial_rows`, and whether a column holds numbers.
+COLUMNS: Final = (
     ("trial", True), ("state", False), ("validation %", True), ("AUC", True), ("train %", True), ("test % (95%)", True),
     ("epochs", True), ("minutes", True), ("differs from the baseline in", False),
 )  # fmt: skip
@@ -164,25 +165,32 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
 
 def summary_lines(record: StudyRecord) -> list[str]:
     """Return the counts, the data, the importance and the seal, a sentence each."""
+    lines = [counts_line(record), data_line(record), importance_line(record), openings_line(record)]
+    return [line for line in lines if line]
+
+
+def counts_line(record: StudyRecord) -> str:
+    """Say how many trials there are, in which state, and how long they trained."""
     counts = ", ".join(f"{record.count(state)} {state}" for state in ("complete", "pruned", "failed", "running"))
     seconds = sum(trial.seconds for trial in record.trials)
     trained = [trial for trial in record.trials if trial.duplicate_of is None]
     epochs = sum(len(trial.history) for trial in trained)
-    data, n, repeated = record.data, len(record.trials), len(record.trials) - len(trained)
+    n, repeated = len(record.trials), len(record.trials) - len(trained)
     passed_over = record.count("passed over")
     screened = [trial.screening for trial in trained if trial.screening]
     repeats = f" {repeated} of them repeated a configuration and were not trained." if repeated else ""
     if passed_over:
         repeats += f" {passed_over} cost more than the study allows and were passed over."
-    lines = [
-        f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}",
-        f"{len(screened)} were screened by an epoch on images of {screened[0].image_size} pixels." if screened else "",
-        f"Data: {data.kind} {data.fingerprint} ({data.n_train} training, {data.n_evaluation} judging images; "
-        f"{record.spec.get('protocol')} protocol).",
-        importance_line(record),
-        openings_line(record),
-    ]
-    return [line for line in lines if line]
+    if screened:
+        repeats += f" {len(screened)} were screened by an epoch on images of {screened[0].image_size} pixels."
+    return f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}"
+
+
+def data_line(record: StudyRecord) -> str:
+    """Say which images trained and judged, and under which protocol."""
+    data, protocol = record.data, record.spec.get("protocol")
+    images = f"{data.n_train} training, {data.n_evaluation} judging images"
+    return f"Data: {data.kind} {data.fingerprint} ({images}; {protocol} protocol)."
 
 
 def importance_line(record: StudyRecord) -> str:
@@ -241,15 +249,16 @@ def markdown(record: StudyRecord, *, top: int) -> str:
     else:
         lines += [f"- {line}" for line in published_lines()] + [""]
         if record.baseline and record.baseline.history:
-            lines += [*_markdown_table(comparison_table(record.baseline.history)), ""]
-    headings = [heading for heading, _ in _COLUMNS]
+            lines += [*_markdown_rows(*table_cells(comparison_table(record.baseline.history))), ""]
+    headings = [heading for heading, _ in COLUMNS]
     lines += [*_markdown_rows(headings, trial_rows(record, top)), ""]
     return "\n".join([*lines, *(f"- {line}" for line in summary_lines(record))]) + "\n"
 
 
-def _markdown_table(table: Table) -> list[str]:
+def table_cells(table: Table) -> tuple[list[str], list[list[str]]]:
+    """Return the headings of a table, and its rows."""
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
-    return _markdown_rows([str(c.header) for c in table.columns], [list(row) for row in zip(*columns, strict=True)])
+    return [str(column.header) for column in table.columns], [list(row) for row in zip(*columns, strict=True)]
 
 
 def _markdown_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:

@@ -1,0 +1,176 @@
+"""A confirmation as the page shows it."""
+
+from collections.abc import Sequence
+from typing import Any, Final, Literal
+
+from pneumosearch.confirmation import Candidate, Comparison, Confirmation, Estimate
+from pneumosearch.data.description import PHANTOMS
+from pneumosearch.report import figures_confirm, tables
+from pneumosearch.report.confirmed import WrongPicture
+from pneumosearch.report.curves import confusion
+from pneumosearch.report.published import PublishedAccuracy, published_accuracies
+from pneumosearch.verdict import ensemble_probabilities
+
+#: Shown figures of a candidate: {field: heading}; those in percent first.
+_IN_PERCENT: Final = {
+    "accuracy": "accuracy %",
+    "sensitivity": "sensitivity %",
+    "specificity": "specificity %",
+    "balanced_accuracy": "balanced %",
+}
+_AS_FRACTIONS: Final = {"auc": "AUC", "brier": "Brier", "calibration_error": "calibration error"}
+_HEADLINES: Final = {
+    "better": "Confirmed: better than the baseline",
+    "worse": "Worse than the baseline",
+    "no difference can be shown": "No difference from the baseline can be shown",
+}
+_CLASS: Final = ("normal", "pneumonia")
+
+
+def confirmation_view(
+    confirmation: Confirmation, kind: Literal["images", "phantoms"], pictures: Sequence[WrongPicture]
+) -> dict[str, Any]:
+    """Return what the templates show of a confirmation: text, tables and figures.
+
+    Args:
+        confirmation: What was found.
+        kind: Of the images; on phantoms no published figure is set beside it.
+        pictures: Of test images that the winner called wrongly.
+    """
+    published = published_accuracies() if kind == "images" else []
+    figures = (
+        figures_confirm.accuracies(confirmation, published),
+        figures_confirm.roc_curves(confirmation),
+        figures_confirm.calibration_diagram(confirmation),
+    )
+    return {
+        "record": confirmation,
+        "headline": _HEADLINES[confirmation.verdict.conclusion],
+        "sentences": [each for each in confirmation.verdict.sentences if each != PHANTOMS],
+        "tiles": _tiles(confirmation),
+        "candidates": [_candidate(candidate) for candidate in confirmation.candidates],
+        "at_half": _estimates(confirmation, "at_half"),
+        "at_threshold": _estimates(confirmation, "at_threshold"),
+        "replicates": _replicates(confirmation),
+        "compared": [_comparison(confirmation, each) for each in confirmation.comparisons],
+        "published": _beside_published(confirmation, published),
+        "confusions": _confusions(confirmation),
+        "figures": figures,
+        "wrong": [_wrong(confirmation, picture) for picture in pictures],
+    }
+
+
+def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
+    """Return the verdict's main numbers: what, how much, how sure."""
+    verdict = confirmation.verdict
+    winner, baseline = confirmation.candidates[verdict.winner], confirmation.candidates[0]
+    compared = next(each for each in confirmation.comparisons if each.candidate == verdict.winner)
+    own, other = winner.at_half["accuracy"], baseline.at_half["accuracy"]
+    n, label = len(confirmation.seeds), f"The search's best, {winner.label}"
+    seeds = f"mean of {n} seed{'s' * (n != 1)}"
+    return [
+        (label, f"{tables.percent(own.mean)} %", f"test accuracy, {seeds}; {_range(own)}"),
+        ("Baseline", f"{tables.percent(other.mean)} %", f"test accuracy, {seeds}; {_range(other)}"),
+        ("Difference", f"{tables.points(compared.difference)} points",
+         f"of test accuracy; 95% from {_points(compared)}"),
+        ("Gain in the search", f"{tables.points(verdict.validation_gain)} points",
+         f"of validation accuracy; the best of {verdict.n_searched} equals would show "
+         f"{tables.points(verdict.expected_luck)} by luck"),
+    ]  # fmt: skip
+
+
+def _range(estimate: Estimate) -> str:
+    return f"95% from {tables.percent(estimate.low)} to {tables.percent(estimate.high)}"
+
+
+def _points(compared: Comparison) -> str:
+    return f"{tables.points(compared.low)} to {tables.points(compared.high)}"
+
+
+def _candidate(candidate: Candidate) -> list[str]:
+    changes = tables.changes_text(candidate.config) or "nothing: it is the published network"
+    return [candidate.label, changes]
+
+
+def _estimates(confirmation: Confirmation, at: Literal["at_half", "at_threshold"]) -> dict[str, Any]:
+    """Return the figures over seeds: mean ± deviation, with the interval of the mean below it."""
+    headings = ["candidate", *_IN_PERCENT.values(), *_AS_FRACTIONS.values()]
+    rows = []
+    for candidate in confirmation.candidates:
+        estimates: dict[str, Estimate] = getattr(candidate, at)
+        cells = [_estimate(estimates[name], 100, 1) for name in _IN_PERCENT]
+        cells += [_estimate(estimates[name], 1, 3) for name in _AS_FRACTIONS]
+        rows.append([candidate.label, *cells])
+    return {"headings": headings, "rows": rows}
+
+
+def _estimate(estimate: Estimate, times: float, digits: int) -> str:
+    mean, deviation, low, high = (
+        f"{times * value:.{digits}f}" for value in (estimate.mean, estimate.deviation, estimate.low, estimate.high)
+    )
+    return f"{mean} ± {deviation}\n{low} to {high}"
+
+
+def _replicates(confirmation: Confirmation) -> dict[str, Any]:
+    headings = ["candidate", "seed", "kept epoch", "validation %", "test %", "AUC", "threshold", "test % there"]
+    rows = [
+        [
+            candidate.label,
+            str(each.seed),
+            str(each.kept_epoch),
+            tables.percent(each.validation_accuracy),
+            tables.percent(each.at_half.accuracy),
+            f"{each.at_half.auc:.4f}",
+            f"{each.at_threshold.threshold:.3f}",
+            tables.percent(each.at_threshold.accuracy),
+        ]
+        for candidate in confirmation.candidates
+        for each in candidate.replicates
+    ]
+    return {"headings": headings, "rows": rows}
+
+
+def _comparison(confirmation: Confirmation, compared: Comparison) -> list[str]:
+    auc = (compared.auc_difference, compared.auc_low, compared.auc_high)
+    return [
+        confirmation.candidates[compared.candidate].label,
+        f"{tables.points(compared.difference)}\n{_points(compared)}",
+        "{:+.4f}\n{:+.4f} to {:+.4f}".format(*auc),
+        f"{compared.only_candidate_right} / {compared.only_baseline_right}",
+        f"{compared.mcnemar_p:.3g}",
+    ]
+
+
+def _beside_published(confirmation: Confirmation, published: Sequence[PublishedAccuracy]) -> list[list[str]]:
+    """Return accuracy, 95% Wilson interval, sensitivity, specificity and AUC: seed ensembles, then published."""
+    rows = []
+    for candidate in figures_confirm.shown_candidates(confirmation):
+        scores = candidate.ensemble_at_half
+        interval = f"{tables.percent(scores.accuracy_low)} to {tables.percent(scores.accuracy_high)}"
+        cells = [tables.percent(each) for each in (scores.sensitivity, scores.specificity, scores.auc)]
+        rows.append([f"{candidate.label}, seed ensemble", tables.percent(scores.accuracy), interval, *cells])
+    for row in published:
+        interval = f"{tables.percent(row.low)} to {tables.percent(row.high)}"
+        cells = [tables.percent(each) for each in (row.sensitivity, row.specificity, row.auc)]
+        rows.append([row.name, tables.percent(row.accuracy), interval, *cells])
+    return rows
+
+
+def _confusions(confirmation: Confirmation) -> list[dict[str, Any]]:
+    """Return the confusion matrices of the seed ensembles of baseline and winner, at both thresholds."""
+    found = []
+    for candidate in figures_confirm.shown_candidates(confirmation):
+        probabilities = ensemble_probabilities(candidate.replicates)
+        for scores in (candidate.ensemble_at_half, candidate.ensemble_at_threshold):
+            counts = confusion(confirmation.labels, probabilities, scores.threshold)
+            title = f"{candidate.label}, threshold {scores.threshold:.3g}"
+            found.append({"title": title, "counts": counts})
+    return found
+
+
+def _wrong(confirmation: Confirmation, picture: WrongPicture) -> dict[str, Any]:
+    winner = figures_confirm.shown_candidates(confirmation)[1]
+    probability = float(ensemble_probabilities(winner.replicates)[picture.image])
+    truth, called = confirmation.labels[picture.image], int(probability > winner.ensemble_at_half.threshold)
+    told = f"{_CLASS[truth]}, called {_CLASS[called]}: probability of pneumonia {probability:.3f}"
+    return {"png": picture.png, "name": confirmation.images[picture.image], "told": told}

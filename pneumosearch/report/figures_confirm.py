@@ -1,0 +1,107 @@
+"""Figures of a confirmation: accuracies beside the published ones, ROC curves, calibration."""
+
+from typing import Any, Final
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from pneumosearch.confirmation import Candidate, Confirmation, Estimate
+from pneumosearch.pictures import EVALUATION_COLOUR
+from pneumosearch.report.curves import calibration, roc_band
+from pneumosearch.report.figures import GREEN, INK, Drawing, drawing, label, styled
+from pneumosearch.report.published import PublishedAccuracy
+from pneumosearch.verdict import ensemble_probabilities
+
+_COLOURS: Final = (GREEN, EVALUATION_COLOUR)
+
+
+def shown_candidates(confirmation: Confirmation) -> tuple[Candidate, Candidate]:
+    """Return the two that curves are drawn of: the baseline and the finalist that was best on validation."""
+    return confirmation.candidates[0], confirmation.candidates[confirmation.verdict.winner]
+
+
+@styled
+def accuracies(confirmation: Confirmation, published: list[PublishedAccuracy]) -> Drawing:
+    """Draw each candidate's mean test accuracy with its interval, each seed, and published accuracies.
+
+    Args:
+        confirmation: What was found.
+        published: Accuracies on the same images; none on phantoms.
+    """
+    n = len(confirmation.candidates) + len(published)
+    figure = Figure(figsize=(5.2, 0.8 + 0.3 * n), layout="constrained")
+    axes: Axes = figure.subplots()
+    for row, candidate in enumerate(confirmation.candidates):
+        colour = _COLOURS[min(row, 1)]
+        axes.plot([100 * each.at_half.accuracy for each in candidate.replicates], [row] * len(candidate.replicates),
+                  "o", color=colour, alpha=0.35, ms=4, mew=0)  # fmt: skip
+        _interval(axes, row, candidate.at_half["accuracy"], "D", colour)
+    for row, figures in enumerate(published, start=len(confirmation.candidates)):
+        _interval(axes, row, figures, "s", INK)
+    names = [*(candidate.label for candidate in confirmation.candidates), *(figures.name for figures in published)]
+    axes.set_yticks(range(n), [label(name) for name in names])
+    axes.set(xlabel="test accuracy at threshold 0.5 (%)", ylim=(n - 0.4, -0.6))
+    axes.grid(visible=False, axis="y")
+    means = [f"{each.label} {100 * each.at_half['accuracy'].mean:.1f} %" for each in confirmation.candidates]
+    others = [f"{each.name} {100 * each.accuracy:.1f} %" for each in published]
+    alt = f"Test accuracies: mean over {len(confirmation.seeds)} seeds of {', '.join(means)}"
+    alt += f"; published: {', '.join(others)}." if others else "."
+    caption = "Diamonds: mean over seeds with 95% interval of the mean (Student's t); dots: single seeds."
+    if published:
+        n_images = len(confirmation.images)
+        caption += f" Squares: published single runs, with 95% Wilson intervals for {n_images} images computed here."
+    return drawing(figure, "accuracies", alt=alt, caption=caption)
+
+
+def _interval(axes: Axes, row: int, of_it: Estimate | PublishedAccuracy, marker: str, colour: str) -> None:
+    mean = of_it.mean if isinstance(of_it, Estimate) else of_it.accuracy
+    axes.plot([100 * of_it.low, 100 * of_it.high], [row, row], color=colour, lw=1.4)
+    axes.plot([100 * mean], [row], marker, color=colour, ms=6)
+
+
+@styled
+def roc_curves(confirmation: Confirmation) -> Drawing:
+    """Draw the ROC curves of the seed ensembles of baseline and winner, each with its band."""
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    axes: Axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color=INK, alpha=0.3, lw=0.8, linestyle=":")
+    told = []
+    for candidate, colour, line in zip(shown_candidates(confirmation), _COLOURS, ("--", "-"), strict=True):
+        band = roc_band(confirmation.labels, ensemble_probabilities(candidate.replicates), confirmation.patients)
+        axes.fill_between(100 * band.grid, 100 * band.low, 100 * band.high, color=colour, alpha=0.18, lw=0)
+        told.append(f"{label(candidate.label)}: AUC {candidate.ensemble_at_half.auc:.3f}")
+        axes.plot(100 * band.false_positive, 100 * band.true_positive, line, color=colour, label=told[-1])
+        at = candidate.ensemble_at_half
+        axes.plot([100 * (1 - at.specificity)], [100 * at.sensitivity], "o", color=colour, ms=5)
+    axes.set(xlabel="100 − specificity (%)", ylabel="sensitivity (%)", xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
+    axes.legend(loc="lower right")
+    alt = f"ROC curves of the seed ensembles on {len(confirmation.images)} test images: {', '.join(told)}."
+    caption = (
+        "Mean probability over seeds. Band: pointwise 95% by a bootstrap over patients, 1,000 resamples. "
+        "Dot: at threshold 0.5."
+    )
+    return drawing(figure, "roc", alt=alt, caption=caption)
+
+
+@styled
+def calibration_diagram(confirmation: Confirmation) -> Drawing:
+    """Draw the share of ill images against the probability that the seed ensembles gave them."""
+    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
+    axes: Axes = figure.subplots()
+    axes.plot([0, 100], [0, 100], color=INK, alpha=0.3, lw=0.8, linestyle=":")
+    told = []
+    looks: tuple[dict[str, Any], ...] = ({"fmt": "D--", "ms": 4}, {"fmt": "o-", "ms": 5})
+    for candidate, colour, look in zip(shown_candidates(confirmation), _COLOURS, looks, strict=True):
+        bins = calibration(confirmation.labels, ensemble_probabilities(candidate.replicates))
+        shares = [100 * each.share_ill for each in bins]
+        below = [100 * (each.share_ill - each.low) for each in bins]
+        above = [100 * (each.high - each.share_ill) for each in bins]
+        told.append(f"{label(candidate.label)}: {100 * candidate.ensemble_at_half.calibration_error:.1f}")
+        axes.errorbar([100 * each.mean_probability for each in bins], shares, (below, above), color=colour, lw=1.2,
+                      elinewidth=0.7, label=told[-1] + " points off", **look)  # fmt: skip
+    axes.set(xlabel="mean probability of pneumonia (%)", ylabel="images with pneumonia (%)", aspect="equal")
+    axes.set(xlim=(-2, 102), ylim=(-2, 102))
+    axes.legend(loc="upper left")
+    alt = f"Calibration of the seed ensembles; expected calibration error in points: {', '.join(told)}."
+    caption = "Ten bins of equal width, 95% Wilson intervals; a calibrated network lies on the dotted line."
+    return drawing(figure, "calibration", alt=alt, caption=caption)

@@ -1,0 +1,212 @@
+"""Figures of a search: the baseline beside the published table, the history, the learning curves."""
+
+from typing import Any, Final, Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from pneumosearch.history import History
+from pneumosearch.metrics import Metric, direction
+from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
+from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.reference import PUBLISHED_TABLE
+from pneumosearch.report.figures import (
+    GREEN,
+    GREY,
+    INK,
+    N_RASTERISED,
+    PURPLE,
+    Drawing,
+    axis_label,
+    drawing,
+    metric_name,
+    scale,
+    shown,
+    styled,
+)
+
+_FAINT: Final = 0.35
+
+
+def evaluated(record: StudyRecord) -> str:
+    """Return which images judge the epochs of a study: validation or test."""
+    return next((trial.history[0].evaluated for trial in record.trials if trial.history), "validation")
+
+
+@styled
+def published_curve(history: History) -> Drawing:
+    """Draw the published accuracies and those of the baseline by epoch.
+
+    Args:
+        history: Of the baseline, one epoch at least.
+    """
+    figure = Figure(figsize=(5.2, 3.7), layout="constrained")
+    axes: Axes = figure.subplots()
+    judged, colour = history[0].evaluated, EVALUATION_COLOUR if history[0].evaluated == "test" else GREEN
+    hollow: dict[str, Any] = {"linestyle": ":", "markerfacecolor": "none"}
+    epochs = [row.epoch for row in PUBLISHED_TABLE]
+    published = {
+        name: [100 * getattr(row, f"{name}_accuracy") for row in PUBLISHED_TABLE] for name in ("train", "test")
+    }
+    axes.plot(epochs, published["train"], "o", color=TRAIN_COLOUR, label="published train", **hollow)
+    axes.plot(epochs, published["test"], "s", color=EVALUATION_COLOUR, label="published test", **hollow)
+    own = {
+        "train": [100 * e.train_accuracy for e in history],
+        judged: [100 * e.evaluation("accuracy") for e in history],
+    }
+    epochs = [epoch.epoch for epoch in history]
+    axes.plot(epochs, own["train"], "o-", ms=4, color=TRAIN_COLOUR, label="baseline here, train")
+    axes.plot(epochs, own[judged], "D-", ms=4, color=colour, label=f"baseline here, {judged}")
+    axes.set(xlabel="epoch", ylabel="accuracy (%)")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=2)
+    ends = [f"published {name} {_from_to(values)}" for name, values in published.items()]
+    ends += [f"this baseline's {name} {_from_to(values)}" for name, values in own.items()]
+    alt = f"Accuracy by epoch, first and last: {'; '.join(ends)}."
+    same = "" if judged == "test" else " Validation and test images differ: compare the shapes, not the levels."
+    return drawing(figure, "published", alt=alt, caption=f"Hollow: as published. Filled: the baseline here.{same}")
+
+
+def _from_to(values: list[float]) -> str:
+    return f"from {values[0]:.1f} to {values[-1]:.1f} %"
+
+
+def _drawn(trial: TrialRecord, metric: Metric) -> float | None:
+    """The metric of a trial as drawn; of one that was stopped, that of its kept epoch."""
+    value = trial.value
+    if value is None and trial.kept is not None:
+        value = trial.kept.evaluation(metric)
+    return None if value is None else scale(metric) * value
+
+
+def _points(record: StudyRecord, state: Literal["complete", "pruned"]) -> tuple[list[int], list[float]]:
+    drawn = [(t.number, _drawn(t, record.metric)) for t in record.trials if t.state == state]
+    there = [(number, value) for number, value in drawn if value is not None]
+    return [number for number, _ in there], [value for _, value in there]
+
+
+@styled
+def history(record: StudyRecord) -> Drawing | None:
+    """Draw each trial's metric by its number, with the best so far; None before a trial is complete."""
+    numbers, values = _points(record, "complete")
+    if not numbers:
+        return None
+    figure = Figure(figsize=(7.2, 3.8), layout="constrained")
+    axes: Axes = figure.subplots()
+    many = len(record.trials) > N_RASTERISED
+    stopped = _points(record, "pruned")
+    if stopped[0]:
+        axes.plot(
+            *stopped,
+            "x",
+            color=GREY if many else INK,
+            alpha=_FAINT,
+            ms=5,
+            label="pruned, at its kept epoch",
+            rasterized=many,
+        )
+    axes.plot(numbers, values, "o", color=TRAIN_COLOUR, ms=4, label="complete", rasterized=many)
+    extreme = np.maximum if direction(record.metric) == "maximize" else np.minimum
+    axes.step(numbers, extreme.accumulate(values), where="post", color=EVALUATION_COLOUR, label="best so far")
+    _levels(record, axes)
+    axes.set(xlabel="trial", ylabel=axis_label(record.metric, evaluated(record)))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=3)
+    return drawing(figure, "history", alt=_history_alt(record), caption=_history_caption(record), wide=True)
+
+
+def _levels(record: StudyRecord, axes: Axes) -> None:
+    """Draw lines for the baseline and, where the metric is its, the published accuracy."""
+    baseline = _drawn(record.baseline, record.metric) if record.baseline else None
+    if baseline is not None:
+        axes.axhline(baseline, color=GREEN, linestyle="--", lw=1.2, label="baseline")
+    if _beside_published(record):
+        best = max(PUBLISHED_TABLE, key=lambda row: row.test_accuracy)
+        name = f"published TEST accuracy, {100 * best.test_accuracy:.1f} % (epoch {best.epoch})"
+        axes.axhline(100 * best.test_accuracy, color=PURPLE, linestyle=":", lw=1.6, label=name)
+
+
+def _beside_published(record: StudyRecord) -> bool:
+    return record.metric == "accuracy" and record.data.kind == "images"
+
+
+def _history_alt(record: StudyRecord) -> str:
+    best, baseline = record.ranking()[0], record.baseline
+    values = [trial.value for trial in record.trials if trial.state == "complete" and trial.value is not None]
+    name = f"{evaluated(record)} {metric_name(record.metric)}"
+    text = (
+        f"{name[0].upper()}{name[1:]} by trial: {len(values)} complete trials from {shown(min(values), record.metric)} "
+        f"to {shown(max(values), record.metric)}, {record.count('pruned')} pruned; the best is trial {best.number}"
+    )
+    if baseline and baseline.value is not None:
+        text += f"; the baseline has {shown(baseline.value, record.metric)}"
+    return text + "."
+
+
+def _history_caption(record: StudyRecord) -> str:
+    judged = f"Each trial is one seed on {record.data.n_evaluation} {evaluated(record)} images."
+    if not _beside_published(record):
+        return judged
+    return f"{judged} The published line is a figure of the TEST images: it is no measure of these points."
+
+
+@styled
+def learning_curves(record: StudyRecord, metric: Literal["accuracy", "auc"]) -> Drawing | None:
+    """Draw a metric of all trials by epoch: pruned ones faint, the baseline and the best brought out.
+
+    Returns:
+        None where no epoch has the metric.
+    """
+    curves = {trial.number: curve for trial in record.trials if (curve := _curve(trial, metric))}
+    if not curves:
+        return None
+    figure = Figure(figsize=(5.2, 3.7), layout="constrained")
+    axes: Axes = figure.subplots()
+    complete = {trial.number for trial in record.trials if trial.state == "complete"}
+    _bundle(axes, [curve for number, curve in curves.items() if number not in complete], INK, "not complete")
+    _bundle(axes, [curve for number, curve in curves.items() if number in complete], TRAIN_COLOUR, "complete")
+    best = next((trial.number for trial in record.ranking()), None)
+    for number, colour, name in (
+        (record.baseline.number if record.baseline else None, GREEN, "baseline"),
+        (best, EVALUATION_COLOUR, f"best, trial {best}"),
+    ):
+        if number in curves:
+            axes.plot(*zip(*curves[number], strict=True), "o-", ms=3, color=colour, label=name)
+    axes.set(xlabel="epoch", ylabel=axis_label(metric, evaluated(record)))
+    axes.autoscale()
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.legend(loc="outside lower center", ncols=2)
+    alt = _curves_alt(record, metric, list(curves.values()))
+    return drawing(
+        figure, f"curves-{metric}", alt=alt, caption=f"Each line is a trial: {axis_label(metric, '').strip()}."
+    )
+
+
+def _curve(trial: TrialRecord, metric: Literal["accuracy", "auc"]) -> list[tuple[int, float]]:
+    values = [(epoch.epoch, getattr(epoch, f"{epoch.evaluated}_{metric}")) for epoch in trial.history]
+    return [(number, scale(metric) * value) for number, value in values if value is not None]
+
+
+def _bundle(axes: Axes, curves: list[list[tuple[int, float]]], colour: str, name: str) -> None:
+    """Draw curves faintly as one; a curve of one epoch is a dot."""
+    if not curves:
+        return
+    many = len(curves) > N_RASTERISED
+    colour = GREY if many and colour == INK else colour
+    faint = max(0.06, min(_FAINT, 15 / len(curves)))
+    axes.add_collection(LineCollection(curves, colors=colour, alpha=faint, linewidths=1, rasterized=many))
+    dots = [curve[0] for curve in curves if len(curve) == 1]
+    axes.plot(*(zip(*dots, strict=True) if dots else ((), ())), ".", color=colour, alpha=faint, ms=3, rasterized=many)
+    axes.plot([], [], color=colour, alpha=_FAINT, label=f"{name} ({len(curves)})")
+
+
+def _curves_alt(record: StudyRecord, metric: Metric, curves: list[list[tuple[int, float]]]) -> str:
+    ends = [curve[-1][1] / scale(metric) for curve in curves]
+    return (
+        f"{evaluated(record).capitalize()} {metric_name(metric)} by epoch of {len(curves)} trials; after their last "
+        f"epochs it lies between {shown(min(ends), metric)} and {shown(max(ends), metric)}, "
+        f"in the middle at {shown(float(np.median(ends)), metric)}."
+    )

@@ -1,0 +1,154 @@
+"""A study as one HTML page that needs nothing else: no network, no script."""
+
+from base64 import b64encode
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from pneumosearch.confirmation import Confirmation
+from pneumosearch.data.description import PHANTOMS
+from pneumosearch.errors import PneumosearchError, printable
+from pneumosearch.files import write_text
+from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.report import again, figures_parameters, figures_search, tables
+from pneumosearch.report.confirmation_view import confirmation_view
+from pneumosearch.report.confirmed import WrongPicture, latest_confirmation, wrong_pictures
+from pneumosearch.report.figures import metric_name, shown
+from pneumosearch.report.summary import importance
+from pneumosearch.store import Store
+
+_MOST_REASONS: Final = 50  # failed trials that are listed
+
+
+def write_page(store: Store, name: str, path: Path, *, top: int) -> None:
+    """Write the page of study `name` to `path`, whole or not at all.
+
+    Raises:
+        StoreError: No such study, or a confirmation that cannot be read.
+        PneumosearchError: The file cannot be written.
+    """
+    confirmation = latest_confirmation(store, name)
+    text = page(store.record(name), confirmation, wrong_pictures(store, name), top=top)
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise PneumosearchError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def page(
+    record: StudyRecord, confirmation: Confirmation | None, pictures: Sequence[WrongPicture] = (), *, top: int
+) -> str:
+    """Return the page of a study.
+
+    Args:
+        record: The study.
+        confirmation: The newest one, where there is one.
+        pictures: Of test images that its winner called wrongly.
+        top: How many of the best trials are listed.
+    """
+    environment = Environment(
+        loader=PackageLoader("pneumosearch.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_finalized,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("page.html").render(
+        phantoms=PHANTOMS if record.data.kind == "phantoms" else None,
+        study=record,
+        version=metadata.version("pneumosearch"),
+        written=datetime.now(UTC).isoformat(timespec="minutes"),
+        lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
+        candidate=_candidate(record),
+        confirm_command=again.command("confirm", "--name", record.name, "--data", record.data.folder),
+        confirmation=confirmation_view(confirmation, record.data.kind, pictures) if confirmation else None,
+        published=_published(record),
+        search=_search_figures(record),
+        trials=_trials(record, top),
+        again=_again(record),
+        data_uri=_data_uri,
+    )
+
+
+def _finalized(value: Any) -> Any:
+    """Replace characters that a browser would act on or cannot have; new lines stay."""
+    if not isinstance(value, str) or isinstance(value, Markup):
+        return value
+    return "\n".join(printable(line) for line in value.expandtabs().split("\n"))
+
+
+def _data_uri(png: bytes) -> str:
+    return "data:image/png;base64," + b64encode(png).decode()
+
+
+def _candidate(record: StudyRecord) -> str | None:
+    """Say what the search's best is, and how little that says; None of a baseline and where nothing is complete."""
+    ranking, baseline = record.ranking(), record.baseline
+    if record.purpose != "search" or not ranking or ranking[0].value is None:
+        return None
+    best, metric = ranking[0], f"{figures_search.evaluated(record)} {metric_name(record.metric)}"
+    text = f"The candidate is trial {best.number} with {shown(best.value or 0.0, record.metric)} of {metric}"
+    if baseline and baseline.value is not None and baseline.number != best.number:
+        text += f"; the baseline has {shown(baseline.value, record.metric)}"
+    n = len(ranking)
+    return f"{text}. It is the best of {n} complete trial{'s' * (n != 1)} with one seed each: part of its lead is luck."
+
+
+def _published(record: StudyRecord) -> dict[str, Any] | None:
+    """Return the published table beside the baseline; on phantoms there is nothing to compare."""
+    if record.data.kind == "phantoms":
+        return None
+    history = record.baseline.history if record.baseline else ()
+    return {
+        "table": tables.table_cells(tables.comparison_table(history)),
+        "figure": figures_search.published_curve(history) if history else None,
+        "lines": tables.published_lines()[1:],
+    }
+
+
+def _search_figures(record: StudyRecord) -> dict[str, Any]:
+    shares = importance(record)
+    order = list(shares)
+    curves = [figures_search.learning_curves(record, "accuracy"), figures_search.learning_curves(record, "auc")]
+    return {
+        "history": figures_search.history(record) if record.purpose == "search" else None,
+        "curves": [curve for curve in curves if curve],
+        "importance": figures_parameters.importance_bars(shares),
+        "slices": figures_parameters.slices(record, order),
+        "parallel": figures_parameters.parallel_coordinates(record, order),
+    }
+
+
+def _trials(record: StudyRecord, top: int) -> dict[str, Any]:
+    failed = [trial for trial in record.trials if trial.state in ("failed", "passed over")]
+    reasons = [[str(trial.number), trial.state, _reason(trial)] for trial in failed]
+    return {
+        "headings": [heading for heading, _ in tables.COLUMNS],
+        "rows": tables.trial_rows(record, top),
+        "reasons": reasons[:_MOST_REASONS],
+        "more": len(reasons) - len(reasons[:_MOST_REASONS]),
+    }
+
+
+def _reason(trial: TrialRecord) -> str:
+    return trial.failure or trial.passed_over or "no reason was written down"
+
+
+def _again(record: StudyRecord) -> dict[str, Any]:
+    return {
+        "commands": again.commands(record),
+        "versions": again.versions(record),
+        "seeds": again.seeds(record),
+        "study_file": again.study_file(record) if record.purpose == "search" else None,
+        "openings_line": tables.openings_line(record),
+        "openings": [
+            [o.time, o.study, "–" if o.trial is None else str(o.trial), o.why, o.test_fingerprint]
+            for o in record.test_openings
+        ],
+    }
