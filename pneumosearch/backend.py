@@ -1,5 +1,6 @@
 """Starting Keras: the one place that prepares the process before a backend is imported."""
 
+import logging
 import os
 import sys
 import tempfile
@@ -25,6 +26,8 @@ def start() -> None:
 
     for name, value in _ENVIRONMENT.items():
         os.environ.setdefault(name, value)
+    # It warns of every network's own trace, of which a study has many.
+    logging.getLogger("tensorflow").setLevel(logging.ERROR)
     cv2.setNumThreads(1)  # the network's own threads have the cores
     with _quiet_stderr():
         import keras
