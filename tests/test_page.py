@@ -69,6 +69,14 @@ def a_png() -> bytes:
     return file.getvalue()
 
 
+def test_page_names_the_folder_of_images_without_the_way_to_it() -> None:
+    record = a_search()
+    data = record.data.model_copy(update={"folder": "/home/somebody/chest_xray"})
+    words = Elements(page(record.model_copy(update={"data": data}), None, top=5)).words
+    assert "--data chest_xray" in words
+    assert "somebody" not in words
+
+
 def test_page_without_a_confirmation_says_so_and_tells_the_command() -> None:
     elements = Elements(page(a_search(), None, top=5))
     assert "Nothing is confirmed yet" in elements.words

@@ -1,5 +1,6 @@
 """What a record says of the data that a training saw; light, so that readers of the store need no image library."""
 
+from pathlib import PurePath
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
@@ -26,3 +27,8 @@ class DataDescription(BaseModel):
     interpolation: Interpolation
     split_seed: int | None  # None where the split is the published one
     skipped: tuple[str, ...]  # unreadable images left out on request
+
+    @property
+    def folder_name(self) -> str:
+        """The last part of the folder: what is shown to others, whom the rest of the path does not concern."""
+        return PurePath(self.folder).name

@@ -43,7 +43,7 @@ def command(*arguments: str) -> str:
 
 def commands(record: StudyRecord) -> list[tuple[str, str]]:
     """Return what can be run again, in words, and the command for it."""
-    name, folder = record.name, record.data.folder
+    name, folder = record.name, record.data.folder_name
     best = next((trial.number for trial in record.ranking()), None)
     found = []
     if record.purpose == "search":

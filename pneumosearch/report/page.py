@@ -66,7 +66,7 @@ def page(
         written=datetime.now(UTC).isoformat(timespec="minutes"),
         lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
         candidate=_candidate(record),
-        confirm_command=again.command("confirm", "--name", record.name, "--data", record.data.folder),
+        confirm_command=again.command("confirm", "--name", record.name, "--data", record.data.folder_name),
         confirmation=confirmation_view(confirmation, record.data.kind, pictures) if confirmation else None,
         published=_published(record),
         search=_search_figures(record),
