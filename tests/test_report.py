@@ -3,6 +3,7 @@ import io
 import json
 
 import pytest
+from rich.console import Console
 
 from pneumosearch.records import StudyRecord, TestOpening
 from pneumosearch.reference import PUBLISHED_TABLE
@@ -100,3 +101,13 @@ def test_importance_finds_what_matters() -> None:
     assert sum(shares.values()) == pytest.approx(1)
     assert next(iter(shares)) == "zoom"
     assert importance(a_study(*trials[:3])) == {}
+
+
+@pytest.mark.parametrize(("width", "headings"), [(80, 5), (120, 9), (200, 9)])
+def test_no_column_of_the_table_vanishes_on_a_narrow_terminal(width: int, headings: int) -> None:
+    table = tables.trials_table(some_study(), 5, width)
+    assert len(table.columns) == headings
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None).print(table)
+    assert "differs" in text.getvalue()
+    assert "zoom" in text.getvalue()

@@ -1,6 +1,7 @@
 """A study as Rich tables and as Markdown."""
 
 import io
+import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,13 +121,20 @@ def wilson_text(accuracy: float, n: int = N_TEST) -> str:
     return f"{percent(low)} to {percent(high)}"
 
 
-def trials_table(record: StudyRecord, top: int) -> Table:
-    """Return the baseline and the best trials with what differs from the baseline."""
+def trials_table(record: StudyRecord, top: int, width: int = _WIDTH) -> Table:
+    """Return the baseline and the best trials with what differs from the baseline.
+
+    Args:
+        record: The study.
+        top: How many of the best.
+        width: Of the console, in characters; on a narrow one the columns that can be done without are left out.
+    """
     table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by validation {record.metric}")
-    for heading, right in COLUMNS:
+    kept = [position for position, (heading, _) in enumerate(COLUMNS) if width >= _WIDTH or heading not in _DISPENSABLE]
+    for heading, right in (COLUMNS[position] for position in kept):
         table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in trial_rows(record, top):
-        table.add_row(*(escape(cell) for cell in cells))
+        table.add_row(*(escape(cells[position]) for position in kept))
     return table
 
 
@@ -135,6 +143,8 @@ COLUMNS: Final = (
     ("trial", True), ("state", False), ("validation %", True), ("AUC", True), ("train %", True), ("test % (95%)", True),
     ("epochs", True), ("minutes", True), ("differs from the baseline in", False),
 )  # fmt: skip
+
+_DISPENSABLE: Final = ("state", "train %", "epochs", "minutes")
 
 
 def trial_rows(record: StudyRecord, top: int) -> list[list[str]]:
@@ -219,9 +229,15 @@ def published_lines() -> list[str]:
             half_width]  # fmt: skip
 
 
+def _console() -> Console:
+    """Return standard output; where it is no terminal, with the width of files instead of 80."""
+    console = Console()
+    return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDTH)
+
+
 def print_report(record: StudyRecord, *, top: int, console: Console | None = None) -> None:
     """Print the report on a console; standard output where none is given."""
-    out = console or Console()
+    out = console or _console()
     if record.data.kind == "phantoms":
         out.print(phantom_warning())
     else:
@@ -229,7 +245,7 @@ def print_report(record: StudyRecord, *, top: int, console: Console | None = Non
             out.print(comparison_table(record.baseline.history))
         for line in published_lines():
             out.print(line, highlight=False)
-    out.print(trials_table(record, top))
+    out.print(trials_table(record, top, out.width))
     for line in summary_lines(record):
         out.print(line, highlight=False, markup=False)
 
