@@ -141,8 +141,9 @@ def csv_text(record: StudyRecord) -> str:
     for trial in record.trials:
         summary = trial_summary(trial)
         config = summary.pop("config") or {}
-        for key in ("history", "changes"):
+        for key in ("history", "changes", "screening"):
             summary.pop(key)
+        summary["screening_auc"] = trial.screening.epoch.evaluation("auc") if trial.screening else None
         rows.append({**summary, **{name: config.get(name) for name in TrialConfig.model_fields}})
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["number"], lineterminator="\n")
