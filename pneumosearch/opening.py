@@ -173,12 +173,14 @@ class _Opening:
 
     def _keep_wrong_pictures(self, winner: Candidate) -> None:
         """Keep pictures of where the winner's networks looked, in the mean, at its most confident mistakes."""
-        positions = most_wrong(self._labels, ensemble_probabilities(winner.replicates))
+        probabilities = ensemble_probabilities(winner.replicates)
+        positions = most_wrong(self._labels, probabilities)
         if not positions:
             return
         replicates = self._replicates(winner.trial)
         pixels = np.asarray(self._images(run_of(replicates[0]))[1].pixels[positions])
-        maps = np.array([grad_cam(self._network(each).model, pixels) for each in replicates], dtype=np.float32)
+        ill = probabilities[positions] > 0.5  # what all of them together said, which one alone may not have
+        maps = np.array([grad_cam(self._network(each).model, pixels, ill) for each in replicates], dtype=np.float32)
         for rank, (position, one, heat_of_one) in enumerate(
             zip(positions, pixels, maps.mean(axis=0), strict=True), start=1
         ):

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -14,10 +14,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pneumosearch import backend
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.cache import PixelArray, network_input
-from pneumosearch.data.description import Equalization
+from pneumosearch.data.description import Equalization, Interpolation
 from pneumosearch.data.manifest import CLASSES, SUFFIXES
 from pneumosearch.errors import ConfigError, DataError
-from pneumosearch.explain import grad_cam, overlay
+from pneumosearch.explain import Calls, Heat, grad_cam, overlay
 from pneumosearch.files import replacing
 
 #: What every output that a person may act on says.
@@ -39,12 +39,13 @@ class ModelAbout(BaseModel):
     trial: int
     config: TrialConfig
     input_size: int  # side of the square input, pixels
-    interpolation: Literal["area"] = "area"
+    interpolation: Interpolation
     equalization: Equalization
     threshold: float  # above it an image is called ill
     threshold_from: str
     labels: tuple[str, str] = CLASSES
     fingerprint: str  # of the images that it was trained on
+    kind: Literal["images", "phantoms"]  # of these images
     versions: dict[str, str]
     warning: str = WARNING
 
@@ -81,22 +82,27 @@ class Classifier:
 
     networks: Sequence[PlainNetwork]
     size: int  # pixels
+    interpolation: Interpolation
     equalization: Equalization
     threshold: float
     about: str  # where it comes from, in words
 
     def read(self, path: Path) -> PixelArray:
         """Decode a file as in training, (size, size). Raises `DataError` where it is no whole JPEG or PNG image."""
-        return network_input(path, self.size, self.equalization)
+        return network_input(path, self.size, self.interpolation, self.equalization)
 
     def probabilities(self, pixels: PixelArray) -> npt.NDArray[np.float64]:
         """Return the mean probability of pneumonia over the networks, (n,), of (n, size, size) grey levels."""
         each = [network.predict_on_batch(pixels[..., None])[:, 0] for network in self.networks]
         return np.asarray(np.mean(each, axis=0), dtype=np.float64)
 
-    def heat(self, pixels: PixelArray) -> npt.NDArray[np.float32]:
-        """Return the mean heat map over the networks, (n, size, size) in [0, 1]."""
-        maps = [grad_cam(network.model, pixels) for network in self.networks]
+    def heat(self, pixels: PixelArray, ill: Calls) -> Heat:
+        """Return the networks' mean heat for the answers `ill`, (n,), that they gave together: (n, size, size) in [0, 1].
+
+        Raises:
+            ConfigError: A network whose heat cannot be told.
+        """
+        maps = [grad_cam(network.model, pixels, ill) for network in self.networks]
         return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
 

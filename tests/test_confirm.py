@@ -75,7 +75,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objective_module, "train", fake_train)
     monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
     monkeypatch.setattr(opening_module, "PlainNetwork", FakeNetwork)
-    monkeypatch.setattr(opening_module, "grad_cam", lambda model, pixels: np.zeros(pixels.shape, np.float32))
+    monkeypatch.setattr(opening_module, "grad_cam", lambda model, pixels, ill: np.zeros(pixels.shape, np.float32))
 
 
 @pytest.fixture

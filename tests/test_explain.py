@@ -1,8 +1,12 @@
+from typing import Any
+
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from pneumosearch import backend
 from pneumosearch.config import TrialConfig
+from pneumosearch.errors import ConfigError
 from pneumosearch.explain import grad_cam, overlay
 from tests.conftest import TINY
 
@@ -24,23 +28,45 @@ def test_heat_is_there_for_every_shape_of_the_family(changes: dict[str, object])
     assert grad_cam(model, pixels[:0]).shape == (0, 32, 32)
 
 
-@pytest.mark.parametrize("answer", [1.0, -1.0])
-def test_heat_lies_where_the_answer_comes_from(answer: float) -> None:
-    """A network that weighs the brightness of its left or right half by hand."""
+def weighing(weight: float, activation: str = "sigmoid") -> Any:
+    """A network of 8 x 8 pixels that weighs brightness by hand."""
     backend.start()
     import keras
 
     inputs = keras.Input((8, 8, 3))
     x = keras.layers.Conv2D(1, 1, activation="relu", kernel_initializer="ones")(inputs)
     x = keras.layers.Flatten()(x)
-    outputs = keras.layers.Dense(1, activation="sigmoid")(x)
+    outputs = keras.layers.Dense(1, activation=activation)(x)
     model = keras.Model(inputs, outputs)
-    model.layers[-1].set_weights([np.full((64, 1), answer, np.float32), np.zeros(1, np.float32)])
+    model.layers[-1].set_weights([np.full((64, 1), weight, np.float32), np.zeros(1, np.float32)])
+    return model
+
+
+def bright_on_the_left() -> npt.NDArray[np.uint8]:
     pixels = np.zeros((1, 8, 8), np.uint8)
     pixels[:, :, :4] = 255
+    return pixels
+
+
+@pytest.mark.parametrize("weight", [1.0, -1.0])
+def test_heat_lies_where_the_answer_comes_from_even_of_a_network_that_is_sure(weight: float) -> None:
+    pixels = bright_on_the_left()
+    model = weighing(weight)
+    assert abs(float(model(np.repeat(pixels[..., None] / np.float32(255), 3, axis=-1))[0, 0]) - 0.5) == 0.5
     heat = grad_cam(model, pixels)[0]
     assert (heat[:, :4] == 1.0).all()
     assert (heat[:, 4:] == 0.0).all()
+
+
+def test_heat_speaks_for_the_answer_that_is_asked_for() -> None:
+    pixels, model = bright_on_the_left(), weighing(1.0)
+    assert grad_cam(model, pixels, np.array([True])).any()
+    assert not grad_cam(model, pixels, np.array([False])).any()
+
+
+def test_networks_of_another_form_have_no_heat() -> None:
+    with pytest.raises(ConfigError, match="ends in one sigmoid unit"):
+        grad_cam(weighing(1.0, "linear"), bright_on_the_left())
 
 
 def test_overlay_colours_only_what_is_hot() -> None:

@@ -113,9 +113,9 @@ def decode(path: Path) -> PixelArray:
         raise DataError(f"{path}: cannot be decoded ({error})") from error
 
 
-def network_input(path: Path, size: int, equalization: Equalization) -> PixelArray:
-    """Decode a file and make of it what a search's networks see, (size, size); raises as `decode`."""
-    return _Form(size, "area", equalization).of(decode(path))
+def network_input(path: Path, size: int, interpolation: Interpolation, equalization: Equalization) -> PixelArray:
+    """Decode a file and make of it what `load_pixels` makes, (size, size); raises as `decode`."""
+    return _Form(size, interpolation, equalization).of(decode(path))
 
 
 def shrink(image: PixelArray, size: int, interpolation: Interpolation) -> PixelArray:
