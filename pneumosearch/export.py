@@ -14,17 +14,25 @@ from jinja2 import Environment, StrictUndefined
 from pneumosearch.backend import versions
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.confirmation import Candidate, Confirmation, Replicate
+from pneumosearch.data.description import DataDescription
 from pneumosearch.data.manifest import CLASSES
 from pneumosearch.errors import ConfigError, StoreError
-from pneumosearch.prediction import ABOUT_FILE, MODEL_FILE, WARNING, Classifier, ModelAbout, PlainNetwork
-from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.prediction import (
+    ABOUT_FILE,
+    MODEL_FILE,
+    WARNING,
+    Classifier,
+    ModelAbout,
+    PlainNetwork,
+    on_phantoms,
+)
+from pneumosearch.records import REPLICATES, RERUNS, StudyRecord, TrialRecord
 from pneumosearch.statistics import wilson_interval
 from pneumosearch.store import Store
 
 TFLITE_FILE: Final = "model.tflite"
 CARD_FILE: Final = "README.md"
 _CARD_TEMPLATE: Final = "model_card.md.j2"
-_REPLICATES: Final = "-confirm"  # at the end of the name of a study of replicates
 
 
 def stored_classifier(store: Store, name: str) -> Classifier:
@@ -40,21 +48,31 @@ def stored_classifier(store: Store, name: str) -> Classifier:
     for trial in record.ranking():
         content = store.network(name, trial.number)
         if content is not None and trial.run:
-            config = trial.run.config
             about = f"trial {trial.number} of '{name}', which is not confirmed; threshold 0.5"
-            return Classifier([PlainNetwork(content)], config.image_size, config.equalization, 0.5, about)
+            return _classifier([content], trial.run.config, record.data, 0.5, about)
     raise StoreError(f"study '{name}' keeps no network yet; run 'pneumosearch study --name {name}' first")
+
+
+def _classifier(
+    contents: list[bytes], config: TrialConfig, data: DataDescription, threshold: float, about: str
+) -> Classifier:
+    networks = [PlainNetwork(content) for content in contents]
+    form = config.image_size, data.interpolation, config.equalization
+    return Classifier(networks, *form, threshold, about + on_phantoms(data.kind))
 
 
 def _ensemble(store: Store, confirmation: Confirmation) -> Classifier:
     winner, study = confirmation.candidates[confirmation.verdict.winner], confirmation.replicates_study
-    contents = [store.network(study, replicate.trial) for replicate in winner.replicates]
-    networks = [PlainNetwork(content) for content in contents if content is not None]
-    if len(networks) < len(contents):
-        raise StoreError(f"study '{study}': {len(contents) - len(networks)} networks of {winner.label} are gone")
-    about = f"{winner.label}, {len(networks)} seeds, confirmed {confirmation.time[:10]}; threshold from validation"
+    found = [store.network(study, replicate.trial) for replicate in winner.replicates]
+    contents = [content for content in found if content is not None]
+    if len(contents) < len(found):
+        raise StoreError(
+            f"study '{study}': {len(found) - len(contents)} of {len(found)} networks of {winner.label} are gone; "
+            f"'pneumosearch confirm --name {confirmation.study}' trains them again"
+        )
+    about = f"{winner.label}, {len(found)} seeds, confirmed {confirmation.time[:10]}; threshold from validation"
     threshold = winner.ensemble_at_threshold.threshold
-    return Classifier(networks, winner.config.image_size, winner.config.equalization, threshold, about)
+    return _classifier(contents, winner.config, store.record(study).data, threshold, about)
 
 
 def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
@@ -68,19 +86,22 @@ def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
         ConfigError: The folder holds something already, or cannot be written.
     """
     record = store.record(study)
-    trial = next((trial for trial in record.trials if number in (trial.number, *trial.earlier)), None)
-    content = store.network(study, trial.number) if trial else None
-    if trial is None or trial.run is None or content is None:
-        raise StoreError(f"trial {number} of '{study}' keeps no network; {_with_network(store, record)}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    trial = record.trial(number)
+    content = store.network(study, trial.number)
+    if trial.run is None or content is None:
+        raise StoreError(f"trial {number} of '{study}' keeps no network; {_what_to_do(store, record, trial)}")
+    target = folder.resolve()
+    if target == Path.cwd():
+        raise ConfigError(f"{folder}: is the current folder, which cannot be replaced; name a new folder")
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ConfigError(f"{folder}: exists and is not empty; name a new folder")
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}")
+    temporary = target.with_name(f".{target.name}.{uuid4().hex[:8]}")
     try:
         temporary.mkdir(parents=True)
         _write(temporary, content, record, trial, _confirmed(store, record, trial))
-        if folder.is_dir():
-            folder.rmdir()
-        temporary.rename(folder)
+        if target.is_dir():
+            target.rmdir()
+        temporary.rename(target)
     except OSError as error:
         raise ConfigError(f"{folder}: cannot be written ({error.strerror or error})") from error
     finally:
@@ -88,9 +109,18 @@ def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
     return folder
 
 
-def _with_network(store: Store, record: StudyRecord) -> str:
+def _what_to_do(store: Store, record: StudyRecord, trial: TrialRecord) -> str:
+    """Say where the same training is kept or, where nowhere, how to have it and which trials of the study are kept."""
+    reruns = record.name + RERUNS
+    for other in (record, *([store.record(reruns)] if reruns in store.names() else [])):
+        for one in other.trials:
+            if one.run and one.run == trial.run and store.network(other.name, one.number) is not None:
+                return f"trial {one.number} of '{other.name}', the same training, does"
     kept = [str(t.number) for t in record.ranking() if store.network(record.name, t.number) is not None]
-    return f"trials {', '.join(kept)} do" if kept else "none of the study does"
+    there = f"kept are those of {', '.join(kept)}" if kept else "the study keeps none"
+    if not trial.history:
+        return there
+    return f"'pneumosearch rerun {record.name} {trial.number}' trains it again and keeps it in '{reruns}'; {there}"
 
 
 def _write(
@@ -111,13 +141,15 @@ def _write(
         trial=trial.number,
         config=run.config,
         input_size=run.config.image_size,
+        interpolation=record.data.interpolation,
         equalization=run.config.equalization,
         threshold=threshold,
         threshold_from=source,
         fingerprint=record.data.fingerprint,
+        kind=record.data.kind,
         versions=trial.versions or versions(),
     )
-    (folder / ABOUT_FILE).write_text(about.model_dump_json(indent=1), encoding="utf-8")
+    (folder / ABOUT_FILE).write_text(about.model_dump_json(indent=1) + "\n", encoding="utf-8")
     (folder / CARD_FILE).write_text(_card(about, record, trial, run, confirmed), encoding="utf-8")
 
 
@@ -141,8 +173,8 @@ def _confirmed(
     store: Store, record: StudyRecord, trial: TrialRecord
 ) -> tuple[Confirmation, Candidate, Replicate | None] | None:
     """Return the newest confirmation that knows the trial: as a candidate, or as one of its replicates."""
-    is_replicate = record.name.endswith(_REPLICATES)
-    name = record.name.removesuffix(_REPLICATES)
+    is_replicate = record.purpose == "confirm"
+    name = record.name.removesuffix(REPLICATES)
     if name not in store.names():
         return None
     for confirmation in reversed(store.confirmations(name)):
@@ -174,8 +206,14 @@ def _card(
 ) -> str:
     template = resources.files("pneumosearch").joinpath("report", "templates", _CARD_TEMPLATE).read_text("utf-8")
     confirmation, candidate, replicate = confirmed or (None, None, None)
-    text = Environment(autoescape=False, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)  # noqa: S701  Markdown
-    return text.from_string(template).render(
+    markdown = Environment(
+        autoescape=False,  # noqa: S701  Markdown
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return markdown.from_string(template).render(
         about=about,
         record=record,
         trial=trial,

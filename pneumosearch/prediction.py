@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -67,6 +67,11 @@ class PlainNetwork:
             path.write_bytes(content)
             self.model = keras.saving.load_model(path, compile=False, safe_mode=True)
 
+    @property
+    def size(self) -> int:
+        """Side of the square input, pixels."""
+        return int(self.model.input_shape[1])
+
     def predict_on_batch(self, pixels: PixelArray) -> Any:
         """Return (n, 1) probabilities of (n, size, size, 1) grey levels of 0 to 255."""
         import keras
@@ -97,7 +102,7 @@ class Classifier:
         return np.asarray(np.mean(each, axis=0), dtype=np.float64)
 
     def heat(self, pixels: PixelArray, ill: Calls) -> Heat:
-        """Return the networks' mean heat for the answers `ill`, (n,), that they gave together: (n, size, size) in [0, 1].
+        """Return the mean heat over the networks, (n, size, size) in [0, 1], for the answers `ill`, (n,).
 
         Raises:
             ConfigError: A network whose heat cannot be told.
@@ -143,6 +148,9 @@ def predictions(classifier: Classifier, paths: Sequence[Path], explain: Path | N
         classifier: The network or ensemble.
         paths: Image files.
         explain: Folder for a picture with the heat of each image, where given.
+
+    Raises:
+        ConfigError: The pictures cannot be made or written.
     """
     names = _picture_names(paths)
     for start in range(0, len(paths), _BATCH):
@@ -162,22 +170,28 @@ def _predicted(
     probabilities: dict[Path, float] = {}
     if read:
         pixels = np.stack(list(read.values()))
-        probabilities = dict(zip(read, classifier.probabilities(pixels).tolist(), strict=True))
+        found = classifier.probabilities(pixels)
+        probabilities = dict(zip(read, found.tolist(), strict=True))
         if explain:
-            _write_pictures(classifier, pixels, [explain / names[path] for path in read])
+            heat = classifier.heat(pixels, found > classifier.threshold)
+            _write_pictures(
+                explain, {names[path]: overlay(*pair) for path, *pair in zip(read, pixels, heat, strict=True)}
+            )
     for path in paths:
         if path in errors:
             yield Prediction(path, error=errors[path])
         else:
-            decision = CLASSES[probabilities[path] > classifier.threshold]
-            yield Prediction(path, probabilities[path], decision)
+            yield Prediction(path, probabilities[path], CLASSES[probabilities[path] > classifier.threshold])
 
 
-def _write_pictures(classifier: Classifier, pixels: PixelArray, paths: Sequence[Path]) -> None:
-    for one, heat, path in zip(pixels, classifier.heat(pixels), paths, strict=True):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as temporary:
-            Image.fromarray(overlay(one, heat)).save(temporary, format="PNG")
+def _write_pictures(folder: Path, pictures: dict[str, PixelArray]) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, picture in pictures.items():
+            with replacing(folder / name) as temporary:
+                Image.fromarray(picture).save(temporary, format="PNG")
+    except OSError as error:
+        raise ConfigError(f"{folder}: pictures cannot be written there ({error.strerror or error})") from error
 
 
 def _picture_names(paths: Sequence[Path]) -> dict[Path, str]:
@@ -195,19 +209,36 @@ def _picture_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def file_classifier(path: Path) -> Classifier:
-    """Load an exported folder, or a `.keras` file of plain layers, which has no threshold of its own.
+    """Load an exported folder, by itself or its network's file, or a `.keras` file, which has no threshold of its own.
 
     Raises:
         ConfigError: Neither, or a file of it cannot be used; the message names it.
     """
-    if path.is_dir():
-        about = read_about(path)
-        network = _network_of(path / MODEL_FILE)
-        where = f"trial {about.trial} of '{about.study}', exported to {path}; threshold {about.threshold_from}"
-        return Classifier([network], about.input_size, about.equalization, about.threshold, where)
-    network = _network_of(path)
-    size = network.model.input_shape[1]
-    return Classifier([network], size, "none", _HALF, f"{path}; it has no threshold, 0.5 is used")
+    folder = path.parent if path.name == MODEL_FILE and path.with_name(ABOUT_FILE).exists() else path
+    if not folder.is_dir():
+        network = _network_of(path)
+        about = f"{path}; it has no threshold, 0.5 is used; it does not say how contrast was equalized, none is"
+        return Classifier([network], network.size, "area", "none", _HALF, about)
+    exported = read_about(folder)
+    network = _network_of(folder / MODEL_FILE)
+    if network.size != exported.input_size:
+        raise ConfigError(
+            f"{folder / ABOUT_FILE}: input_size {exported.input_size}, but the network takes {network.size}"
+        )
+    about = f"trial {exported.trial} of '{exported.study}', exported to {folder}; threshold {exported.threshold_from}"
+    return Classifier(
+        [network],
+        exported.input_size,
+        exported.interpolation,
+        exported.equalization,
+        exported.threshold,
+        about + on_phantoms(exported.kind),
+    )
+
+
+def on_phantoms(kind: Literal["images", "phantoms"]) -> str:
+    """Return what is to be added to the words about a network that was trained on images of this kind."""
+    return "; trained on PHANTOMS, of no use on X-rays" if kind == "phantoms" else ""
 
 
 def read_about(folder: Path) -> ModelAbout:
@@ -229,7 +260,10 @@ def _network_of(path: Path) -> PlainNetwork:
     except Exception as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"{path}: not a .keras file that can be loaded safely ({reason})") from error
-    shape = network.model.input_shape
-    if not (isinstance(shape, tuple) and len(shape) == 4 and shape[1] and shape[1] == shape[2] and shape[3] == 3):
-        raise ConfigError(f"{path}: a network over {shape}; wanted (batch, size, size, 3) as 'export' writes it")
+    shape, end = network.model.input_shape, network.model.output_shape
+    square = isinstance(shape, tuple) and len(shape) == 4 and shape[1] and shape[1] == shape[2] and shape[3] == 3
+    if not square or end != (None, 1):
+        raise ConfigError(
+            f"{path}: a network from {shape} to {end}; wanted (batch, size, size, 3) to (batch, 1), as 'export' writes"
+        )
     return network

@@ -1,14 +1,19 @@
 """What the store knows, as plain values: a trial and a study as every reader (report, rerun, dashboard) sees them."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from pneumosearch.config import RunSpec
 from pneumosearch.data.description import DataDescription
+from pneumosearch.errors import StoreError
 from pneumosearch.history import EpochMetrics, History, kept_epoch
 from pneumosearch.metrics import Metric, direction
+
+#: At the end of the name of the study that holds a study's replicates, or its reruns.
+REPLICATES: Final = "-confirm"
+RERUNS: Final = "-reruns"
 
 State = Literal["complete", "pruned", "failed", "running", "waiting", "passed over"]
 
@@ -84,6 +89,13 @@ class StudyRecord(BaseModel):
     def count(self, state: State) -> int:
         """Count the trials in `state`."""
         return sum(trial.state == state for trial in self.trials)
+
+    def trial(self, number: int) -> TrialRecord:
+        """Return the trial of this number, or the one that went on with it. Raises `StoreError` where there is none."""
+        found = next((trial for trial in self.trials if number in (trial.number, *trial.earlier)), None)
+        if found is None:
+            raise StoreError(f"study '{self.name}' has no trial {number}; it has {len(self.trials)}, counted from 0")
+        return found
 
     @property
     def baseline(self) -> TrialRecord | None:

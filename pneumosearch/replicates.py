@@ -8,7 +8,7 @@ from typing import Final
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError, TrainingError
 from pneumosearch.objective import Session
-from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.records import REPLICATES, StudyRecord, TrialRecord
 from pneumosearch.store import Store
 from pneumosearch.study import derived_seed, train_once
 
@@ -29,7 +29,7 @@ class Plan:
     @property
     def study(self) -> str:
         """The study of the replicates."""
-        return f"{self.record.name}-confirm"
+        return self.record.name + REPLICATES
 
     @property
     def runs(self) -> dict[RunSpec, tuple[TrialRecord, int]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pneumosearch.errors import StoreError
 from pneumosearch.objective import Session
-from pneumosearch.records import StudyRecord, TrialRecord
+from pneumosearch.records import RERUNS, StudyRecord, TrialRecord
 from pneumosearch.study import train_once
 
 
@@ -60,7 +60,7 @@ class Comparison:
 
 
 def rerun_trial(session: Session, record: StudyRecord, number: int) -> Comparison | None:
-    """Train trial `number` again from its configuration and seed, as a trial of the study `NAME-reruns`.
+    """Train trial `number` again from its configuration and seed, as a trial of `NAME-reruns` that keeps its network.
 
     Returns:
         The comparison, or None where the session stopped before the end.
@@ -68,15 +68,13 @@ def rerun_trial(session: Session, record: StudyRecord, number: int) -> Compariso
     Raises:
         StoreError: No such trial, it never ended an epoch, or the images are not those it saw.
     """
-    original = next((trial for trial in record.trials if number in (trial.number, *trial.earlier)), None)
-    if original is None:
-        raise StoreError(f"study '{record.name}' has no trial {number}; it has {len(record.trials)}, counted from 0")
+    original = record.trial(number)
     if original.run is None or original.data is None or not original.history:
         raise StoreError(f"trial {number} of '{record.name}' never finished an epoch: there is nothing to compare")
     found = session.source.load(original.run.protocol, original.run.config.image_size).description
     if found.fingerprint != original.data.fingerprint:
         raise StoreError(f"{found.folder}: not the images of that trial ({original.data.folder}); give --data")
-    name, about = f"{record.name}-reruns", {"rerun_of": {"study": record.name, "trial": number}}
+    name, about = record.name + RERUNS, {"rerun_of": {"study": record.name, "trial": number}}
     again = train_once(session, name, "rerun", original.run, about)
     return Comparison(record.name, original, again) if again else None
 

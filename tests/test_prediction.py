@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 import warnings
@@ -77,25 +78,31 @@ def test_images_are_read_as_in_training(kept_store: Store, phantoms: Path, tmp_p
 
 @pytest.mark.slow
 def test_kept_exported_and_lite_networks_agree(kept_store: Store, exported: Path, phantoms: Path) -> None:
-    """The exported network is loaded by a Python that cannot import pneumosearch."""
     classifier = stored_classifier(kept_store, "tiny")
     pixels = np.stack([classifier.read(path) for path in some_images(phantoms)])
     probabilities = classifier.probabilities(pixels)
     images = np.repeat((pixels[..., None] / 255).astype(np.float32), 3, axis=-1)
-    assert alone(exported / "model.keras", images) == pytest.approx(probabilities, abs=1e-5)
     assert lite(exported / "model.tflite", images) == pytest.approx(probabilities, abs=1e-5)
-    assert file_classifier(exported).probabilities(pixels) == pytest.approx(probabilities, abs=1e-7)
+    for path in (exported, exported / "model.keras"):
+        again = file_classifier(path)
+        assert again.probabilities(pixels) == pytest.approx(probabilities, abs=1e-7)
+        assert again.equalization == "clahe"
 
 
-def alone(model: Path, images: npt.NDArray[np.float32]) -> list[float]:
-    np.save(model.parent / "images.npy", images)
-    code = (
-        "import sys; sys.modules['pneumosearch'] = None; import json, keras, numpy\n"
-        f"model = keras.saving.load_model({str(model)!r}, compile=False, safe_mode=True)\n"
-        f"print(json.dumps(numpy.asarray(model(numpy.load({str(model.parent / 'images.npy')!r})))[:, 0].tolist()))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return [float(value) for value in json.loads(done.stdout.splitlines()[-1])]
+@pytest.mark.slow
+def test_code_of_the_card_gives_the_same_probabilities_without_pneumosearch(
+    kept_store: Store, exported: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    classifier = stored_classifier(kept_store, "tiny")
+    (image, *_) = some_images(phantoms)
+    (expected,) = classifier.probabilities(classifier.read(image)[None])
+    for path in (image, exported / "model.keras", exported / "model.tflite"):
+        (tmp_path / ("chest.jpeg" if path == image else path.name)).write_bytes(path.read_bytes())
+    reading, keras, lite = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.DOTALL)
+    alone = "import sys; sys.modules['pneumosearch'] = None\n"
+    code = f"{alone}{reading}{keras}print(probability)\n{lite}print(probability)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    assert [float(line) for line in done.stdout.split()] == pytest.approx([expected] * 2, abs=1e-5)
 
 
 def lite(model: Path, images: npt.NDArray[np.float32]) -> list[float]:
@@ -153,6 +160,7 @@ def test_export_writes_a_folder_that_predict_reads(kept: Path, phantoms: Path, t
     assert "None" not in card
     told = run("predict", *some_images(phantoms), "--model", target, "--json")
     assert "trial 0 of 'tiny'" in told.stderr
+    assert "trained on PHANTOMS" in told.stderr
     assert len(json.loads(told.stdout)["predictions"]) == 3
     result = run("export", "tiny", "0", target, "--results", kept, code=1)
     assert "exists and is not empty" in str(result.exception)
@@ -160,10 +168,28 @@ def test_export_writes_a_folder_that_predict_reads(kept: Path, phantoms: Path, t
 
 
 @pytest.mark.slow
-def test_missing_networks_are_told_with_those_there_are(kept_store: Store, tmp_path: Path) -> None:
-    with pytest.raises(StoreError, match=r"trial 7 of 'tiny' keeps no network; trials 0 do"):
+def test_pictures_and_models_that_have_no_place_are_told(
+    kept: Path, kept_store: Store, phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    common: tuple[str | Path, ...] = ("predict", *some_images(phantoms, 1), "--name", "tiny", "--results", kept)
+    assert "file: pictures cannot be written" in str(run(*common, "--explain", tmp_path / "file", code=1).exception)
+    monkeypatch.chdir(tmp_path)
+    for folder, message in ((Path("."), "is the current folder"), (Path("file"), "exists"), (Path(".."), "exists")):
+        with pytest.raises(ConfigError, match=message):
+            export_trial(kept_store, "tiny", 0, folder)
+    with pytest.raises(StoreError, match="has no trial 7; it has 1"):
         export_trial(kept_store, "tiny", 7, tmp_path / "out")
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.slow
+def test_description_of_another_network_is_told(exported: Path, tmp_path: Path) -> None:
+    about = json.loads((exported / "model.json").read_text())
+    (tmp_path / "model.json").write_text(json.dumps({**about, "input_size": 64}))
+    (tmp_path / "model.keras").write_bytes((exported / "model.keras").read_bytes())
+    with pytest.raises(ConfigError, match=r"model.json: input_size 64, but the network takes 32"):
+        file_classifier(tmp_path)
 
 
 def test_models_that_cannot_be_used_are_told(tmp_path: Path) -> None:
@@ -199,7 +225,8 @@ def test_network_of_another_form_is_refused(tmp_path: Path) -> None:
     backend.start()
     import keras
 
-    inputs = keras.Input((32, 16, 3))
-    keras.Model(inputs, keras.layers.Flatten()(inputs)).save(tmp_path / "oblong.keras")
-    with pytest.raises(ConfigError, match=r"oblong.keras: a network over .*wanted \(batch, size, size, 3\)"):
-        file_classifier(tmp_path / "oblong.keras")
+    for name, shape, units in (("oblong", (32, 16, 3), 1), ("two", (32, 32, 3), 2)):
+        inputs = keras.Input(shape)
+        keras.Model(inputs, keras.layers.Dense(units)(keras.layers.Flatten()(inputs))).save(tmp_path / f"{name}.keras")
+        with pytest.raises(ConfigError, match=rf"{name}.keras: a network from .*wanted \(batch, size, size, 3\)"):
+            file_classifier(tmp_path / f"{name}.keras")
