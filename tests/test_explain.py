@@ -1,5 +1,3 @@
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -9,6 +7,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.errors import ConfigError
 from pneumosearch.explain import grad_cam, overlay
 from tests.conftest import TINY
+from tests.networks import weighing
 
 
 @pytest.mark.parametrize(
@@ -26,20 +25,6 @@ def test_heat_is_there_for_every_shape_of_the_family(changes: dict[str, object])
     assert ((heat >= 0) & (heat <= 1)).all()
     assert {float(one.max()) for one in heat} <= {0.0, 1.0}
     assert grad_cam(model, pixels[:0]).shape == (0, 32, 32)
-
-
-def weighing(weight: float, activation: str = "sigmoid") -> Any:
-    """A network of 8 x 8 pixels that weighs brightness by hand."""
-    backend.start()
-    import keras
-
-    inputs = keras.Input((8, 8, 3))
-    x = keras.layers.Conv2D(1, 1, activation="relu", kernel_initializer="ones")(inputs)
-    x = keras.layers.Flatten()(x)
-    outputs = keras.layers.Dense(1, activation=activation)(x)
-    model = keras.Model(inputs, outputs)
-    model.layers[-1].set_weights([np.full((64, 1), weight, np.float32), np.zeros(1, np.float32)])
-    return model
 
 
 def bright_on_the_left() -> npt.NDArray[np.uint8]:

@@ -4,11 +4,9 @@ import json
 import re
 import subprocess
 import sys
-import warnings
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from PIL import Image
 from typer.testing import CliRunner, Result
@@ -20,12 +18,13 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, DataError, StoreError
 from pneumosearch.export import export_trial, stored_classifier
 from pneumosearch.objective import Session, StopFlag
-from pneumosearch.prediction import file_classifier, image_files
+from pneumosearch.prediction import Classifier, PlainNetwork, file_classifier, image_files, predictions
 from pneumosearch.store import Store
 from pneumosearch.study import open_search
 from pneumosearch.studyfile import checked_spec
 from tests.conftest import TINY
 from tests.fakes import SilentListener
+from tests.networks import lite, weighing
 
 SPEC: dict[str, object] = {
     "name": "tiny",
@@ -105,21 +104,6 @@ def test_code_of_the_card_gives_the_same_probabilities_without_pneumosearch(
     assert [float(line) for line in done.stdout.split()] == pytest.approx([expected] * 2, abs=1e-5)
 
 
-def lite(model: Path, images: npt.NDArray[np.float32]) -> list[float]:
-    import tensorflow as tf
-
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that the interpreter moves to another package
-        interpreter = tf.lite.Interpreter(str(model))
-    interpreter.allocate_tensors()
-    found = []
-    for image in images:
-        interpreter.set_tensor(interpreter.get_input_details()[0]["index"], image[None])
-        interpreter.invoke()
-        found.append(float(interpreter.get_tensor(interpreter.get_output_details()[0]["index"])[0, 0]))
-    return found
-
-
 @pytest.mark.slow
 def test_predict_prints_every_format_draws_heat_and_goes_on_after_a_bad_file(
     kept: Path, phantoms: Path, tmp_path: Path
@@ -190,6 +174,21 @@ def test_description_of_another_network_is_told(exported: Path, tmp_path: Path) 
     (tmp_path / "model.keras").write_bytes((exported / "model.keras").read_bytes())
     with pytest.raises(ConfigError, match=r"model.json: input_size 64, but the network takes 32"):
         file_classifier(tmp_path)
+
+
+@pytest.mark.parametrize(("threshold", "decision"), [(0.5, "PNEUMONIA"), (1.0, "NORMAL")])
+def test_picture_shows_what_spoke_for_the_decision_at_the_threshold(
+    threshold: float, decision: str, tmp_path: Path
+) -> None:
+    """What is bright speaks for pneumonia only, so that nothing is coloured where the threshold makes it normal."""
+    weighing(1.0).save(tmp_path / "model.keras")
+    networks = [PlainNetwork((tmp_path / "model.keras").read_bytes())]
+    classifier = Classifier(networks, 8, "area", "none", threshold, "made by hand")
+    Image.fromarray(np.full((8, 8), 200, np.uint8)).save(tmp_path / "bright.png")
+    (found,) = predictions(classifier, [tmp_path / "bright.png"], tmp_path / "heat")
+    assert found.decision == decision
+    picture = np.asarray(Image.open(tmp_path / "heat" / "bright.png"))
+    assert (picture == 200).all() == (decision == "NORMAL")
 
 
 def test_models_that_cannot_be_used_are_told(tmp_path: Path) -> None:
