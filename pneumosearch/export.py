@@ -50,7 +50,10 @@ def stored_classifier(store: Store, name: str) -> Classifier:
         if content is not None and trial.run:
             about = f"trial {trial.number} of '{name}', which is not confirmed; threshold 0.5"
             return _classifier([content], trial.run.config, record.data, 0.5, about)
-    raise StoreError(f"study '{name}' keeps no network yet; run 'pneumosearch study --name {name}' first")
+    if best := record.ranking():
+        todo = _what_to_do(store, record, best[0])
+        raise StoreError(f"trial {best[0].number}, the best of '{name}', keeps no network; {todo}")
+    raise StoreError(f"study '{name}' has no complete trial yet; run 'pneumosearch study --name {name}' first")
 
 
 def _classifier(

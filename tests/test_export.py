@@ -70,6 +70,19 @@ def a_session(store: Store, phantoms: Path) -> Session:
     return Session(store, source, SilentListener(), StopFlag())
 
 
+def test_study_without_a_network_is_told_what_to_do(
+    store: Store, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = open_search(a_session(store, phantoms), SPEC)
+    with pytest.raises(StoreError, match="'tiny' has no complete trial yet; run 'pneumosearch study --name tiny'"):
+        stored_classifier(store, "tiny")
+    search.until(1)
+    monkeypatch.setattr(Store, "network", lambda *arguments: None)
+    message = "trial 0, the best of 'tiny', keeps no network; 'pneumosearch rerun tiny 0' .*; the study keeps none"
+    with pytest.raises(StoreError, match=message):
+        stored_classifier(store, "tiny")
+
+
 @pytest.fixture(scope="module")
 def confirmed(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> tuple[Store, Confirmation]:
     """A store whose search of ten trials is confirmed with two seeds of the baseline and the best."""

@@ -83,6 +83,7 @@ def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
     from pneumosearch.errors import printable
 
     table = Table("image", "probability of pneumonia", f"decision at {classifier.threshold:.3f}")
+    table.columns[0].overflow = "fold"  # names of images differ at their ends
     for one in found:
         table.add_row(escape(printable(str(one.path))), f"{one.probability:.4f}", one.decision)
     Console().print(table)
