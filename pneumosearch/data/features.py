@@ -27,8 +27,8 @@ class Features(NamedTuple):
 
     brightness: float  # mean grey level, 0 to 255
     contrast: float  # standard deviation of the grey levels
-    black: float  # share of pixels of level 8 or less
-    white: float  # share of pixels of level 247 or more
+    black: float  # percent of pixels of level 8 or less
+    white: float  # percent of pixels of level 247 or more
     border: float  # mean grey level of the outer 8 pixels
     gradient: float  # mean length of the Sobel gradient, levels a pixel
     sharpness: float  # standard deviation of the Laplacian
@@ -88,8 +88,8 @@ def measure(pixels: PixelArray, n_bytes: int) -> Features:
     return Features(
         brightness=float(grey.mean()),
         contrast=float(grey.std()),
-        black=float(levels[: _BLACK + 1].sum()),
-        white=float(levels[_WHITE:].sum()),
+        black=100 * float(levels[: _BLACK + 1].sum()),
+        white=100 * float(levels[_WHITE:].sum()),
         border=_border(grey),
         gradient=_gradient(grey),
         sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).std()),

@@ -125,7 +125,8 @@ def _compare(first: list[Reading], second: list[Reading]) -> Comparison:
 
 
 def _difference(feature: str, first: Floats, second: Floats, area: tuple[float, float, float]) -> FeatureDifference:
-    deviation = float(np.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2))
+    constant = first.min() == first.max() == second.min() == second.max()  # whose mean may be rounded
+    deviation = 0.0 if constant else float(np.sqrt((first.var(ddof=1) + second.var(ddof=1)) / 2))
     means = float(first.mean()), float(second.mean())
     return FeatureDifference(
         feature=feature,
