@@ -19,3 +19,8 @@ class StoreError(PneumosearchError):
 
 class TrainingError(PneumosearchError):
     """A training cannot go on: its loss or a metric is not a finite number."""
+
+
+def printable(text: str) -> str:
+    """Replace control characters, which a file name may hold, so that a message cannot steer the terminal."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)

@@ -12,7 +12,7 @@ from pneumosearch.cli import engines, options
 from pneumosearch.cli.confirm import confirm
 from pneumosearch.cli.data import data_app
 from pneumosearch.cli.models import export, predict
-from pneumosearch.errors import ConfigError, PneumosearchError
+from pneumosearch.errors import ConfigError, PneumosearchError, printable
 
 app = typer.Typer(
     name="pneumosearch",
@@ -38,11 +38,6 @@ def main() -> None:
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)
         raise SystemExit(130) from None
-
-
-def printable(text: str) -> str:
-    """Replace control characters, which a file name may hold, so that a message cannot steer the terminal."""
-    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def _print_version(wanted: bool) -> None:

@@ -7,8 +7,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.data.audit import NUMBERING_NOTE, Audit, NearPair, SplitBalance
+from pneumosearch.data.audit import NUMBERING_NOTE, Audit, IdenticalFiles, NearPair, SplitBalance
 from pneumosearch.data.shift import Comparison
+from pneumosearch.errors import printable
 from pneumosearch.report.tables import percent, phantom_warning
 
 _N_LISTED = 10  # of each kind, in the terminal; --json has all
@@ -23,7 +24,12 @@ class Sentence(NamedTuple):
 
 def sentences(audit: Audit) -> list[Sentence]:
     """Return what was looked for and found, a sentence each."""
-    return [*_file_sentences(audit), *_leak_sentences(audit), *_model_sentences(audit.comparisons)]
+    return [
+        *_file_sentences(audit),
+        *_leak_sentences(audit),
+        _balance_sentence(audit),
+        *_model_sentences(audit.comparisons),
+    ]
 
 
 def _file_sentences(audit: Audit) -> list[Sentence]:
@@ -70,6 +76,13 @@ def straddling_sentence(straddling: int | None) -> Sentence:
     return Sentence("bad" if straddling else "good", f"Pairs that straddle the validation split: {straddling}.")
 
 
+def _balance_sentence(audit: Audit) -> Sentence:
+    shares = ", ".join(f"{percent(split.share)}% of {split.split}" for split in audit.balance.splits)
+    differs = audit.balance.p < 0.05
+    verdict = "the shares differ" if differs else "no difference can be shown"
+    return Sentence("note" if differs else "good", f"Pneumonia is {shares}: {verdict} (p = {audit.balance.p:.2g}).")
+
+
 def _model_sentences(comparisons: Sequence[Comparison]) -> list[Sentence]:
     return [
         Sentence("note" if c.model.auc_low > 0.5 else "good",
@@ -84,7 +97,7 @@ def print_audit(audit: Audit, console: Console | None = None) -> None:
     out = console or Console()
     if audit.kind == "phantoms":
         out.print(phantom_warning())
-    out.print(f"Audit of {audit.n_images:,} images in {audit.folder}", markup=False, highlight=False)
+    out.print(f"Audit of {audit.n_images:,} images in {printable(audit.folder)}", markup=False, highlight=False)
     for sentence in sentences(audit):
         out.print(f"{_MARKS[sentence.level]} {escape(sentence.text)}", highlight=False)
     out.print(_balance_table(audit))
@@ -107,21 +120,20 @@ def _balance_table(audit: Audit) -> Table:
     return table
 
 
-BALANCE_HEADINGS = ("split", "NORMAL", "PNEUMONIA", "pneumonia %", "95% interval")
+BALANCE_HEADINGS = ("split", "NORMAL", "PNEUMONIA", "pneumonia % (95%)")
 
 
 def balance_cells(split: SplitBalance) -> list[str]:
     """Return a line of the table under `BALANCE_HEADINGS`."""
-    interval = f"{percent(split.share_low)} to {percent(split.share_high)}"
-    return [split.split, f"{split.normal:,}", f"{split.pneumonia:,}", percent(split.share), interval]
+    share = f"{percent(split.share)} ({percent(split.share_low)} to {percent(split.share_high)})"
+    return [split.split, f"{split.normal:,}", f"{split.pneumonia:,}", share]
 
 
 def balance_line(audit: Audit) -> str:
     """Say what the chi-square test of equal shares gives."""
     balance = audit.balance
-    return (
-        f"One share in all splits: chi-square {balance.chi_square:.1f}, {balance.freedom} degrees, p = {balance.p:.2g}"
-    )
+    freedom = f"{balance.freedom} degrees of freedom"
+    return f"All splits have one share: chi-square {balance.chi_square:.1f}, {freedom}, p = {balance.p:.2g}"
 
 
 def _comparison_table(comparison: Comparison) -> Table:
@@ -134,14 +146,14 @@ def _comparison_table(comparison: Comparison) -> Table:
     return table
 
 
-COMPARISON_HEADINGS = ("feature", "1st mean", "2nd mean", "difference, sd", "AUC", "95% interval")
+COMPARISON_HEADINGS = ("feature", "1st mean", "2nd mean", "diff., sd", "AUC (95%)")
 
 
 def comparison_rows(comparison: Comparison) -> list[list[str]]:
     """Return the lines of the table under `COMPARISON_HEADINGS`."""
     return [
-        [f.feature.replace("_", " "), f"{f.first_mean:.4g}", f"{f.second_mean:.4g}", f"{f.standardised:+.2f}",
-         f"{f.auc:.3f}", f"{f.auc_low:.3f} to {f.auc_high:.3f}"]
+        [f.feature.replace("_", " "), f"{f.first_mean:.3g}", f"{f.second_mean:.3g}", f"{f.standardised:+.2f}",
+         f"{f.auc:.2f} ({f.auc_low:.2f}–{f.auc_high:.2f})"]
         for f in comparison.features
     ]  # fmt: skip
 
@@ -150,7 +162,7 @@ def _listings(audit: Audit) -> list[Table]:
     broken = [(image.name, image.reason) for image in audit.unreadable]
     odd = [(image.name, f"{image.width} x {image.height}: {image.odd}") for image in audit.odd]
     coloured = [(image.name, f"{image.share:.1%} of the pixels") for image in audit.coloured]
-    identical = [(group.names[0], ", ".join(group.names[1:])) for group in audit.identical]
+    identical = [(", ".join(group.names), identical_text(group)) for group in worst_groups_first(audit.identical)]
     pairs = [(f"{pair.first}, {pair.second}", pair_text(pair)) for pair in worst_first(audit.near.pairs)]
     beyond = [(f"{pair.first}, {pair.second}", pair_text(pair)) for pair in audit.near.beyond]
     listings = {
@@ -168,8 +180,20 @@ def _listing(title: str, rows: Sequence[tuple[str, str]]) -> Table:
     more = f"and {len(rows) - _N_LISTED:,} more: see --json" if len(rows) > _N_LISTED else None
     table = Table(title=title, caption=more, show_header=False)
     for left, right in rows[:_N_LISTED]:
-        table.add_row(escape(left), escape(right))
+        table.add_row(escape(printable(left)), escape(printable(right)))
     return table
+
+
+def worst_groups_first(groups: Sequence[IdenticalFiles]) -> list[IdenticalFiles]:
+    """Return groups in several splits first, then those with both classes or several patients."""
+    return sorted(groups, key=lambda g: (not g.several_splits, not g.several_classes, not g.several_patients))
+
+
+def identical_text(group: IdenticalFiles) -> str:
+    """Say what matters of a group of identical files in a few words."""
+    remarks = ["two splits" * group.several_splits, "two classes" * group.several_classes,
+               "different patients" if group.several_patients else "one patient"]  # fmt: skip
+    return ", ".join(filter(None, remarks))
 
 
 def worst_first(pairs: Sequence[NearPair]) -> list[NearPair]:

@@ -93,7 +93,7 @@ def _thumbnail(folder: Path, name: str) -> Picture:
 def _overview(comparisons: list[Comparison]) -> Picture:
     """Draw the AUC of every feature in every comparison, with its interval."""
     names = [feature.feature.replace("_", " ") for feature in comparisons[0].features]
-    figure = _figure(5.2, 5.6)
+    figure = _figure(4.4, 5.6)
     axes = figure.subplots()
     for k, comparison in enumerate(comparisons):
         places = [row + 0.22 * (k - 1) for row in range(len(names))]
@@ -132,7 +132,7 @@ def _figure(width: float, height: float) -> Figure:
 def _ink(axes: Any) -> None:
     """Let an axes have the page's text colour on no background."""
     axes.set_facecolor("none")
-    axes.tick_params(colors=_INK, labelsize=8)
+    axes.tick_params(colors=_INK, labelsize=9)
     axes.xaxis.label.set_color(_INK)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[:].set_color(_INK)
@@ -141,7 +141,7 @@ def _ink(axes: Any) -> None:
 def _svg(figure: Figure) -> str:
     """Return a drawing as an SVG element whose text is text."""
     file = io.StringIO()
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "audit", "font.size": 8}):
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "audit", "font.size": 9}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
     # The drawing holds feature names and split names only, none of them from the folder.
