@@ -177,14 +177,42 @@ def weighted_auc(truth: npt.NDArray[np.bool_], probabilities: Floats, weights: F
         (n_sets, n_seeds), NaN where a class has no weight. It is the share of pairs of an ill and a normal image that
         are ranked rightly, a tie counting half (Mann and Whitney).
     """
-    ill, normal = weights[:, truth], weights[:, ~truth]
-    pairs = ill.sum(axis=1) * normal.sum(axis=1)
     areas = np.full((len(weights), len(probabilities)), np.nan)
+    pairs = weights[:, truth].sum(axis=1) * weights[:, ~truth].sum(axis=1)
     for column, p in enumerate(probabilities):
-        above, below = p[truth][:, None], p[~truth][None, :]
-        ranked = (above > below) + 0.5 * (above == below)
-        np.divide(((ill @ ranked) * normal).sum(axis=1), pairs, out=areas[:, column], where=pairs > 0)
+        order = np.argsort(p, kind="stable")
+        starts = np.flatnonzero(np.diff(p[order], prepend=-np.inf))  # where each level of probability begins
+        sorted_weights, is_ill = weights[:, order], truth[order]
+        ill = np.add.reduceat(sorted_weights * is_ill, starts, axis=1)
+        normal = np.add.reduceat(sorted_weights * ~is_ill, starts, axis=1)
+        below = np.cumsum(normal, axis=1) - normal / 2
+        np.divide((ill * below).sum(axis=1), pairs, out=areas[:, column], where=pairs > 0)
     return areas
+
+
+def bootstrap_aucs(
+    labels: npt.ArrayLike,
+    scores: Floats,
+    patients: Sequence[str],
+    *,
+    seed: int = 0,
+    n_resamples: int = N_RESAMPLES,
+) -> list[tuple[float, float, float]]:
+    """Return the AUC of each row of scores, with a 95% bootstrap interval over patients.
+
+    Args:
+        labels: (n_images,) of 0 and 1, both present.
+        scores: (n_rows, n_images) finite numbers that are to be higher where the label is 1.
+        patients: (n_images,) whom each image shows; a patient is drawn with all images.
+        seed: Of the resampling.
+        n_resamples: How often patients are drawn.
+
+    Returns:
+        (AUC, 2.5 percentile, 97.5 percentile) for each row; resamples with one class only are left out.
+    """
+    weights, _ = _resamples(patients, 1, n_resamples, seed)
+    areas = weighted_auc(np.asarray(labels) > 0.5, scores, weights)
+    return [_with_interval(column) for column in areas.T]
 
 
 def _resamples(patients: Sequence[str], n_seeds: int, n: int, seed: int) -> tuple[Floats, Floats]:

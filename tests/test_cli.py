@@ -28,6 +28,7 @@ COMMANDS = [
     "rerun",
     "dashboard",
     "data check",
+    "data audit",
     "data phantoms",
 ]
 TINY_STUDY = """

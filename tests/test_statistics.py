@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
 from pneumosearch.statistics import (
+    bootstrap_aucs,
     bootstrap_differences,
     expected_luck,
     expected_maximum,
@@ -152,3 +153,17 @@ def test_bootstrap_of_the_published_size_takes_seconds() -> None:
     start = time.perf_counter()
     bootstrap_differences(*case)
     assert time.perf_counter() - start < 15  # about one on an idle machine
+
+
+def test_auc_with_its_interval_is_sklearns_and_clustered_images_widen_it() -> None:
+    generator = np.random.default_rng(3)
+    patients = np.repeat(np.arange(60), 5)
+    labels = patients % 2
+    of_patient = np.repeat(generator.normal(size=60), 5)
+    scores = np.round(np.vstack([labels + of_patient, np.zeros(300)]), 1).astype(np.float64)
+    clustered, constant = bootstrap_aucs(labels, scores, [str(p) for p in patients], n_resamples=400)
+    alone, _ = bootstrap_aucs(labels, scores, [str(i) for i in range(300)], n_resamples=400)
+    assert clustered[0] == pytest.approx(roc_auc_score(labels, scores[0]))
+    assert clustered[1] < clustered[0] < clustered[2]
+    assert clustered[2] - clustered[1] > 1.5 * (alone[2] - alone[1])
+    assert constant == (0.5, 0.5, 0.5)

@@ -10,6 +10,7 @@ import typer
 from pneumosearch import __version__
 from pneumosearch.cli import engines, options
 from pneumosearch.cli.confirm import confirm
+from pneumosearch.cli.data import data_app
 from pneumosearch.cli.figures import figures
 from pneumosearch.cli.models import export, predict
 from pneumosearch.errors import ConfigError, PneumosearchError, printable
@@ -22,7 +23,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
-data_app = typer.Typer(name="data", help="Look at X-ray folders, and make phantoms.", no_args_is_help=True)
 app.add_typer(data_app)
 
 
@@ -285,42 +285,6 @@ def dashboard(
     from pneumosearch.dashboard import serve
 
     serve(options.open_store(storage, results, must_exist=True), port)
-
-
-@data_app.command("check")
-def data_check(
-    data: options.Data = None,
-    results: options.Results = options.RESULTS,
-    json: options.Json = False,
-) -> None:
-    """Count the images of a data folder beside the published counts.
-
-    Example: [bold]pneumosearch data check --data chest_xray[/bold]
-    """
-    from pneumosearch.cli.views import print_json
-    from pneumosearch.report.tables import data_check_summary, print_data_check
-
-    manifest = options.open_source(data, results, False).manifest
-    if json:
-        print_json(data_check_summary(manifest))
-    else:
-        print_data_check(manifest)
-
-
-@data_app.command("phantoms")
-def data_phantoms(
-    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", metavar="DIR")],
-    images: Annotated[int, typer.Option(min=1, help="Images in all.")] = 600,
-    seed: Annotated[int, typer.Option(min=0, help="One seed gives one set of images.")] = 232,
-) -> None:
-    """Draw procedural chest X-rays, for trying things out without real ones.
-
-    Example: [bold]pneumosearch data phantoms phantoms --images 600 --seed 232[/bold]
-    """
-    from pneumosearch.data.phantoms import write_phantoms
-
-    write_phantoms(folder, n_images=images, seed=seed)
-    print(f"{folder}: {images} PHANTOMS written (seed {seed}); they are drawings, not X-rays", file=sys.stderr)
 
 
 if os.environ.get("NO_COLOR"):

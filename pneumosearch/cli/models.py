@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pneumosearch.cli import options
+from pneumosearch.errors import printable
 
 if TYPE_CHECKING:
     from pneumosearch.prediction import Classifier, Prediction
@@ -52,8 +53,6 @@ def _told(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
     """Pass on predictions, and write what could not be read on standard error."""
     for prediction in predictions:
         if prediction.error:
-            from pneumosearch.errors import printable
-
             print(f"error: {printable(prediction.error)}", file=sys.stderr)
         yield prediction
 
@@ -79,8 +78,6 @@ def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
-
-    from pneumosearch.errors import printable
 
     table = Table("image", "probability of pneumonia", f"decision at {classifier.threshold:.3f}")
     table.columns[0].overflow = "fold"  # names of images differ at their ends

@@ -3,11 +3,11 @@
 import io
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -22,6 +22,7 @@ from pneumosearch.files import replacing, writable_folder, write_text
 
 PixelArray = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # (images done, images in all)
+Result = TypeVar("Result")
 
 #: Pillow samples the nearest pixel at its centre, as `INTER_NEAREST_EXACT` does; `INTER_NEAREST` is off by half.
 _CV2_INTERPOLATION: Final = {"nearest": cv2.INTER_NEAREST_EXACT, "area": cv2.INTER_AREA}
@@ -187,12 +188,19 @@ def _decode_all(
         except DataError:
             return None
 
+    return in_threads(part.images, read, progress)
+
+
+def in_threads(
+    images: Sequence[ImageFile], work: Callable[[ImageFile], Result], progress: Progress | None
+) -> Iterator[tuple[ImageFile, Result]]:
+    """Yield each image with what `work` makes of it, in order; a few hundred are in hand at a time."""
     with ThreadPoolExecutor() as pool:
-        for start in range(0, len(part.images), _CHUNK):
-            chunk = part.images[start : start + _CHUNK]
-            yield from zip(chunk, pool.map(read, chunk), strict=True)
+        for start in range(0, len(images), _CHUNK):
+            chunk = images[start : start + _CHUNK]
+            yield from zip(chunk, pool.map(work, chunk), strict=True)
             if progress:
-                progress(start + len(chunk), len(part.images))
+                progress(start + len(chunk), len(images))
 
 
 def _check_room(folder: Path, n_bytes: int) -> None:

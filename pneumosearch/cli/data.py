@@ -1,0 +1,78 @@
+"""The commands about X-ray folders."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pneumosearch.cli import options
+
+data_app = typer.Typer(name="data", help="Look at X-ray folders, and make phantoms.", no_args_is_help=True)
+
+
+@data_app.command("check")
+def data_check(
+    data: options.Data = None,
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+) -> None:
+    """Count the images of a data folder beside the published counts.
+
+    Example: [bold]pneumosearch data check --data chest_xray[/bold]
+    """
+    from pneumosearch.cli.views import print_json
+    from pneumosearch.report.tables import data_check_summary, print_data_check
+
+    manifest = options.open_source(data, results, False).manifest
+    if json:
+        print_json(data_check_summary(manifest))
+    else:
+        print_data_check(manifest)
+
+
+@data_app.command("audit")
+def data_audit(
+    data: options.Data = None,
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page with plots and pictures of pairs.", metavar="FILE")
+    ] = None,
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+) -> None:
+    """Look for broken images, duplicates, leaks between splits, and features that tell the splits or classes apart.
+
+    An audit reads the test images too, but trains nothing that a search uses: it is no opening of the test set.
+
+    Example: [bold]pneumosearch data audit --data chest_xray --html audit.html[/bold]
+    """
+    from pneumosearch.cli.views import print_json
+    from pneumosearch.data.audit import audit
+    from pneumosearch.report.audit import print_audit
+    from pneumosearch.report.audit_page import write_page
+
+    source = options.open_source(data, results, False)
+    found = audit(source.manifest, source.progress)
+    if html is not None:
+        write_page(found, html)
+        print(f"{html}: written", file=sys.stderr)
+    if json:
+        print_json(found.model_dump(mode="json"))
+    else:
+        print_audit(found)
+
+
+@data_app.command("phantoms")
+def data_phantoms(
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", metavar="DIR")],
+    images: Annotated[int, typer.Option(min=1, help="Images in all.")] = 600,
+    seed: Annotated[int, typer.Option(min=0, help="One seed gives one set of images.")] = 232,
+) -> None:
+    """Draw procedural chest X-rays, for trying things out without real ones.
+
+    Example: [bold]pneumosearch data phantoms phantoms --images 600 --seed 232[/bold]
+    """
+    from pneumosearch.data.phantoms import write_phantoms
+
+    write_phantoms(folder, n_images=images, seed=seed)
+    print(f"{folder}: {images} PHANTOMS written (seed {seed}); they are drawings, not X-rays", file=sys.stderr)

@@ -1,0 +1,209 @@
+"""The audit of a data folder as sentences and Rich tables."""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from pneumosearch.data.audit import NUMBERING_NOTE, Audit, IdenticalFiles, NearPair, SplitBalance
+from pneumosearch.data.shift import Comparison
+from pneumosearch.errors import printable
+from pneumosearch.report.tables import percent, phantom_warning
+
+_N_LISTED = 10  # of each kind, in the terminal; --json has all
+
+
+class Sentence(NamedTuple):
+    """One thing that was looked for, and what was found."""
+
+    level: Literal["good", "note", "bad"]
+    text: str
+
+
+def sentences(audit: Audit) -> list[Sentence]:
+    """Return what was looked for and found, a sentence each."""
+    return [
+        *_file_sentences(audit),
+        *_leak_sentences(audit),
+        _balance_sentence(audit),
+        *_model_sentences(audit.comparisons),
+    ]
+
+
+def _file_sentences(audit: Audit) -> list[Sentence]:
+    odd, coloured, broken = len(audit.odd), len(audit.coloured), len(audit.unreadable)
+    size = "" if audit.median_width is None else f" (median {audit.median_width:g} x {audit.median_height:g} pixels)"
+    return [
+        _counted(broken, "bad", f"of {audit.n_images:,} images cannot be decoded", "Every image can be decoded."),
+        _counted(odd, "note", f"images are far from the rest in size or aspect ratio{size}",
+                 f"No image is far from the rest in size or aspect ratio{size}."),
+        _counted(coloured, "note", "images are coloured", "No image is coloured: all channels agree."),
+    ]  # fmt: skip
+
+
+def _counted(n: int, level: Literal["note", "bad"], some: str, none: str) -> Sentence:
+    return Sentence(level, f"{n:,} {some}.") if n else Sentence("good", none)
+
+
+def _leak_sentences(audit: Audit) -> list[Sentence]:
+    groups, near = audit.identical, audit.near
+    copies = sum(len(group.names) - 1 for group in groups)
+    across = sum(group.several_splits for group in groups)
+    others = sum(group.several_patients for group in groups)
+    mixed = sum(group.several_classes for group in groups)
+    identical = f"files are copies of another; {across} groups of them lie in several splits, {others} show several "
+    identical += f"patients by their names, {mixed} have both classes"
+    near_across, near_others = sum(not p.one_split for p in near.pairs), sum(not p.one_patient for p in near.pairs)
+    pairs = f"near-duplicate pairs (at most {near.threshold} of {near.bits} bits differ): {near_across} across splits, "
+    pairs += f"{near_others} of different patients, {near.other_patients_in_development} of these in train and val"
+    found = [
+        _counted(copies, "bad" if across or mixed else "note", identical, "No two files are identical."),
+        _counted(len(near.pairs), "bad" if near_across or near_others else "note", pairs,
+                 f"No two different files look the same (at most {near.threshold} of {near.bits} bits)."),
+        straddling_sentence(near.straddling),
+    ]  # fmt: skip
+    n_overlap = sum(len(overlap.patients) for overlap in audit.overlaps)
+    text = f"patient names occur in two splits. {NUMBERING_NOTE.removesuffix('.')}"
+    return [*found, _counted(n_overlap, "note", text, "No patient's name occurs in two splits.")]
+
+
+def straddling_sentence(straddling: int | None) -> Sentence:
+    """Say how many near duplicates lie on both sides of the validation split."""
+    if straddling is None:
+        return Sentence("note", "Too few patients for a validation split, so that no pair can straddle it.")
+    return Sentence("bad" if straddling else "good", f"Pairs that straddle the validation split: {straddling}.")
+
+
+def _balance_sentence(audit: Audit) -> Sentence:
+    shares = ", ".join(f"{percent(split.share)}% of {split.split}" for split in audit.balance.splits)
+    differs = audit.balance.p < 0.05
+    verdict = "the shares differ" if differs else "no difference can be shown"
+    return Sentence("note" if differs else "good", f"Pneumonia is {shares}: {verdict} (p = {audit.balance.p:.2g}).")
+
+
+def _model_sentences(comparisons: Sequence[Comparison]) -> list[Sentence]:
+    return [
+        Sentence("note" if c.model.auc_low > 0.5 else "good",
+                 f"Twelve plain features tell {c.first} from {c.second} with an AUC of {c.model.auc:.3f} "
+                 f"(95% {c.model.auc_low:.3f} to {c.model.auc_high:.3f}; 0.5 is chance).")
+        for c in comparisons if c.model
+    ]  # fmt: skip
+
+
+def print_audit(audit: Audit, console: Console | None = None) -> None:
+    """Print the audit on a console; standard output where none is given."""
+    out = console or Console()
+    if audit.kind == "phantoms":
+        out.print(phantom_warning())
+    out.print(f"Audit of {audit.n_images:,} images in {printable(audit.folder)}", markup=False, highlight=False)
+    for sentence in sentences(audit):
+        out.print(f"{_MARKS[sentence.level]} {escape(sentence.text)}", highlight=False)
+    out.print(_balance_table(audit))
+    for comparison in audit.comparisons:
+        out.print(_comparison_table(comparison))
+    for table in _listings(audit):
+        out.print(table)
+    out.print(audit.note, markup=False, highlight=False)
+
+
+_MARKS = {"good": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "bad": "[red]bad [/red]"}
+
+
+def _balance_table(audit: Audit) -> Table:
+    table = Table(title="Classes by split", caption=balance_line(audit))
+    for heading in BALANCE_HEADINGS:
+        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for split in audit.balance.splits:
+        table.add_row(*balance_cells(split))
+    return table
+
+
+BALANCE_HEADINGS = ("split", "NORMAL", "PNEUMONIA", "pneumonia % (95%)")
+
+
+def balance_cells(split: SplitBalance) -> list[str]:
+    """Return a line of the table under `BALANCE_HEADINGS`."""
+    share = f"{percent(split.share)} ({percent(split.share_low)} to {percent(split.share_high)})"
+    return [split.split, f"{split.normal:,}", f"{split.pneumonia:,}", share]
+
+
+def balance_line(audit: Audit) -> str:
+    """Say what the chi-square test of equal shares gives."""
+    balance = audit.balance
+    freedom = f"{balance.freedom} degrees of freedom"
+    return f"All splits have one share: chi-square {balance.chi_square:.1f}, {freedom}, p = {balance.p:.2g}"
+
+
+def _comparison_table(comparison: Comparison) -> Table:
+    title = f"{comparison.first} ({comparison.n_first:,}) and {comparison.second} ({comparison.n_second:,})"
+    table = Table(title=title)
+    for heading in COMPARISON_HEADINGS:
+        table.add_column(heading, justify="left" if heading == "feature" else "right", no_wrap=True)
+    for cells in comparison_rows(comparison):
+        table.add_row(*cells)
+    return table
+
+
+COMPARISON_HEADINGS = ("feature", "1st mean", "2nd mean", "diff., sd", "AUC (95%)")
+
+
+def comparison_rows(comparison: Comparison) -> list[list[str]]:
+    """Return the lines of the table under `COMPARISON_HEADINGS`."""
+    return [
+        [f.feature.replace("_", " "), f"{f.first_mean:.3g}", f"{f.second_mean:.3g}", f"{f.standardised:+.2f}",
+         f"{f.auc:.2f} ({f.auc_low:.2f}–{f.auc_high:.2f})"]
+        for f in comparison.features
+    ]  # fmt: skip
+
+
+def _listings(audit: Audit) -> list[Table]:
+    broken = [(image.name, image.reason) for image in audit.unreadable]
+    odd = [(image.name, f"{image.width} x {image.height}: {image.odd}") for image in audit.odd]
+    coloured = [(image.name, f"{image.share:.1%} of the pixels") for image in audit.coloured]
+    identical = [(", ".join(group.names), identical_text(group)) for group in worst_groups_first(audit.identical)]
+    pairs = [(f"{pair.first}, {pair.second}", pair_text(pair)) for pair in worst_first(audit.near.pairs)]
+    beyond = [(f"{pair.first}, {pair.second}", pair_text(pair)) for pair in audit.near.beyond]
+    listings = {
+        "Cannot be decoded": broken,
+        "Odd in size or aspect ratio": odd,
+        "Coloured": coloured,
+        "Identical files": identical,
+        "Near duplicates": pairs,
+        "The most alike of different patients that do not count as near duplicates": beyond,
+    }
+    return [_listing(title, rows) for title, rows in listings.items() if rows]
+
+
+def _listing(title: str, rows: Sequence[tuple[str, str]]) -> Table:
+    more = f"and {len(rows) - _N_LISTED:,} more: see --json" if len(rows) > _N_LISTED else None
+    table = Table(title=title, caption=more, show_header=False)
+    for left, right in rows[:_N_LISTED]:
+        table.add_row(escape(printable(left)), escape(printable(right)))
+    return table
+
+
+def worst_groups_first(groups: Sequence[IdenticalFiles]) -> list[IdenticalFiles]:
+    """Return groups in several splits first, then those with both classes or several patients."""
+    return sorted(groups, key=lambda g: (not g.several_splits, not g.several_classes, not g.several_patients))
+
+
+def identical_text(group: IdenticalFiles) -> str:
+    """Say what matters of a group of identical files in a few words."""
+    remarks = ["two splits" * group.several_splits, "two classes" * group.several_classes,
+               "different patients" if group.several_patients else "one patient"]  # fmt: skip
+    return ", ".join(filter(None, remarks))
+
+
+def worst_first(pairs: Sequence[NearPair]) -> list[NearPair]:
+    """Return pairs across splits first, then those of different patients, then the others; the nearest first."""
+    return sorted(pairs, key=lambda pair: (pair.one_split, pair.one_patient, pair.distance))
+
+
+def pair_text(pair: NearPair) -> str:
+    """Say what matters of a pair in a few words."""
+    remarks = ["" if pair.one_split else "two splits", "one patient" if pair.one_patient else "different patients",
+               "" if pair.one_class else "two classes",
+               "straddles the validation split" if pair.straddles else ""]  # fmt: skip
+    return ", ".join([f"{pair.distance} bits", *filter(None, remarks)])

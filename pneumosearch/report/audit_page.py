@@ -1,0 +1,148 @@
+"""The audit of a data folder as one HTML page that needs nothing else."""
+
+import base64
+import io
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import cv2
+import matplotlib
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from matplotlib.figure import Figure
+
+from pneumosearch.data.audit import Audit, NearPair
+from pneumosearch.data.cache import decode, shrink
+from pneumosearch.data.description import PHANTOMS
+from pneumosearch.data.shift import Comparison, Histogram
+from pneumosearch.errors import PneumosearchError
+from pneumosearch.files import write_text
+from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
+from pneumosearch.report import audit as tables
+
+_N_PAIRS: Final = 24  # of near duplicates that are shown
+_SIDE: Final = 224  # of a shown picture, pixels
+_INK: Final = "#010203"  # stands in the drawings for the colour of the page's text, which light and dark have each
+_STYLE: Final = {
+    "train NORMAL": (TRAIN_COLOUR, "-"),
+    "test NORMAL": (TRAIN_COLOUR, "--"),
+    "train PNEUMONIA": (EVALUATION_COLOUR, "-"),
+    "test PNEUMONIA": (EVALUATION_COLOUR, "--"),
+}
+_MARKERS: Final = (("o", TRAIN_COLOUR), ("s", EVALUATION_COLOUR), ("^", "#009E73"))
+
+
+class Picture(NamedTuple):
+    """An image or a drawing of the page, and what it shows in words."""
+
+    source: str  # data URI or SVG
+    alt: str
+
+
+class PairPicture(NamedTuple):
+    """Two images side by side."""
+
+    images: tuple[Picture, Picture]
+    caption: str
+
+
+def write_page(audit: Audit, path: Path) -> None:
+    """Write the page, whole or not at all; the pictures of pairs come from the audited folder.
+
+    Raises:
+        PneumosearchError: The file cannot be written.
+    """
+    try:
+        write_text(path, page(audit))
+    except OSError as error:
+        raise PneumosearchError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def page(audit: Audit) -> str:
+    """Return the page as HTML."""
+    environment = Environment(
+        loader=PackageLoader("pneumosearch.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    shown = tables.worst_first(audit.near.pairs)[:_N_PAIRS]
+    return environment.get_template("audit.html").render(
+        audit=audit,
+        warning=PHANTOMS if audit.kind == "phantoms" else None,
+        tables=tables,
+        overview=_overview(audit.comparisons) if audit.comparisons else None,
+        legend=list(_STYLE.items()),
+        histograms=[_histogram(histogram) for histogram in audit.histograms],
+        pairs=[_pair(audit, pair) for pair in shown],
+        beyond=[_pair(audit, pair) for pair in audit.near.beyond],
+    )
+
+
+def _pair(audit: Audit, pair: NearPair) -> PairPicture:
+    first, second = (_thumbnail(Path(audit.folder), name) for name in (pair.first, pair.second))
+    return PairPicture((first, second), tables.pair_text(pair))
+
+
+def _thumbnail(folder: Path, name: str) -> Picture:
+    _, data = cv2.imencode(".jpg", shrink(decode(folder / name), _SIDE, "area"))
+    return Picture("data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode(), f"X-ray {name}")
+
+
+def _overview(comparisons: list[Comparison]) -> Picture:
+    """Draw the AUC of every feature in every comparison, with its interval."""
+    names = [feature.feature.replace("_", " ") for feature in comparisons[0].features]
+    figure = _figure(4.4, 5.6)
+    axes = figure.subplots()
+    for k, comparison in enumerate(comparisons):
+        places = [row + 0.22 * (k - 1) for row in range(len(names))]
+        values = [feature.auc for feature in comparison.features]
+        below = [max(0.0, feature.auc - feature.auc_low) for feature in comparison.features]
+        above = [max(0.0, feature.auc_high - feature.auc) for feature in comparison.features]
+        marker, colour = _MARKERS[k]
+        label = f"{comparison.first} and {comparison.second}"
+        axes.errorbar(values, places, xerr=[below, above], fmt=marker, color=colour, markersize=4, label=label)
+    axes.axvline(0.5, color=_INK, linewidth=0.8)
+    axes.set_yticks(range(len(names)), names)
+    axes.set(xlim=(0, 1), xlabel="AUC; 0.5 is no difference", ylim=(len(names) - 0.5, -0.5))
+    figure.legend(loc="outside upper left", frameon=False, labelcolor=_INK)
+    _ink(axes)
+    return Picture(_svg(figure), "AUC of each feature in each comparison, with 95% intervals; the tables below have it")
+
+
+def _histogram(histogram: Histogram) -> Picture:
+    """Draw one feature's distribution in train and test, by class."""
+    figure, name = _figure(2.9, 1.9), histogram.feature.replace("_", " ")
+    axes = figure.subplots()
+    for label, shares in histogram.shares.items():
+        colour, line = _STYLE[label]
+        axes.stairs(shares, histogram.edges, color=colour, linestyle=line, linewidth=1.2)
+    axes.set_title(name, fontsize=9, color=_INK)
+    axes.set_yticks([])
+    axes.locator_params(axis="x", nbins=5)
+    _ink(axes)
+    return Picture(_svg(figure), f"Histograms of {name} in train and test, by class")
+
+
+def _figure(width: float, height: float) -> Figure:
+    return Figure(figsize=(width, height), layout="constrained", facecolor="none")
+
+
+def _ink(axes: Any) -> None:
+    """Let an axes have the page's text colour on no background."""
+    axes.set_facecolor("none")
+    axes.tick_params(colors=_INK, labelsize=9)
+    axes.xaxis.label.set_color(_INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[:].set_color(_INK)
+
+
+def _svg(figure: Figure) -> str:
+    """Return a drawing as an SVG element whose text is text."""
+    file = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "audit", "font.size": 9}):
+        figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
+    text = file.getvalue()
+    # The drawing holds feature names and split names only, none of them from the folder.
+    return Markup(text[text.index("<svg") :].replace(_INK, "currentColor"))  # noqa: S704
