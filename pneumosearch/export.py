@@ -4,12 +4,9 @@ import contextlib
 import io
 import shutil
 from collections.abc import Callable
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
-
-from jinja2 import Environment, StrictUndefined
 
 from pneumosearch.backend import versions
 from pneumosearch.config import RunSpec, TrialConfig
@@ -29,6 +26,7 @@ from pneumosearch.prediction import (
 from pneumosearch.records import REPLICATES, RERUNS, StudyRecord, TrialRecord
 from pneumosearch.statistics import wilson_interval
 from pneumosearch.store import Store
+from pneumosearch.templates import template
 
 TFLITE_FILE: Final = "model.tflite"
 CARD_FILE: Final = "README.md"
@@ -207,16 +205,8 @@ def _card(
     run: RunSpec,
     confirmed: tuple[Confirmation, Candidate, Replicate | None] | None,
 ) -> str:
-    template = resources.files("pneumosearch").joinpath("report", "templates", _CARD_TEMPLATE).read_text("utf-8")
     confirmation, candidate, replicate = confirmed or (None, None, None)
-    markdown = Environment(
-        autoescape=False,  # noqa: S701  Markdown
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    return markdown.from_string(template).render(
+    return template(_CARD_TEMPLATE).render(
         about=about,
         record=record,
         trial=trial,

@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from uuid import uuid4
 
+from pneumosearch.errors import PneumosearchError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -23,6 +25,14 @@ def write_text(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_output(path: Path, text: str) -> None:
+    """Write what a user asked for, as `write_text`. Raises `PneumosearchError` where it cannot be written."""
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise PneumosearchError(f"{path}: cannot be written ({error.strerror})") from error
 
 
 def writable_folder(folder: Path) -> bool:

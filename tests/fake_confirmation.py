@@ -13,8 +13,7 @@ from pneumosearch.confirmation import (
     TestScores,
     Verdict,
 )
-from pneumosearch.metrics import score
-from pneumosearch.statistics import wilson_interval
+from pneumosearch.verdict import scored
 
 SEEDS = (1000, 1001, 1002)
 
@@ -67,8 +66,8 @@ def _candidate(
         replicates=replicates,
         at_half=_estimates([each.at_half for each in replicates]),
         at_threshold=_estimates([each.at_threshold for each in replicates]),
-        ensemble_at_half=_scores(labels, mean, 0.5),
-        ensemble_at_threshold=_scores(labels, mean, 0.62),
+        ensemble_at_half=scored(labels.tolist(), mean, 0.5),
+        ensemble_at_threshold=scored(labels.tolist(), mean, 0.62),
     )
 
 
@@ -79,26 +78,9 @@ def _replicate(labels: npt.NDArray[np.int_], p: npt.NDArray[np.float64], n: int)
         kept_epoch=8,
         validation_accuracy=0.95,
         validation_auc=0.98,
-        at_half=_scores(labels, p, 0.5),
-        at_threshold=_scores(labels, p, 0.6),
+        at_half=scored(labels.tolist(), p, 0.5),
+        at_threshold=scored(labels.tolist(), p, 0.6),
         probabilities=tuple(float(each) for each in p),
-    )
-
-
-def _scores(labels: npt.NDArray[np.int_], p: npt.NDArray[np.float64], threshold: float) -> TestScores:
-    scores = score(labels, p, threshold=threshold)
-    low, high = wilson_interval(round(scores.accuracy * len(labels)), len(labels))
-    return TestScores(
-        threshold=threshold,
-        accuracy=scores.accuracy,
-        sensitivity=scores.sensitivity,
-        specificity=scores.specificity,
-        balanced_accuracy=scores.balanced_accuracy,
-        auc=scores.auc,
-        brier=float(np.mean((p - labels) ** 2)),
-        calibration_error=0.05,
-        accuracy_low=low,
-        accuracy_high=high,
     )
 
 

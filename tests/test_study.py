@@ -274,39 +274,31 @@ def test_rerun_repeats_to_the_last_digit_and_says_when_not(
         rerun_trial(a_session(store, source), record, 9)
 
 
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OperationalError("UPDATE", {}, Exception("database is locked")), "database is locked"),
+        (OSError(errno.ENOSPC, "in a library's own words"), "No space left on device; what was saved is safe"),
+        (OSError(errno.EROFS, "in a library's own words"), "Read-only file system; what was saved is safe"),
+    ],
+    ids=["locked database", "full disk", "read-only disk"],
+)
 @pytest.mark.usefixtures("fake")
-def test_storage_that_fails_leaves_the_trial_to_go_on(
-    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+def test_fault_of_the_machine_stops_the_study_and_leaves_the_trial_to_go_on(
+    error: Exception, told: str, store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run = search(store, source)
 
-    def locked(*arguments: Any) -> TrainingResult:
-        raise OperationalError("UPDATE", {}, Exception("database is locked"))
+    def faulty(*arguments: Any) -> TrainingResult:
+        raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr(objective_module, "train", locked)
-        with pytest.raises(StoreError, match="database is locked"):
+        patch.setattr(objective_module, "train", faulty)
+        with pytest.raises(StoreError, match=told):
             run.until(3)
     assert store.record("tiny").trials[0].state == "running"
     assert search(store, source).until(3).finished == 3
     assert store.record("tiny").count("complete") == 3
-
-
-@pytest.mark.usefixtures("fake")
-def test_full_disk_stops_the_study_and_leaves_the_trial_to_go_on(
-    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    run = search(store, source)
-
-    def full(*arguments: Any) -> TrainingResult:
-        raise OSError(errno.ENOSPC, "written by a library in its own words")
-
-    with monkeypatch.context() as patch:
-        patch.setattr(objective_module, "train", full)
-        with pytest.raises(StoreError, match="No space left on device; what was saved is safe"):
-            run.until(3)
-    assert store.record("tiny").trials[0].state == "running"
-    assert search(store, source).until(3).finished == 3
 
 
 def test_derived_seeds_differ_and_repeat() -> None:

@@ -2,13 +2,11 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any, Final, Literal
 
 import matplotlib as mpl
 import numpy as np
-from jinja2 import Environment, StrictUndefined
 from matplotlib.figure import Figure
 
 from pneumosearch.config import TrialConfig
@@ -16,12 +14,14 @@ from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.cache import PixelArray
 from pneumosearch.data.description import PHANTOMS
 from pneumosearch.data.protocols import Dataset
-from pneumosearch.files import replacing, write_text
+from pneumosearch.errors import PneumosearchError
+from pneumosearch.files import replacing, write_output
 from pneumosearch.history import History
 from pneumosearch.illustrations import curves, images
 from pneumosearch.illustrations.activations import inside
 from pneumosearch.prediction import PlainNetwork
 from pneumosearch.reference import PUBLISHED_SEED
+from pneumosearch.templates import template
 
 PAGE: Final = "index.html"
 _N_SAMPLES: Final = 5
@@ -60,15 +60,25 @@ def write_gallery(subject: Subject, folder: Path) -> list[str]:
 
     Returns:
         Names of the files written, the page last.
+
+    Raises:
+        PneumosearchError: The folder cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     found = list(_illustrations(subject))
-    for illustration in found:
-        with mpl.rc_context(_STYLE), replacing(folder / illustration.file) as temporary:
-            metadata = {"Date": None} if illustration.suffix == "svg" else {"Software": None}
-            illustration.draw().savefig(temporary, format=illustration.suffix, dpi=110, metadata=metadata)
-    write_text(folder / PAGE, _page(subject, found))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for illustration in found:
+            _write(illustration, folder / illustration.file)
+    except OSError as error:
+        raise PneumosearchError(f"{folder}: figures cannot be written there ({error.strerror})") from error
+    write_output(folder / PAGE, _page(subject, found))
     return [*(illustration.file for illustration in found), PAGE]
+
+
+def _write(illustration: Illustration, path: Path) -> None:
+    metadata = {"Date": None} if illustration.suffix == "svg" else {"Software": None}
+    with mpl.rc_context(_STYLE), replacing(path) as temporary:
+        illustration.draw().savefig(temporary, format=illustration.suffix, dpi=110, metadata=metadata)
 
 
 def left_out(subject: Subject) -> tuple[str, ...]:
@@ -77,10 +87,8 @@ def left_out(subject: Subject) -> tuple[str, ...]:
 
 
 def _page(subject: Subject, found: list[Illustration]) -> str:
-    template = resources.files("pneumosearch").joinpath("report", "templates", "figures.html").read_text("utf-8")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
     warning = PHANTOMS if subject.dataset.description.kind == "phantoms" else None
-    return environment.from_string(template).render(found=found, subject=subject, warning=warning)
+    return template("figures.html").render(found=found, subject=subject, warning=warning)
 
 
 def _illustrations(subject: Subject) -> Iterator[Illustration]:

@@ -6,8 +6,7 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pneumosearch.errors import PneumosearchError
-from pneumosearch.files import write_text
+from pneumosearch.files import write_output
 from pneumosearch.store import Store
 
 Format = Literal["table", "json", "csv", "markdown"]
@@ -45,7 +44,4 @@ def _render(store: Store, name: str, format: Format, top: int, output: Path | No
     if output is None:
         sys.stdout.write(text)
         return
-    try:
-        write_text(output, text)
-    except OSError as error:
-        raise PneumosearchError(f"{output}: cannot be written ({error.strerror})") from error
+    write_output(output, text)

@@ -7,7 +7,6 @@ from typing import Any, Final, NamedTuple
 
 import cv2
 import matplotlib
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
@@ -15,10 +14,10 @@ from pneumosearch.data.audit import Audit, NearPair
 from pneumosearch.data.cache import decode, shrink
 from pneumosearch.data.description import PHANTOMS
 from pneumosearch.data.shift import Comparison, Histogram
-from pneumosearch.errors import PneumosearchError
-from pneumosearch.files import write_text
+from pneumosearch.files import write_output
 from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
 from pneumosearch.report import audit as tables
+from pneumosearch.templates import template
 
 _N_PAIRS: Final = 24  # of near duplicates that are shown
 _SIDE: Final = 224  # of a shown picture, pixels
@@ -52,24 +51,15 @@ def write_page(audit: Audit, path: Path) -> None:
     Raises:
         PneumosearchError: The file cannot be written.
     """
-    try:
-        write_text(path, page(audit))
-    except OSError as error:
-        raise PneumosearchError(f"{path}: cannot be written ({error.strerror})") from error
+    write_output(path, page(audit))
 
 
 def page(audit: Audit) -> str:
     """Return the page as HTML."""
-    environment = Environment(
-        loader=PackageLoader("pneumosearch.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     shown = tables.worst_first(audit.near.pairs)[:_N_PAIRS]
-    return environment.get_template("audit.html").render(
+    return template("audit.html").render(
         audit=audit,
+        folder=Path(audit.folder).name,  # a page is for others, whom the rest of the path does not concern
         warning=PHANTOMS if audit.kind == "phantoms" else None,
         tables=tables,
         overview=_overview(audit.comparisons) if audit.comparisons else None,

@@ -7,13 +7,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from pneumosearch.confirmation import Confirmation
 from pneumosearch.data.description import PHANTOMS
-from pneumosearch.errors import PneumosearchError, printable
-from pneumosearch.files import write_text
+from pneumosearch.errors import printable
+from pneumosearch.files import write_output
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.report import again, figures_parameters, figures_search, tables
 from pneumosearch.report.confirmation_view import confirmation_view
@@ -21,6 +20,7 @@ from pneumosearch.report.confirmed import WrongPicture, latest_confirmation, wro
 from pneumosearch.report.figures import metric_name, shown
 from pneumosearch.report.summary import importance
 from pneumosearch.store import Store
+from pneumosearch.templates import template
 
 _MOST_REASONS: Final = 50  # failed trials that are listed
 
@@ -34,10 +34,7 @@ def write_page(store: Store, name: str, path: Path, *, top: int) -> None:
     """
     confirmation = latest_confirmation(store, name)
     text = page(store.record(name), confirmation, wrong_pictures(store, name), top=top)
-    try:
-        write_text(path, text)
-    except OSError as error:
-        raise PneumosearchError(f"{path}: cannot be written ({error.strerror})") from error
+    write_output(path, text)
 
 
 def page(
@@ -51,15 +48,7 @@ def page(
         pictures: Of test images that its winner called wrongly.
         top: How many of the best trials are listed.
     """
-    environment = Environment(
-        loader=PackageLoader("pneumosearch.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_finalized,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("page.html").render(
+    return template("page.html", finalize=_finalized).render(
         phantoms=PHANTOMS if record.data.kind == "phantoms" else None,
         study=record,
         version=metadata.version("pneumosearch"),
