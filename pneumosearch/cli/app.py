@@ -3,16 +3,17 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from pneumosearch import __version__
-from pneumosearch.cli import engines, options
+from pneumosearch.cli import options
 from pneumosearch.cli.confirm import confirm
 from pneumosearch.cli.data import data_app
 from pneumosearch.cli.figures import figures
 from pneumosearch.cli.models import export, predict
+from pneumosearch.cli.study import study
 from pneumosearch.errors import ConfigError, PneumosearchError, printable
 
 app = typer.Typer(
@@ -108,102 +109,7 @@ def _interrupted() -> typer.Exit:
     return typer.Exit(130)
 
 
-@app.command()
-def study(
-    study_file: Annotated[Path | None, typer.Argument(help="Study file (TOML).", metavar="[STUDY.toml]")] = None,
-    trials: Annotated[
-        int | None,
-        typer.Option(help="Trials in all, those of earlier runs counted.", show_default="the file's, or 50"),
-    ] = None,
-    name: Annotated[str | None, typer.Option(help="Name in the store.", show_default="the file's, or default")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of the search and its trainings.", show_default="232")] = None,
-    engine: engines.Engine = None,
-    tuner: engines.Tuner = None,
-    sampler: Annotated[
-        str | None, typer.Option(help="tpe, random, prior, qmc, cmaes, gp or module:Class.", show_default="tpe")
-    ] = None,
-    pruner: Annotated[
-        Literal["none", "median", "halving", "hyperband", "promote"] | None,
-        typer.Option(help="When trials stop early.", show_default="the file's, or the default's"),
-    ] = None,
-    timeout: options.Timeout = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")
-    ] = False,
-    max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
-    precision: options.Precision = None,
-    data: options.Data = None,
-    storage: options.Storage = None,
-    results: options.Results = options.RESULTS,
-    skip_unreadable: options.SkipUnreadable = False,
-    json: options.Json = False,
-    quiet: options.Quiet = False,
-) -> None:
-    """Search around the baseline; the same command again goes on where it stopped.
-
-    Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
-    """
-    from pneumosearch.cli.views import StudyView, print_json, stopped
-    from pneumosearch.dashboard import write_note
-    from pneumosearch.objective import Session, StopFlag
-    from pneumosearch.report.summary import study_summary
-    from pneumosearch.study import open_search, stopping_on_ctrl_c
-    from pneumosearch.studyfile import for_phantoms
-    from pneumosearch.workers import search
-
-    given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
-    spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
-    trials, stop = spec.trials, StopFlag.after(options.seconds_of(spec.timeout))
-    store = options.open_store(storage, results)
-    source = options.open_source(data, results, skip_unreadable)
-    if study_file is None and source.manifest.kind == "phantoms":
-        spec = for_phantoms(spec)
-    if dry_run:
-        _print_plan(store, spec, trials, json)
-        return
-    view = StudyView(source.manifest.kind, trials, spec.metric, quiet=quiet or json)
-    with view, stopping_on_ctrl_c(stop, view.say):
-        session = Session(store, source, view, stop)
-        open_search(session, spec)  # so that images are decoded and mistakes told here
-        view.show_earlier(store.record(spec.name))
-        outcome = search(session, spec, trials, max_failures)
-    record = store.record(spec.name)
-    write_note(store, spec.name)
-    if json:
-        print_json(study_summary(record))
-    else:
-        from pneumosearch.report.tables import print_report
-
-        print_report(record, top=5)
-    if outcome.stopped:
-        raise stopped(outcome.stopped, f"{outcome.finished} of {trials} trials", can_go_on=not outcome.done)
-
-
-def _print_plan(store: Any, spec: Any, trials: int, json: bool) -> None:
-    from pneumosearch.cli.views import print_json, print_plan
-    from pneumosearch.plan import plan
-
-    earlier = store.record(spec.name) if spec.name in store.names() else None
-    planned = plan(spec, trials, earlier)
-    if json:
-        print_json(planned.as_dict())
-    else:
-        print_plan(planned)
-
-
-def _study_spec(
-    study_file: Path | None, options_given: dict[str, object], engine: str | None, tuner: str | None
-) -> Any:
-    """Return what the file, or the default, and the options say; an option that is not given is None."""
-    from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
-
-    spec = read_study_file(study_file) if study_file else StudySpec()
-    changes = {key: value for key, value in options_given.items() if value is not None}
-    changes = engines.engine_changes(spec, engine, tuner) | changes
-    return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
-
-
-for command in (confirm, predict, export, figures):
+for command in (study, confirm, predict, export, figures):
     app.command()(command)
 
 

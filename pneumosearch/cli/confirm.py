@@ -1,11 +1,17 @@
 """The command that confirms a search."""
 
 import sys
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pneumosearch.cli import options
+
+if TYPE_CHECKING:
+    from pneumosearch.confirmation import Confirmation
+    from pneumosearch.data.protocols import DataSource
+    from pneumosearch.replicates import Plan
+    from pneumosearch.store import Store
 
 
 def confirm(
@@ -30,17 +36,13 @@ def confirm(
 
     Example: [bold]pneumosearch confirm --name default --top 3 --seeds 5 --data chest_xray[/bold]
     """
-    from pneumosearch.cli.views import EpochView, print_json, stopped
-    from pneumosearch.confirm import confirm as confirmed
+    from pneumosearch.cli.views import print_json
     from pneumosearch.confirm import stored_confirmation
-    from pneumosearch.dashboard import write_note
-    from pneumosearch.objective import Session, StopFlag
-    from pneumosearch.replicates import finished_replicates, plan_confirmation
+    from pneumosearch.replicates import plan_confirmation
     from pneumosearch.report.confirmed import confirmation_summary, print_confirmation
     from pneumosearch.rerun import stored_folder
-    from pneumosearch.study import stopping_on_ctrl_c
 
-    stop = StopFlag.after(options.seconds_of(timeout))
+    stop_after = options.seconds_of(timeout)
     store = options.open_store(storage, results, must_exist=True)
     record = store.record(name)
     plan = plan_confirmation(record, top, seeds)
@@ -49,17 +51,30 @@ def confirm(
     confirmation = stored_confirmation(store, plan)
     if confirmation is None:
         source = options.open_source(data or stored_folder(record), results, skip_unreadable)
-        with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
-            confirmation = confirmed(Session(store, source, view, stop), plan, say=view.say, warn=_warn)
-        if confirmation is None:
-            progress = f"{len(finished_replicates(store, plan))} of {len(plan.runs)} replicates"
-            raise stopped(stop.reason, progress)
-        for study in (name, plan.study):
-            write_note(store, study)
+        confirmation = _confirmed(store, source, plan, stop_after, quiet=quiet or json)
     if json:
         print_json(confirmation_summary(confirmation))
     else:
         print_confirmation(confirmation, record.data.kind)
+
+
+def _confirmed(store: "Store", source: "DataSource", plan: "Plan", stop_after: float, *, quiet: bool) -> "Confirmation":
+    """Train what is missing, open the test folder and judge; leave the command where it was stopped before that."""
+    from pneumosearch.cli.views import EpochView, stopped
+    from pneumosearch.confirm import confirm as confirmed
+    from pneumosearch.dashboard import write_note
+    from pneumosearch.objective import Session, StopFlag
+    from pneumosearch.replicates import finished_replicates
+    from pneumosearch.study import stopping_on_ctrl_c
+
+    stop = StopFlag.after(stop_after)
+    with EpochView(source.manifest.kind, quiet=quiet) as view, stopping_on_ctrl_c(stop, view.say):
+        confirmation = confirmed(Session(store, source, view, stop), plan, say=view.say, warn=_warn)
+    if confirmation is None:
+        raise stopped(stop.reason, f"{len(finished_replicates(store, plan))} of {len(plan.runs)} replicates")
+    for study in (plan.record.name, plan.study):
+        write_note(store, study)
+    return confirmation
 
 
 def _warn(text: str) -> None:

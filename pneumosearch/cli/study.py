@@ -1,0 +1,124 @@
+"""The command that searches."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from pneumosearch.cli import engines, options
+
+if TYPE_CHECKING:
+    from pneumosearch.data.protocols import DataSource
+    from pneumosearch.store import Store
+    from pneumosearch.study import Outcome
+    from pneumosearch.studyfile import StudySpec
+
+
+StudyFile = Annotated[Path | None, typer.Argument(help="Study file (TOML).", metavar="[STUDY.toml]")]
+Trials = Annotated[
+    int | None, typer.Option(help="Trials in all, those of earlier runs counted.", show_default="the file's, or 50")
+]
+StudyName = Annotated[str | None, typer.Option(help="Name in the store.", show_default="the file's, or default")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the search and its trainings.", show_default="232")]
+Sampler = Annotated[
+    str | None, typer.Option(help="tpe, random, prior, qmc, cmaes, gp or module:Class.", show_default="tpe")
+]
+Pruner = Annotated[
+    Literal["none", "median", "halving", "hyperband", "promote"] | None,
+    typer.Option(help="When trials stop early.", show_default="the file's, or the default's"),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")]
+
+
+def study(
+    study_file: StudyFile = None,
+    trials: Trials = None,
+    name: StudyName = None,
+    seed: Seed = None,
+    engine: engines.Engine = None,
+    tuner: engines.Tuner = None,
+    sampler: Sampler = None,
+    pruner: Pruner = None,
+    timeout: options.Timeout = None,
+    dry_run: DryRun = False,
+    max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
+    precision: options.Precision = None,
+    data: options.Data = None,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+    skip_unreadable: options.SkipUnreadable = False,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Search around the baseline; the same command again goes on where it stopped.
+
+    Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
+    """
+    given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
+    spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
+    store = options.open_store(storage, results)
+    source = options.open_source(data, results, skip_unreadable)
+    if study_file is None and source.manifest.kind == "phantoms":
+        from pneumosearch.studyfile import for_phantoms
+
+        spec = for_phantoms(spec)
+    if dry_run:
+        _print_plan(store, spec, json)
+    else:
+        outcome = _search(store, source, spec, max_failures, quiet=quiet or json)
+        _print_outcome(store, spec, outcome, json)
+
+
+def _search(store: "Store", source: "DataSource", spec: "StudySpec", max_failures: int, *, quiet: bool) -> "Outcome":
+    from pneumosearch.cli.views import StudyView
+    from pneumosearch.objective import Session, StopFlag
+    from pneumosearch.study import open_search, stopping_on_ctrl_c
+    from pneumosearch.workers import search
+
+    stop = StopFlag.after(options.seconds_of(spec.timeout))
+    view = StudyView(source.manifest.kind, spec.trials, spec.metric, quiet=quiet)
+    with view, stopping_on_ctrl_c(stop, view.say):
+        session = Session(store, source, view, stop)
+        open_search(session, spec)  # so that images are decoded and mistakes told here
+        view.show_earlier(store.record(spec.name))
+        return search(session, spec, spec.trials, max_failures)
+
+
+def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: bool) -> None:
+    from pneumosearch.cli.views import print_json, stopped
+    from pneumosearch.dashboard import write_note
+    from pneumosearch.report.summary import study_summary
+    from pneumosearch.report.tables import print_report
+
+    record = store.record(spec.name)
+    write_note(store, spec.name)
+    if json:
+        print_json(study_summary(record))
+    else:
+        print_report(record, top=5)
+    if outcome.stopped:
+        raise stopped(outcome.stopped, f"{outcome.finished} of {spec.trials} trials", can_go_on=not outcome.done)
+
+
+def _print_plan(store: "Store", spec: "StudySpec", json: bool) -> None:
+    from pneumosearch.cli.views import print_json, print_plan
+    from pneumosearch.plan import plan
+
+    earlier = store.record(spec.name) if spec.name in store.names() else None
+    planned = plan(spec, spec.trials, earlier)
+    if json:
+        print_json(planned.as_dict())
+    else:
+        print_plan(planned)
+
+
+def _study_spec(
+    study_file: Path | None, options_given: dict[str, object], engine: str | None, tuner: str | None
+) -> Any:
+    """Return what the file, or the default, and the options say; an option that is not given is None."""
+    from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
+
+    spec = read_study_file(study_file) if study_file else StudySpec()
+    changes = {key: value for key, value in options_given.items() if value is not None}
+    changes = engines.engine_changes(spec, engine, tuner) | changes
+    return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
