@@ -118,6 +118,43 @@ def gradients(layers: Sequence[Dense], x: Floats, t: Floats, kind: Loss = "cross
     return found[::-1]
 
 
+def finite_differences(
+    layers: Sequence[Dense], x: Floats, t: Floats, kind: Loss = "cross-entropy", step: float = 1e-6
+) -> list[Gradient]:
+    """Return the gradient by central differences: two passes a parameter, slow, and without any formula to get wrong.
+
+    Args:
+        layers: Of the network, first to last.
+        x: Inputs, (n_samples, n_inputs).
+        t: Targets, (n_samples, n_outputs), in [0, 1].
+        kind: Which loss.
+        step: By how much each parameter moves to both sides; a kink of ReLU within it makes the difference meaningless.
+    """
+    moved = [replace(layer, weights=layer.weights.copy(), biases=layer.biases.copy()) for layer in layers]
+
+    def slopes(values: Floats) -> Floats:
+        found = np.empty_like(values)
+        for index in np.ndindex(values.shape):
+            before, losses = values[index], []
+            for value in (before + step, before - step):
+                values[index] = value
+                losses.append(loss(outputs(moved, x), t, kind))
+            values[index] = before
+            found[index] = (losses[0] - losses[1]) / (2 * step)
+        return found
+
+    return [Gradient(slopes(layer.weights), slopes(layer.biases)) for layer in moved]
+
+
+def largest_difference(one: Sequence[Gradient], other: Sequence[Gradient]) -> float:
+    """Return the largest absolute difference between two gradients of the same layers."""
+    return max(
+        float(np.abs(a - b).max())
+        for mine, yours in zip(one, other, strict=True)
+        for a, b in ((mine.weights, yours.weights), (mine.biases, yours.biases))
+    )
+
+
 def updated(layers: Sequence[Dense], found: Sequence[Gradient], rate: float) -> list[Dense]:
     """Return the layers after one step against the gradients, at a learning rate between 0 and 1."""
     return [

@@ -11,7 +11,9 @@ from pneumosearch.backpropagation import (
     TANH,
     Dense,
     Loss,
+    finite_differences,
     gradients,
+    largest_difference,
     loss,
     network,
     outputs,
@@ -34,16 +36,14 @@ def test_gradients_are_those_of_finite_differences(sizes: list[int], seed: int, 
     layers, x, t = a_problem(sizes, seed)
     layers = [replace(layer, activation=TANH) for layer in layers[:-1]] + layers[-1:]
     found = gradients(layers, x, t, kind)
-    step = 1e-6
-    for number, layer in enumerate(layers):
-        j, k = seed % layer.weights.shape[0], seed % layer.weights.shape[1]
-        sides = []
-        for sign in (1, -1):
-            weights = layer.weights.copy()
-            weights[j, k] += sign * step
-            moved = [*layers[:number], replace(layer, weights=weights), *layers[number + 1 :]]
-            sides.append(loss(outputs(moved, x), t, kind))
-        assert found[number].weights[j, k] == pytest.approx((sides[0] - sides[1]) / (2 * step), abs=1e-8)
+    assert largest_difference(found, finite_differences(layers, x, t, kind)) < 1e-8
+
+
+def test_largest_difference_finds_one_wrong_bias() -> None:
+    layers, x, t = a_problem([3, 4, 1], seed=2)
+    found = gradients(layers, x, t)
+    biases = found[1].biases + 0.25
+    assert largest_difference(found, [found[0], replace(found[1], biases=biases)]) == pytest.approx(0.25)
 
 
 @pytest.mark.parametrize("kind", LOSSES)

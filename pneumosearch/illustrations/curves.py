@@ -6,7 +6,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pneumosearch.backpropagation import RELU, SIGMOID, TANH, Dense, Floats, gradients, loss, network, outputs, updated
+from pneumosearch.backpropagation import (
+    RELU,
+    SIGMOID,
+    TANH,
+    Dense,
+    Floats,
+    finite_differences,
+    gradients,
+    largest_difference,
+    loss,
+    network,
+    outputs,
+    updated,
+)
 from pneumosearch.history import History
 from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
 from pneumosearch.reference import PUBLISHED_TABLE
@@ -70,11 +83,18 @@ def accuracy_table(history: History) -> Figure:
 def learning_by_gradients(seed: int) -> Figure:
     """Draw a small NumPy network at work: its loss, and where it draws the line between two rings of points."""
     x, t = _rings(np.random.default_rng(seed))
-    losses, layers = _trained_toy(x, t, seed)
+    start = network(_TOY_SIZES, np.random.default_rng(seed))
+    difference = largest_difference(gradients(start, x, t), finite_differences(start, x, t))
+    losses, layers = _trained(start, x, t)
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     left.plot(np.arange(1, len(losses) + 1), losses, color=TRAIN_COLOUR, label="binary cross-entropy")
-    left.set(xlabel="step against the gradient", ylabel="loss", yscale="log")
+    left.set(
+        xlabel="step against the gradient",
+        ylabel="loss",
+        yscale="log",
+        title=f"finite differences agree within {difference:.0e}",
+    )
     _grid(left)
     side = np.linspace(-1.6, 1.6, 121)
     plane = np.stack(np.meshgrid(side, side), axis=-1).reshape(-1, 2)
@@ -89,8 +109,7 @@ def learning_by_gradients(seed: int) -> Figure:
     return figure
 
 
-def _trained_toy(x: Floats, t: Floats, seed: int) -> tuple[list[float], list[Dense]]:
-    layers = network(_TOY_SIZES, np.random.default_rng(seed))
+def _trained(layers: list[Dense], x: Floats, t: Floats) -> tuple[list[float], list[Dense]]:
     losses = []
     for _ in range(_TOY_STEPS):
         layers = updated(layers, gradients(layers, x, t), _TOY_RATE)
