@@ -49,7 +49,7 @@ def stored_classifier(store: Store, name: str) -> Classifier:
             about = f"trial {trial.number} of '{name}', which is not confirmed; threshold 0.5"
             return _classifier([content], trial.run.config, record.data, 0.5, about)
     if best := record.ranking():
-        todo = _what_to_do(store, record, best[0])
+        todo = how_to_have_network(store, record, best[0])
         raise StoreError(f"trial {best[0].number}, the best of '{name}', keeps no network; {todo}")
     raise StoreError(f"study '{name}' has no complete trial yet; run 'pneumosearch study --name {name}' first")
 
@@ -90,7 +90,7 @@ def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
     trial = record.trial(number)
     content = store.network(study, trial.number)
     if trial.run is None or content is None:
-        raise StoreError(f"trial {number} of '{study}' keeps no network; {_what_to_do(store, record, trial)}")
+        raise StoreError(f"trial {number} of '{study}' keeps no network; {how_to_have_network(store, record, trial)}")
     target = folder.resolve()
     if target == Path.cwd():
         raise ConfigError(f"{folder}: is the current folder, which cannot be replaced; name a new folder")
@@ -110,7 +110,7 @@ def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
     return folder
 
 
-def _what_to_do(store: Store, record: StudyRecord, trial: TrialRecord) -> str:
+def how_to_have_network(store: Store, record: StudyRecord, trial: TrialRecord) -> str:
     """Say where the same training is kept or, where nowhere, how to have it and which trials of the study are kept."""
     reruns = record.name + RERUNS
     for other in (record, *([store.record(reruns)] if reruns in store.names() else [])):

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 import pneumosearch.objective as objective_module
 from pneumosearch import backend
+from pneumosearch.cli.app import app
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.confirm import confirm
 from pneumosearch.confirmation import Confirmation
@@ -81,6 +83,11 @@ def test_study_without_a_network_is_told_what_to_do(
     message = "trial 0, the best of 'tiny', keeps no network; 'pneumosearch rerun tiny 0' .*; the study keeps none"
     with pytest.raises(StoreError, match=message):
         stored_classifier(store, "tiny")
+    where = ["--storage", store.url, "--results", str(store.results), "--data", str(phantoms)]
+    result = CliRunner().invoke(app, ["figures", str(store.results / "drawn"), "--name", "tiny", *where])
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "left out: feature-maps, dropout" in result.stderr
+    assert "'pneumosearch rerun tiny 0' trains it again and keeps it in 'tiny-reruns'" in result.stderr
 
 
 @pytest.fixture(scope="module")

@@ -2,11 +2,14 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from pneumosearch.cli import options
+
+if TYPE_CHECKING:
+    from pneumosearch.store import Store
 
 
 def figures(
@@ -34,10 +37,19 @@ def figures(
     if missing := left_out(subject):
         print(
             f"left out: {', '.join(missing)}; no trained network was found ({subject.about}). "
-            f"'pneumosearch study --name {name}' trains the baseline as trial 0 and keeps its network",
+            + _how_to_have_network(store, name, trial),
             file=sys.stderr,
         )
     if json:
         print_json({"folder": str(folder), "files": written, "left_out": list(missing), "about": subject.about})
     else:
         print(f"{folder}: {', '.join(written)}")
+
+
+def _how_to_have_network(store: "Store", name: str, trial: int) -> str:
+    from pneumosearch.export import how_to_have_network
+
+    if name not in store.names():
+        return f"'pneumosearch study --name {name}' trains the baseline as trial 0 and keeps its network"
+    record = store.record(name)
+    return how_to_have_network(store, record, record.trial(trial))
