@@ -1,5 +1,6 @@
 """The templates of pages and model cards, ready to be filled."""
 
+from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
@@ -23,3 +24,8 @@ def template(name: str, *, finalize: Callable[[Any], Any] | None = None) -> Temp
         keep_trailing_newline=True,
     )
     return environment.get_template(name)
+
+
+def data_uri(content: bytes, mimetype: str = "image/png") -> str:
+    """Return a picture as an address that holds it, for pages that need no other file."""
+    return f"data:{mimetype};base64,{b64encode(content).decode()}"

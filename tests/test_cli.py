@@ -25,6 +25,7 @@ COMMANDS = [
     "confirm",
     "predict",
     "export",
+    "figures",
     "rerun",
     "dashboard",
     "data check",
@@ -121,6 +122,10 @@ def test_original_protocol_judges_by_the_test_folder_and_says_so(terminal: Termi
     assert report["test_openings"] == 1
     assert report["baseline"]["history"][0]["test_accuracy"] > 0
     assert report["baseline"]["history"][0]["validation_accuracy"] is None
+    terminal.run("figures", "drawn", "--name", "baseline-original", "--data", str(phantoms))
+    page = (terminal.folder / "drawn" / "index.html").read_text()
+    assert f"{report['data']['n_train']} images in batches of 32" in page
+    assert terminal.json("report", "--name", "baseline-original")["test_openings"] == 1
 
 
 def test_study_result_is_one_json_object(studied: Terminal) -> None:
@@ -176,6 +181,14 @@ def test_rerun_is_equal_to_the_last_digit(studied: Terminal) -> None:
     out, _ = studied.run("rerun", "tiny", "1", "--quiet")
     assert "equal to the last digit" in out
     assert studied.json("rerun", "tiny", "2")["identical"] is True
+
+
+@pytest.mark.slow
+def test_figures_look_into_the_network_that_a_study_keeps(studied: Terminal, phantoms: Path) -> None:
+    told = studied.json("figures", "drawn", "--name", "tiny", "--trial", "0", "--data", str(phantoms))
+    assert told["left_out"] == []
+    assert {"feature-maps.png", "dropout.svg"} <= set(told["files"])
+    assert "trial 0 of study 'tiny', whose network is kept" in told["about"]
 
 
 def test_dashboard_serves_the_studies_with_their_note(studied: Terminal) -> None:

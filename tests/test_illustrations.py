@@ -1,4 +1,6 @@
 import json
+from base64 import b64encode
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +33,8 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 
 
 def a_subject(source: DataSource, network: bytes | None) -> Subject:
-    return Subject(source.load("holdout", 32), CONFIG, a_history(0.7, 0.8), network, "an <untrained> network")
+    dataset = source.load("holdout", 32)
+    return Subject(dataset, CONFIG, a_history(0.7, 0.8), network, dataset.description.n_train, "an <untrained> network")
 
 
 def test_gallery_shows_all_figures_and_repeats_to_the_last_byte(
@@ -43,7 +46,9 @@ def test_gallery_shows_all_figures_and_repeats_to_the_last_byte(
     for name in written[0]:
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
     page = (tmp_path / "one" / "index.html").read_text()
-    assert all(f'src="{name}"' in page for name in written[0][:-1])
+    assert page.count('src="data:image/') == len(written[0]) - 1
+    for name in ("samples.png", "dropout.svg"):
+        assert b64encode((tmp_path / "one" / name).read_bytes()).decode() in page
     assert page.count('alt="') == len(written[0]) - 1
     assert "PHANTOMS" in page
     assert "an &lt;untrained&gt; network" in page
@@ -84,6 +89,12 @@ def test_augmentations_begin_with_the_image_itself() -> None:
 def test_iterations_are_whole_batches() -> None:
     figure = curves.batches_and_epochs(4708, 32, 10)
     assert "4708/32 = 147.12; i/e = 1470/10 = 147" in figure.axes[0].get_title()
+
+
+def test_relation_has_the_number_of_images_that_the_training_ran_over(source: DataSource, tmp_path: Path) -> None:
+    """Under the "original" protocol more than those that are drawn, which never are of the test folder."""
+    write_gallery(replace(a_subject(source, None), n_train=5216), tmp_path)
+    assert "5216 images in batches of" in (tmp_path / "index.html").read_text()
 
 
 def test_small_network_learns_the_rings() -> None:

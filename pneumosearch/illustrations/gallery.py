@@ -21,10 +21,11 @@ from pneumosearch.illustrations import curves, images
 from pneumosearch.illustrations.activations import inside
 from pneumosearch.prediction import PlainNetwork
 from pneumosearch.reference import PUBLISHED_SEED
-from pneumosearch.templates import template
+from pneumosearch.templates import data_uri, template
 
 PAGE: Final = "index.html"
 _N_SAMPLES: Final = 5
+_TYPES: Final = {"png": "image/png", "svg": "image/svg+xml"}
 _STYLE: Final[Any] = {"svg.hashsalt": "pneumosearch", "svg.fonttype": "path", "font.size": 9}
 
 
@@ -36,6 +37,7 @@ class Subject:
     config: TrialConfig
     history: History
     network: bytes | None  # a `.keras` file of plain layers
+    n_train: int  # images that the training ran over, which under the "original" protocol are more than `dataset` has
     about: str  # which training, in words
 
 
@@ -71,7 +73,7 @@ def write_gallery(subject: Subject, folder: Path) -> list[str]:
             _write(illustration, folder / illustration.file)
     except OSError as error:
         raise PneumosearchError(f"{folder}: figures cannot be written there ({error.strerror})") from error
-    write_output(folder / PAGE, _page(subject, found))
+    write_output(folder / PAGE, _page(subject, found, folder))
     return [*(illustration.file for illustration in found), PAGE]
 
 
@@ -86,9 +88,10 @@ def left_out(subject: Subject) -> tuple[str, ...]:
     return () if subject.network else ("feature-maps", "dropout")
 
 
-def _page(subject: Subject, found: list[Illustration]) -> str:
+def _page(subject: Subject, found: list[Illustration], folder: Path) -> str:
+    sources = {each.name: data_uri((folder / each.file).read_bytes(), _TYPES[each.suffix]) for each in found}
     warning = PHANTOMS if subject.dataset.description.kind == "phantoms" else None
-    return template("figures.html").render(found=found, subject=subject, warning=warning)
+    return template("figures.html").render(found=found, sources=sources, subject=subject, warning=warning)
 
 
 def _illustrations(subject: Subject) -> Iterator[Illustration]:
@@ -140,7 +143,7 @@ def _of_the_network(content: bytes, pixels: PixelArray, config: TrialConfig) -> 
 
 
 def _curves(subject: Subject) -> Iterator[Illustration]:
-    config, n_images = subject.config, len(subject.dataset.train.indices)
+    config, n_images = subject.config, subject.n_train
     steps = n_images // config.batch_size
     yield Illustration(
         "activations",
@@ -153,7 +156,7 @@ def _curves(subject: Subject) -> Iterator[Illustration]:
         "iterations",
         "svg",
         f"The relation d/b = i/e: {n_images} images in batches of {config.batch_size} are {steps} whole batches an "
-        f"epoch, {steps * config.epochs} iterations in {config.epochs} epochs.",
+        f"epoch, {steps * config.epochs} iterations in {config.epochs} epoch{'s' * (config.epochs != 1)}.",
         "Iterations rise by the same step each epoch.",
         lambda: curves.batches_and_epochs(n_images, config.batch_size, config.epochs),
     )
@@ -167,7 +170,8 @@ def _curves(subject: Subject) -> Iterator[Illustration]:
     yield Illustration(
         "gradients",
         "svg",
-        "The annex's back-propagation, in NumPy, teaches a small network two rings of points.",
+        "The annex's back-propagation, in NumPy, teaches a small network two rings of points. Above the loss "
+        "stands by how much its gradients differ, at most, from finite differences before the first step.",
         "The loss falls by orders of magnitude; the line between the classes closes around the inner ring.",
         lambda: curves.learning_by_gradients(PUBLISHED_SEED),
     )

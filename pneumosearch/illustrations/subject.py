@@ -8,7 +8,10 @@ from pneumosearch.store import Store
 
 
 def subject_of(store: Store, source: DataSource, name: str, number: int) -> Subject:
-    """Return the training images as trial `number` of study `name` saw them, and its kept network.
+    """Return training images at the size that trial `number` of study `name` saw, and its kept network.
+
+    The images are those of the "holdout" protocol in any case, so that the test folder stays closed; how many images
+    the trial trained on is what the store says.
 
     Without such a study the subject is the baseline, untrained.
 
@@ -19,7 +22,8 @@ def subject_of(store: Store, source: DataSource, name: str, number: int) -> Subj
     if name not in store.names():
         config = TrialConfig()
         dataset = source.load("holdout", config.image_size, config.equalization)
-        return Subject(dataset, config, (), None, f"no training: there is no study '{name}' yet")
+        n_train = dataset.description.n_train
+        return Subject(dataset, config, (), None, n_train, f"no training: there is no study '{name}' yet")
     record = store.record(name)
     trial = next((trial for trial in record.trials if number in (trial.number, *trial.earlier)), None)
     if trial is None or trial.run is None:
@@ -28,4 +32,6 @@ def subject_of(store: Store, source: DataSource, name: str, number: int) -> Subj
     dataset = source.load("holdout", config.image_size, config.equalization)
     network = store.network(name, trial.number)
     state = "whose network is kept" if network else "whose network was not kept"
-    return Subject(dataset, config, trial.history, network, f"trial {trial.number} of study '{name}', {state}")
+    n_train = (trial.data or dataset.description).n_train
+    about = f"trial {trial.number} of study '{name}', {state}"
+    return Subject(dataset, config, trial.history, network, n_train, about)

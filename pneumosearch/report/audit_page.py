@@ -1,6 +1,5 @@
 """The audit of a data folder as one HTML page that needs nothing else."""
 
-import base64
 import io
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -17,7 +16,7 @@ from pneumosearch.data.shift import Comparison, Histogram
 from pneumosearch.files import write_output
 from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
 from pneumosearch.report import audit as tables
-from pneumosearch.templates import template
+from pneumosearch.templates import data_uri, template
 
 _N_PAIRS: Final = 24  # of near duplicates that are shown
 _SIDE: Final = 224  # of a shown picture, pixels
@@ -77,7 +76,7 @@ def _pair(audit: Audit, pair: NearPair) -> PairPicture:
 
 def _thumbnail(folder: Path, name: str) -> Picture:
     _, data = cv2.imencode(".jpg", shrink(decode(folder / name), _SIDE, "area"))
-    return Picture("data:image/jpeg;base64," + base64.b64encode(data.tobytes()).decode(), f"X-ray {name}")
+    return Picture(data_uri(data.tobytes(), "image/jpeg"), f"X-ray {name}")
 
 
 def _overview(comparisons: list[Comparison]) -> Picture:

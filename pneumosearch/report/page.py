@@ -1,6 +1,5 @@
 """A study as one HTML page that needs nothing else: no network, no script."""
 
-from base64 import b64encode
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata
@@ -20,7 +19,7 @@ from pneumosearch.report.confirmed import WrongPicture, latest_confirmation, wro
 from pneumosearch.report.figures import metric_name, shown
 from pneumosearch.report.summary import importance
 from pneumosearch.store import Store
-from pneumosearch.templates import template
+from pneumosearch.templates import data_uri, template
 
 _MOST_REASONS: Final = 50  # failed trials that are listed
 
@@ -61,7 +60,7 @@ def page(
         search=_search_figures(record),
         trials=_trials(record, top),
         again=_again(record),
-        data_uri=_data_uri,
+        data_uri=data_uri,
     )
 
 
@@ -70,10 +69,6 @@ def _finalized(value: Any) -> Any:
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return "\n".join(printable(line) for line in value.expandtabs().split("\n"))
-
-
-def _data_uri(png: bytes) -> str:
-    return "data:image/png;base64," + b64encode(png).decode()
 
 
 def _candidate(record: StudyRecord) -> str | None:
