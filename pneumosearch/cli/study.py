@@ -54,6 +54,7 @@ def study(
 
     Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
     """
+    options.seconds_of(timeout)  # so that a mistake is told in the words of the option
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
     spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
     store = options.open_store(storage, results)

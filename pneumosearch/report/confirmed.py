@@ -7,14 +7,13 @@ from typing import Any, Final
 from optuna.artifacts import ArtifactMeta, get_all_artifact_meta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pneumosearch.confirmation import Candidate, Comparison, Confirmation, Estimate, wrong_picture_file
 from pneumosearch.data.description import PHANTOMS
 from pneumosearch.errors import StoreError
-from pneumosearch.report.tables import changes_text, percent, phantom_warning, points
+from pneumosearch.report.tables import changes_text, percent, phantom_warning, points, standard_output
 from pneumosearch.store import Store, explained
 
 _RECORD: Final = re.compile(r"confirmation.*\.json")
@@ -42,7 +41,7 @@ def confirmation_summary(confirmation: Confirmation) -> dict[str, Any]:
 
 def print_confirmation(confirmation: Confirmation, kind: str) -> None:
     """Print the candidates and the verdict on standard output; `kind` is "images" or "phantoms"."""
-    console = Console()
+    console = standard_output()
     if kind == "phantoms":
         console.print(phantom_warning())
     console.print(candidates_table(confirmation))

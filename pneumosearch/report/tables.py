@@ -229,15 +229,15 @@ def published_lines() -> list[str]:
             half_width]  # fmt: skip
 
 
-def _console() -> Console:
-    """Return standard output; where it is no terminal, with the width of files instead of 80."""
+def standard_output() -> Console:
+    """Return the console of reports: where standard output is no terminal, with the width of files instead of 80."""
     console = Console()
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDTH)
 
 
 def print_report(record: StudyRecord, *, top: int, console: Console | None = None) -> None:
     """Print the report on a console; standard output where none is given."""
-    out = console or _console()
+    out = console or standard_output()
     if record.data.kind == "phantoms":
         out.print(phantom_warning())
     else:
