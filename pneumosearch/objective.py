@@ -17,6 +17,7 @@ from pneumosearch.cost import Limits
 from pneumosearch.data.protocols import Dataset, DataSource
 from pneumosearch.history import EpochMetrics, History, kept_epoch
 from pneumosearch.metrics import Metric, direction
+from pneumosearch.owners import check_owned
 from pneumosearch.pictures import learning_curves
 from pneumosearch.records import Screening, TrialRecord
 from pneumosearch.space import Space
@@ -218,7 +219,9 @@ class Objective:
             self.session.store.add_test_opening(trial.study, trial.number, why, dataset.description)
 
     def _epoch_ended(self, trial: optuna.Trial, config: TrialConfig, history: History) -> None:
-        recorded = len(trial.user_attrs.get("history", []))
+        attributes = trial.user_attrs
+        check_owned(attributes)
+        recorded = len(attributes.get("history", []))
         for epoch in history[recorded:]:
             trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
         if len(history) > recorded:

@@ -71,6 +71,11 @@ class Store:
         """Return where a trial keeps its state while it may go on."""
         return self.results / "checkpoints" / study / str(number)
 
+    @property
+    def shared(self) -> bool:
+        """Whether processes of other machines may use the storage too."""
+        return not self.url.startswith("sqlite")
+
     def names(self) -> list[str]:
         """Return the names of the studies of pneumosearch, sorted."""
         with explained(self.url):

@@ -3,26 +3,28 @@
 import errno
 import itertools
 import os
-import platform
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from datetime import datetime
 from types import FrameType
 from typing import Any, Final
 
 import numpy as np
 import optuna
-import psutil
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.backend import resolved_precision
 from pneumosearch.config import RunSpec
 from pneumosearch.cost import Limits
 from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
+from pneumosearch.locks import study_lock
 from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
+from pneumosearch.owners import MAX_TAKEN_UP, LostTrial, Watch, beating, own
 from pneumosearch.pruners import PromotingPruner, Promotion, latest, make_pruner
 from pneumosearch.records import TrialRecord
 from pneumosearch.samplers import make_sampler
@@ -36,6 +38,7 @@ MAX_FAILURES: Final = 3
 #: And when this many proposals in a row cost more than its limits allow.
 MAX_PASSED_OVER: Final = 100
 
+_LOOK_FOR_WORK: Final = 0.5  # seconds between two looks of a process that has nothing to train while others have
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -62,9 +65,13 @@ class StudyRun:
     objective: Objective
     sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None
     max_failures: int = MAX_FAILURES
+    watch: Watch = field(default_factory=Watch)
 
     def until(self, n_trials: int, *, at_most: int | None = None) -> Outcome:
         """Go on until the study has `n_trials` ended trials in all, or something stops it, or `at_most` were trained.
+
+        Any number of processes may do so at once. One that finds nothing to train waits for the others, whose trials
+        may let others go on, or be left behind.
 
         Raises:
             PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
@@ -72,13 +79,18 @@ class StudyRun:
         stop = self.objective.session.stop
         with explained(self.objective.session.store.url):
             for trained in itertools.count():
-                if trained == at_most or not self._something_to_do(n_trials) or stop():
+                if trained == at_most or stop():
                     break
                 try:
-                    self.run_trial(self.next_trial())
+                    trial = self._claim(n_trials)
+                    if trial is None:
+                        break
+                    self.run_trial(trial)
                 except Interrupted:
                     break
-            done = not self._something_to_do(n_trials)
+                except LostTrial:
+                    continue
+            done = not self._something_to_do(n_trials) and not self._at_work()
             return Outcome(self._ended(), "" if done else stop.reason, done)
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
@@ -87,20 +99,51 @@ class StudyRun:
         Args:
             wanted: Take up only a trial of this run, where given.
         """
-        trial = next(self._left_behind(wanted), None)
-        if trial is None:
+        with self._lock():
+            return self._next_trial(wanted)
+
+    def _claim(self, n_trials: int) -> optuna.Trial | None:
+        """Return the next trial, waiting for one while others are at work; None where nothing is left, or to stop."""
+        while not self.objective.session.stop():
+            with self._lock():
+                if self._something_to_do(n_trials):
+                    return self._next_trial(None)
+                if not self._at_work():
+                    return None
+            time.sleep(_LOOK_FOR_WORK)
+        return None
+
+    def _lock(self) -> AbstractContextManager[None]:
+        return study_lock(self.objective.session.store.storage, self.study.study_name)
+
+    def _next_trial(self, wanted: RunSpec | None) -> optuna.Trial:
+        frozen = next(self._behind(wanted), None)
+        if frozen is None:
             promotions = self._promotions()
             if promotions and not self._waiting():
                 self.study.enqueue_trial(promotions[0].params, user_attrs=promotions[0].attributes())
-            number = len(self.study.get_trials(deepcopy=False))
-            self._use_sampler(number)
+            self._use_sampler(len(self.study.get_trials(deepcopy=False)))
             trial = self.study.ask()  # takes what is enqueued first
-        trial.set_user_attr("owner", _this_process())
-        return trial
+        else:
+            self._use_sampler(frozen.number)
+            trial = optuna.Trial(self.study, frozen._trial_id)
+        epochs = len(trial.user_attrs.get("history", []))
+        if own(trial, epochs) <= MAX_TAKEN_UP:
+            return trial
+        self._fail(trial, f"taken up {MAX_TAKEN_UP} times after epoch {epochs}, and each time its process was lost")
+        return self._next_trial(wanted)
 
     def _something_to_do(self, n_trials: int) -> bool:
         """Tell whether configurations, trials that may go on, or trials left behind are still to be trained."""
-        return self._ended() < n_trials or bool(self._promotions()) or self._waiting() or any(self._behind(None))
+        if any(self._behind(None)) or self._promotions() or self._waiting():
+            return True
+        begun = sum("continues" not in trial.user_attrs for trial in self._at_work())
+        return self._ended() + begun < n_trials
+
+    def _at_work(self) -> list[FrozenTrial]:
+        """Return the trials that other processes train now."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return [trial for trial in running if not self.watch.left_behind(trial)]
 
     def _waiting(self) -> bool:
         """Tell whether a continuation is enqueued: the study may have been killed right then."""
@@ -112,13 +155,18 @@ class StudyRun:
         return pruner.promotions(self.study) if isinstance(pruner, PromotingPruner) else []
 
     def run_trial(self, trial: optuna.Trial) -> TrialRecord:
-        """Train one trial and tell the study how it ended."""
-        try:
-            self.study.tell(trial, self.objective(trial))
-        except optuna.TrialPruned:
-            self.study.tell(trial, state=TrialState.PRUNED)
-        except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
-            self._fail(trial, self._reason(error))
+        """Train one trial and tell the study how it ended.
+
+        Raises:
+            Interrupted: The session should stop; the trial may go on in another process at once.
+            LostTrial: Another process trains it.
+        """
+        store = self.objective.session.store
+        with beating(store.storage, trial._trial_id) if store.shared else nullcontext():
+            try:
+                self._train(trial)
+            except UpdateFinishedTrialError as error:
+                raise LostTrial from error
         self._clean_up(trial)
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
         self.objective.session.listener.trial_ended(record)
@@ -126,14 +174,29 @@ class StudyRun:
         self._check_passed_over()
         return record
 
+    def _train(self, trial: optuna.Trial) -> None:
+        try:
+            self.study.tell(trial, self.objective(trial))
+        except Interrupted:
+            trial.set_user_attr("owner", None)
+            raise
+        except optuna.TrialPruned:
+            self.study.tell(trial, state=TrialState.PRUNED)
+        except UpdateFinishedTrialError:
+            raise
+        except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
+            self._fail(trial, self._reason(error))
+
     def _clean_up(self, trial: optuna.Trial) -> None:
         """Remove the state of trials that will not go on, and of those least likely to, beyond the disk budget."""
         study, pruner = self.study, self.study.pruner
         if not isinstance(pruner, PromotingPruner):
             self.objective.clean_up(study, trial.number)
             return
-        kept = pruner.kept(study)
-        for ended in study.get_trials(deepcopy=False):
+        trials = study.get_trials(deepcopy=False)
+        going_on = {other.user_attrs.get("continues") for other in trials if not other.state.is_finished()}
+        kept = pruner.kept(study) | going_on  # whose state the process that goes on may not have taken over yet
+        for ended in trials:
             if ended.state.is_finished() and ended.number not in kept:
                 self.objective.clean_up(study, ended.number)
 
@@ -149,7 +212,7 @@ class StudyRun:
         """Say in one line why a trial failed; raise where it is not the trial's fault: it stays, to go on later."""
         if isinstance(error, TrainingError):
             return str(error)
-        if isinstance(error, (Interrupted, PneumosearchError, *STORAGE_ERRORS)):
+        if isinstance(error, (LostTrial, PneumosearchError, *STORAGE_ERRORS)):
             raise error
         if isinstance(error, OSError) and error.errno in _NO_ROOM:  # the next trial would meet it too
             why = f"{self.objective.session.store.results}: {os.strerror(error.errno)}"
@@ -170,17 +233,11 @@ class StudyRun:
         started = [trial for trial in trials if trial.state.is_finished() or "continues" in trial.user_attrs]
         return sum("passed_over" not in trial.user_attrs for trial in started)
 
-    def _left_behind(self, wanted: RunSpec | None) -> Iterator[optuna.Trial]:
-        """Trials whose process is gone, as trials that can go on."""
-        for frozen in self._behind(wanted):
-            self._use_sampler(frozen.number)
-            yield optuna.Trial(self.study, frozen._trial_id)
-
     def _behind(self, wanted: RunSpec | None) -> Iterator[FrozenTrial]:
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             run = frozen.user_attrs.get("run")
             fits = wanted is None or (run is not None and RunSpec.model_validate(run) == wanted)
-            if fits and not _alive(frozen.user_attrs.get("owner")):
+            if fits and self.watch.left_behind(frozen):
                 yield frozen
 
 
@@ -203,11 +260,11 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
     space = objective.space
     data = objective.dataset(space.centre).description
     stored = {**spec.identity(), "precision": objective.precision}
-    study = session.store.open_study(spec.name, "search", spec.metric, stored, data)
+    with explained(session.store.url), study_lock(session.store.storage, spec.name):
+        study = session.store.open_study(spec.name, "search", spec.metric, stored, data)
+        if not study.get_trials(deepcopy=False):
+            study.enqueue_trial(space.baseline())
     study.pruner = make_pruner(spec)
-    if not study.get_trials(deepcopy=False):
-        study.enqueue_trial(space.baseline())
-
     study_sampler(spec, space, 0)  # so that one that cannot be made is told now
     return StudyRun(study, objective, lambda number: study_sampler(spec, space, number))
 
@@ -264,6 +321,8 @@ def train_once(
             record = study_run.run_trial(trial)
     except Interrupted:
         return None
+    except LostTrial as error:
+        raise StoreError(f"trial {trial.number} of '{name}': another process has taken it up") from error
     if record.failure:
         raise TrainingError(record.failure)
     return record
@@ -293,21 +352,3 @@ def stopping_on_ctrl_c(stop: StopFlag, say: Callable[[str], None]) -> Iterator[N
 def derived_seed(seed: int, number: int) -> int:
     """Return a seed for trial `number` that does not depend on which process asks: a resumed study repeats."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-
-
-def _this_process() -> dict[str, Any]:
-    process = psutil.Process()
-    return {"host": platform.node(), "pid": process.pid, "started": process.create_time()}
-
-
-def _alive(owner: dict[str, Any] | None) -> bool:
-    """Tell whether the process that last trained a trial may still do so."""
-    if owner is None:
-        return False
-    if owner["host"] != platform.node():
-        return True  # it cannot be seen from here
-    try:
-        process = psutil.Process(owner["pid"])
-        return bool(process.create_time() == owner["started"] and process.pid != os.getpid())
-    except psutil.NoSuchProcess:
-        return False

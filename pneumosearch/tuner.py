@@ -114,7 +114,7 @@ class TunerRun(StudyRun):
             return replace(outcome, stopped=f"{self.engine} has nothing more to try", done=True)
         return outcome
 
-    def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
+    def _next_trial(self, wanted: RunSpec | None) -> optuna.Trial:
         """Return the trial to train: one left behind, else KerasTuner's next proposal."""
         self._catch_up()
         if not any(self._behind(wanted)) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -122,7 +122,7 @@ class TunerRun(StudyRun):
             if proposal is None:
                 raise Interrupted
             self.study.enqueue_trial(self._params(proposal), user_attrs=self._attributes(proposal))
-        trial = super().next_trial(wanted)
+        trial = super()._next_trial(wanted)
         self._catch_up()
         for name, value in self._attributes(self._asked[trial.number]).items():
             trial.set_user_attr(name, value)  # the baseline was enqueued without them
