@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from pneumosearch.config import Precision, PrecisionChoice
+from pneumosearch.resources import threads_a_training
 
 _ENVIRONMENT: Final = {
     "KERAS_BACKEND": "tensorflow",
@@ -57,12 +58,12 @@ def _processor_flags() -> frozenset[str]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions that decide a training's numbers."""
+    """Return the versions that decide a training's numbers, and the number of threads, which does so too."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     start()
-    found = {"python": platform.python_version(), "machine": platform.machine()}
+    found = {"python": platform.python_version(), "machine": platform.machine(), "threads": str(threads_a_training())}
     for package in ("pneumosearch", "numpy", "keras", "optuna", "opencv-python-headless", os.environ["KERAS_BACKEND"]):
         try:
             found[package] = version(package)

@@ -219,9 +219,8 @@ class Objective:
             self.session.store.add_test_opening(trial.study, trial.number, why, dataset.description)
 
     def _epoch_ended(self, trial: optuna.Trial, config: TrialConfig, history: History) -> None:
-        attributes = trial.user_attrs
-        check_owned(attributes)
-        recorded = len(attributes.get("history", []))
+        check_owned(trial)
+        recorded = len(trial.user_attrs.get("history", []))
         for epoch in history[recorded:]:
             trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
         if len(history) > recorded:

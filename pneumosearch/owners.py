@@ -69,9 +69,11 @@ def own(trial: optuna.Trial, epochs: int) -> int:
     return times
 
 
-def check_owned(attributes: dict[str, Any]) -> None:
-    """Raise `LostTrial` where a trial of these user attributes has an owner that is not this process."""
-    if attributes.get("owner") not in (None, this_process()):
+def check_owned(trial: optuna.Trial) -> None:
+    """Raise `LostTrial` where a trial that this process owned has another owner now."""
+    if "owner" not in trial.user_attrs:  # which are as this process knows them: a loop that is not ours asked for it
+        return
+    if trial.storage.get_trial(trial._trial_id).user_attrs["owner"] != this_process():
         raise LostTrial
 
 

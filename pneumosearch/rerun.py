@@ -1,5 +1,6 @@
 """Training a stored trial again, and comparing the two histories."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from pneumosearch.errors import StoreError
 from pneumosearch.objective import Session
 from pneumosearch.records import RERUNS, StudyRecord, TrialRecord
+from pneumosearch.resources import thread_variables
 from pneumosearch.study import train_once
 
 
@@ -71,6 +73,9 @@ def rerun_trial(session: Session, record: StudyRecord, number: int) -> Compariso
     original = record.trial(number)
     if original.run is None or original.data is None or not original.history:
         raise StoreError(f"trial {number} of '{record.name}' never finished an epoch: there is nothing to compare")
+    threads = original.versions.get("threads", "")
+    if threads.isdecimal():  # with others, sums are added in another order
+        os.environ.update(thread_variables(int(threads)))
     found = session.source.load(original.run.protocol, original.run.config.image_size).description
     if found.fingerprint != original.data.fingerprint:
         raise StoreError(f"{found.folder}: not the images of that trial ({original.data.folder}); give --data")

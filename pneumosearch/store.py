@@ -113,6 +113,19 @@ class Store:
         with explained(self.url):
             return optuna.load_study(storage=self.storage, study_name=name)
 
+    def set_goal(self, name: str, n_trials: int) -> None:
+        """Write down how many trials a study shall have, for the workers that join it."""
+        study = self.load_study(name)
+        with explained(self.url):
+            study.set_user_attr("goal", n_trials)
+
+    def goal(self, name: str) -> int:
+        """Return how many trials a study shall have. Raises `StoreError` where no search said."""
+        goal = self.load_study(name).user_attrs.get("goal")
+        if not isinstance(goal, int):
+            raise StoreError(f"study '{name}' says not how many trials it shall have; run 'pneumosearch study' on it")
+        return goal
+
     def record(self, name: str) -> StudyRecord:
         """Read a study with all its trials."""
         study = self.load_study(name)

@@ -21,6 +21,7 @@ from tests.conftest import ROOT
 COMMANDS = [
     "baseline",
     "study",
+    "worker",
     "report",
     "confirm",
     "predict",

@@ -14,6 +14,7 @@ from pneumosearch.cli.data import data_app
 from pneumosearch.cli.figures import figures
 from pneumosearch.cli.models import export, predict
 from pneumosearch.cli.study import study
+from pneumosearch.cli.worker import worker
 from pneumosearch.errors import ConfigError, PneumosearchError, printable
 
 app = typer.Typer(
@@ -109,7 +110,7 @@ def _interrupted() -> typer.Exit:
     return typer.Exit(130)
 
 
-for command in (study, confirm, predict, export, figures):
+for command in (study, worker, confirm, predict, export, figures):
     app.command()(command)
 
 

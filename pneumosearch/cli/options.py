@@ -78,7 +78,7 @@ def _phantoms(results: Path) -> Path:
     return folder
 
 
-def seconds_of(duration: str | None) -> float:
+def seconds_of(duration: str | None, option: str = "--timeout") -> float:
     """Read a duration such as 90, 45s, 30m, 2h or 1h30m, in seconds; no duration is infinite.
 
     Raises:
@@ -89,5 +89,5 @@ def seconds_of(duration: str | None) -> float:
     parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", duration)
     seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
     if not re.fullmatch(DURATION_PATTERN, duration) or seconds <= 0:
-        raise ConfigError(f"--timeout '{duration}': wanted a duration such as 90s, 30m, 2h or 1h30m")
+        raise ConfigError(f"{option} '{duration}': wanted a duration such as 90s, 30m, 2h or 1h30m")
     return seconds

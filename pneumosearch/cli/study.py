@@ -27,6 +27,9 @@ Pruner = Annotated[
     Literal["none", "median", "halving", "hyperband", "promote"] | None,
     typer.Option(help="When trials stop early.", show_default="the file's, or the default's"),
 ]
+Workers = Annotated[
+    int, typer.Option(min=1, help="Training processes at once, which share this machine's cores and accelerators.")
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")]
 
 
@@ -40,6 +43,7 @@ def study(
     sampler: Sampler = None,
     pruner: Pruner = None,
     timeout: options.Timeout = None,
+    workers: Workers = 1,
     dry_run: DryRun = False,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     precision: options.Precision = None,
@@ -66,23 +70,31 @@ def study(
     if dry_run:
         _print_plan(store, spec, json)
     else:
-        outcome = _search(store, source, spec, max_failures, quiet=quiet or json)
+        outcome = search(store, source, spec, max_failures, workers, quiet=quiet or json)
         _print_outcome(store, spec, outcome, json)
 
 
-def _search(store: "Store", source: "DataSource", spec: "StudySpec", max_failures: int, *, quiet: bool) -> "Outcome":
+def search(
+    store: "Store", source: "DataSource", spec: "StudySpec", max_failures: int, workers: int, *, quiet: bool
+) -> "Outcome":
+    """Train and show until the study has its trials, or something stops it."""
     from pneumosearch.cli.views import StudyView
     from pneumosearch.objective import Session, StopFlag
+    from pneumosearch.resources import memory_warning
     from pneumosearch.study import open_search, stopping_on_ctrl_c
     from pneumosearch.workers import search
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
     view = StudyView(source.manifest.kind, spec.trials, spec.metric, quiet=quiet)
     with view, stopping_on_ctrl_c(stop, view.say):
+        warning = memory_warning(workers)
+        if warning:
+            view.say(f"warning: {warning}")
         session = Session(store, source, view, stop)
         open_search(session, spec)  # so that images are decoded and mistakes told here
+        store.set_goal(spec.name, spec.trials)
         view.show_earlier(store.record(spec.name))
-        return search(session, spec, spec.trials, max_failures)
+        return search(session, spec, spec.trials, max_failures, workers=workers)
 
 
 def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: bool) -> None:

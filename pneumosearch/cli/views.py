@@ -148,13 +148,13 @@ class EpochView(_View):
 
 
 class StudyView(_View):
-    """A search: counts, the present trial's epochs, the best so far against the baseline, the time left."""
+    """A search: counts, the epochs of what is being trained, the best so far against the baseline, the time left."""
 
     def __init__(self, kind: str, n_trials: int, metric: Metric, *, quiet: bool) -> None:
         super().__init__(kind, quiet=quiet)
         self.n_trials, self.metric = n_trials, metric
         self.records: dict[int, TrialRecord] = {}
-        self._current: tuple[int, RunSpec, History] | None = None
+        self._current: dict[int, tuple[RunSpec, History]] = {}  # of the trials that are being trained
         self._start, self._ended_before = time.monotonic(), 0
 
     def show_earlier(self, record: StudyRecord) -> None:
@@ -166,14 +166,14 @@ class StudyView(_View):
 
     def trial_started(self, number: int, run: RunSpec) -> None:
         """Show a trial's configuration."""
-        self._current = (number, run, ())
+        self._current[number] = (run, ())
         if not self._live:
             self.say(f"trial {number}: {changes_text(run.config) or 'the baseline'}")
 
     def epoch_ended(self, number: int, history: History) -> None:
         """Show an epoch."""
-        if self._current:
-            self._current = (*self._current[:2], history)
+        if number in self._current:
+            self._current[number] = (self._current[number][0], history)
         self._show(self._picture())
         if not self._live:
             self.say(f"trial {number}: " + _epoch_line(history[-1], self.metric))
@@ -181,6 +181,7 @@ class StudyView(_View):
     def trial_ended(self, record: TrialRecord) -> None:
         """Show how a trial ended."""
         self.records[record.number] = record
+        self._current.pop(record.number, None)
         if record.continues is not None:
             self.records.pop(record.continues, None)
         self.say(_ending_line(record, self.metric))
@@ -190,8 +191,7 @@ class StudyView(_View):
 
     def _picture(self) -> RenderableType:
         lines: list[RenderableType] = [Text(f"{self._counts()}; {self._best()}{self._time_left()}", style="bold")]
-        if self._current:
-            number, run, history = self._current
+        for number, (run, history) in sorted(self._current.items()):
             lines.append(Text(f"trial {number}: {changes_text(run.config) or 'the baseline'}"))
             table = Table("epoch", "train", f"validation {self.metric}", "seconds", box=None, padding=(0, 2))
             for epoch in history:

@@ -1,0 +1,65 @@
+"""The command that joins a study from anywhere."""
+
+import time
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from pneumosearch.cli import options
+from pneumosearch.cli.study import Workers, search
+
+_LOOK_FOR_STUDY: Final = 2.0  # seconds between two looks for a study that is not there yet
+
+Name = Annotated[str, typer.Option(help="Name of the study in the store.")]
+
+
+def worker(
+    name: Name = "default",
+    workers: Workers = 1,
+    wait: Annotated[str | None, typer.Option(help="Wait so long, such as 10m, for the study to begin.")] = None,
+    timeout: options.Timeout = None,
+    max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
+    data: options.Data = None,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Join a study that `pneumosearch study` began, on this machine or another, until it has all its trials.
+
+    What is searched, and how many trials, is read from the store. Any number of workers may come and go.
+
+    Example: [bold]pneumosearch worker --name default --storage postgresql://me@db.example/studies[/bold]
+    """
+    from pneumosearch.cli.views import print_json, stopped
+    from pneumosearch.rerun import stored_folder
+    from pneumosearch.workers import joined_spec
+
+    options.seconds_of(timeout)  # so that a mistake is told in the words of the option
+    _wait_for(storage, results, name, options.seconds_of(wait, "--wait") if wait else 0.0)
+    store = options.open_store(storage, results)
+    spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
+    record = store.record(name)
+    source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped))
+    outcome = search(store, source, spec, max_failures, workers, quiet=quiet or json)
+    if json:
+        print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})
+    if outcome.stopped:
+        raise stopped(outcome.stopped, f"{outcome.finished} of {spec.trials} trials", can_go_on=not outcome.done)
+
+
+def _wait_for(storage: str | None, results: Path, name: str, seconds: float) -> None:
+    """Wait until the store has the study. Raises `StoreError` where it has not in time."""
+    from pneumosearch.errors import StoreError
+
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            options.open_store(storage, results, must_exist=True).load_study(name)
+        except StoreError:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(_LOOK_FOR_STUDY)
+        else:
+            return

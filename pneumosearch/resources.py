@@ -1,0 +1,77 @@
+"""This machine shared out among training processes: cores, accelerators, memory."""
+
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+import psutil
+
+#: What a training process takes at 150 pixels, in bytes: 1.0 GB after the first trial, 1.7 GB after the tenth.
+#: Measured by `scripts/bench trial`; figures in results/LOG.md.
+PROCESS_MEMORY: Final = 1_700_000_000
+
+_THREADS: Final = "TF_NUM_INTRAOP_THREADS"
+
+
+def environments(
+    workers: int, *, cores: int | None = None, devices: Sequence[str] | None = None
+) -> list[dict[str, str]]:
+    """Return the environment variables of each of `workers` training processes; what the user has set wins.
+
+    A process alone has the whole machine, as its libraries see it. Of several, each has an equal share of the cores (at
+    least one) and one of the accelerators, in turn, on which it takes memory as it needs it.
+
+    Args:
+        workers: How many at once.
+        cores: Of this machine; those that this process may use where not given.
+        devices: Accelerators, as `CUDA_VISIBLE_DEVICES` names them; those that can be seen where not given.
+    """
+    if workers == 1:
+        return [{}]
+    shared = thread_variables(max(1, (usable_cores() if cores is None else cores) // workers))
+    found = visible_devices() if devices is None else devices
+    if not found:
+        return [dict(shared) for _ in range(workers)]
+    growing = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    shared |= {name: value for name, value in growing.items() if name not in os.environ}
+    return [{**shared, "CUDA_VISIBLE_DEVICES": found[number % len(found)]} for number in range(workers)]
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Return the environment variables by which a process computes with so many threads, but those already set."""
+    names = (_THREADS, "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {name: str(threads) for name in names if name not in os.environ}
+
+
+def threads_a_training() -> int:
+    """Return how many threads a training of this process has. The last digits of its numbers depend on them."""
+    given = os.environ.get(_THREADS, "")
+    return int(given) if given.isdecimal() and int(given) > 0 else usable_cores()
+
+
+def visible_devices() -> list[str]:
+    """Return NVIDIA's accelerators as `CUDA_VISIBLE_DEVICES` names them: those that it allows, or all there are."""
+    allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if allowed is not None:
+        return [name.strip() for name in allowed.split(",") if name.strip() not in ("", "-1")]
+    numbers = (re.fullmatch(r"nvidia(\d+)", path.name) for path in Path("/dev").glob("nvidia*"))
+    return sorted((match[1] for match in numbers if match), key=int)
+
+
+def memory_warning(workers: int) -> str | None:
+    """Say that so many processes may not fit into this machine's memory; None where they do."""
+    free = psutil.virtual_memory().available
+    if workers * PROCESS_MEMORY <= free:
+        return None
+    fit = max(1, free // PROCESS_MEMORY)
+    return (
+        f"{workers} training processes may take {workers * PROCESS_MEMORY / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+        f"free; --workers {fit} is safer"
+    )
