@@ -9,11 +9,15 @@ from hypothesis import HealthCheck, settings
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
+from pneumosearch.resources import thread_variables, usable_cores
 from pneumosearch.store import Store
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
+
+# Tests in several processes share the cores, and so do the programs that they start.
+os.environ.update(thread_variables(max(1, usable_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
 
 ROOT = Path(__file__).parent.parent
 TINY = {"image_size": 32, "width": 0.25, "units_1": 16, "units_2": 8, "units_3": 8}

@@ -1,5 +1,6 @@
 """The command that joins a study from anywhere."""
 
+import sys
 import time
 from pathlib import Path
 from typing import Annotated, Final
@@ -45,6 +46,8 @@ def worker(
     outcome = search(store, source, spec, max_failures, workers, quiet=quiet or json)
     if json:
         print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})
+    elif not quiet:
+        print(f"study '{name}' has {outcome.finished} of {spec.trials} trials", file=sys.stderr)
     if outcome.stopped:
         raise stopped(outcome.stopped, f"{outcome.finished} of {spec.trials} trials", can_go_on=not outcome.done)
 
