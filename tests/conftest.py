@@ -1,10 +1,12 @@
 """Shared fixtures: phantoms, real X-rays where they are there, and the smallest useful study."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from postgres import NoPostgres, PostgresServer, postgres_server
 
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.phantoms import write_phantoms
@@ -54,3 +56,13 @@ def source(phantoms: Path, cache_dir: Path) -> DataSource:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(f"sqlite:///{tmp_path}/store.db", tmp_path / "results")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server. Tests that stop it must start it again."""
+    try:
+        with postgres_server(durable=False) as server:
+            yield server
+    except NoPostgres as error:
+        pytest.skip(str(error))
