@@ -18,6 +18,7 @@ import json
 import logging
 import random
 import time
+import weakref
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 from uuid import uuid4
@@ -126,6 +127,7 @@ class PatientStorage(RDBStorage):
     @engine.setter
     def engine(self, engine: Engine) -> None:
         event.listen(engine, "handle_error", _as_connection_lost)
+        weakref.finalize(self, engine.dispose)  # or the connections would stay until the server misses them
         self.__dict__["engine"] = engine
 
     def patiently(self, call: Callable[[], _Result], again: Callable[[], _Result] | None = None) -> _Result:

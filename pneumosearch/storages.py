@@ -167,7 +167,7 @@ def safe_url(url: str) -> str:
     except (ArgumentError, ValueError):
         return re.sub(r":[^/@]*@", ":***@", url)
     hidden = {key: "***" for key in parsed.query if key in _SECRETS}
-    return parsed.update_query_dict(hidden).render_as_string(hide_password=True)
+    return parsed.update_query_dict(hidden).render_as_string(hide_password=True).replace("%2A%2A%2A", "***")
 
 
 @contextmanager

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
-from postgres import NoPostgres, PostgresServer, postgres_server
 
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.store import Store
+from postgres import NoPostgres, PostgresServer, postgres_server
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

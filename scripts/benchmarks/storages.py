@@ -3,6 +3,7 @@
 import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -28,6 +29,10 @@ TRAINING: Final = 0.01  # seconds of a trial that are not spent on the storage
 _STARTING: Final = 600  # seconds in which all workers must have started
 _ENDING: Final = 3600  # seconds in which they must be done
 _STUDY: Final = "measured"
+
+# Optuna calls its proxy experimental in each process that uses it.
+warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+
 _EPOCH: Final = {
     "epoch": 1,
     "train_accuracy": 0.9,
