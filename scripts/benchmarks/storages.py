@@ -29,10 +29,6 @@ TRAINING: Final = 0.01  # seconds of a trial that are not spent on the storage
 _STARTING: Final = 600  # seconds in which all workers must have started
 _ENDING: Final = 3600  # seconds in which they must be done
 _STUDY: Final = "measured"
-
-# Optuna calls its proxy experimental in each process that uses it.
-warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-
 _EPOCH: Final = {
     "epoch": 1,
     "train_accuracy": 0.9,
@@ -150,7 +146,8 @@ class Place:
         """Open the study in it."""
         # pneumosearch.proxy and Store("grpc://127.0.0.1:PORT") are to take the place of Optuna's own here.
         if self.proxy is not None:
-            storage = optuna.storages.GrpcStorageProxy(host="127.0.0.1", port=self.proxy)
+            with _experimental():
+                storage = optuna.storages.GrpcStorageProxy(host="127.0.0.1", port=self.proxy)
             storage.wait_server_ready(timeout=_STARTING)
             study = optuna.load_study(study_name=_STUDY, storage=storage)
         else:
@@ -218,7 +215,16 @@ def _grpc(folder: Path) -> Iterator[Place]:
 def _serve(place: Place, port: int) -> None:
     """Serve Optuna's proxy over an SQLite file; the target of the process that alone opens it."""
     storage = optuna.storages.get_storage(Store(place.url, place.results).storage)
-    optuna.storages.run_grpc_proxy_server(storage, host="127.0.0.1", port=port)
+    with _experimental():
+        optuna.storages.run_grpc_proxy_server(storage, host="127.0.0.1", port=port)
+
+
+@contextmanager
+def _experimental() -> Iterator[None]:
+    """Use what Optuna calls experimental, and says so in each process."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        yield
 
 
 #: How each kind of storage is made, new and empty but for the study.
