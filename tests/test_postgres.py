@@ -92,6 +92,13 @@ def test_wrong_password_is_told_in_one_line_at_once_and_kept_secret(postgres: Po
     assert "hush" not in str(error.value)
 
 
+def test_user_who_may_make_no_tables_is_told_so(postgres: PostgresServer, tmp_path: Path) -> None:
+    postgres.query("CREATE ROLE guest LOGIN PASSWORD 'guest'")
+    postgres.new_database("guarded")
+    with pytest.raises(StoreError, match=r"not a usable Optuna storage \(permission denied for schema public\)$"):
+        Store(f"postgresql://guest:guest@127.0.0.1:{postgres.port}/guarded", tmp_path)
+
+
 @pytest.mark.parametrize("mode", ["fast", "immediate"])
 def test_study_survives_a_database_that_is_stopped_and_started(
     postgres: PostgresServer, tmp_path: Path, mode: str, caplog: pytest.LogCaptureFixture
