@@ -2,16 +2,20 @@
 
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 from filelock import FileLock, Timeout
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from pneumosearch.errors import StoreError
+from pneumosearch.patience import ConnectionLost, PatientStorage
 
 #: Seconds to wait for others, each of which needs well under one.
 PATIENCE: Final = 300
+
+_RELEASE: Final = {"postgresql": "SELECT pg_advisory_unlock_all()", "mysql": "DO RELEASE_ALL_LOCKS()"}
 
 
 @contextmanager
@@ -33,7 +37,7 @@ def study_lock(storage: Any, name: str, patience: float = PATIENCE) -> Iterator[
     elif storage.engine.dialect.name == "sqlite":
         lock = _file_lock(storage.engine, patience)
     else:
-        lock = _database_lock(storage.engine, name, patience)
+        lock = _database_lock(storage, name, patience)
     with lock:
         yield
 
@@ -49,21 +53,29 @@ def _file_lock(engine: Engine, patience: float) -> Iterator[None]:
 
 
 @contextmanager
-def _database_lock(engine: Engine, name: str, patience: float) -> Iterator[None]:
-    """Hold a lock of PostgreSQL or MySQL, which ends with its connection."""
-    key = f"pneumosearch {name}"
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+def _database_lock(storage: PatientStorage, name: str, patience: float) -> Iterator[None]:
+    """Hold a lock of PostgreSQL or MySQL, which ends with its connection; a restart of the database is waited for."""
+    connection = storage.patiently(lambda: _acquired(storage.engine, name, patience))
+    try:
+        yield
+    finally:
+        with connection, suppress(ConnectionLost, SQLAlchemyError):  # lost with its lock
+            connection.execute(text(_RELEASE[storage.engine.dialect.name]))
+
+
+def _acquired(engine: Engine, name: str, patience: float) -> Connection:
+    """Return a connection that holds the lock."""
+    number = zlib.crc32(f"pneumosearch {name}".encode())
+    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+    try:
         if engine.dialect.name == "postgresql":
-            number = zlib.crc32(key.encode())
             connection.execute(text(f"SET lock_timeout = {int(patience * 1000)}"))
-            acquire, release = "SELECT pg_advisory_lock(:key)", "SELECT pg_advisory_unlock(:key)"
-            values: dict[str, Any] = {"key": number}
+            connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": number})
         else:
-            acquire, release = "SELECT GET_LOCK(:key, :seconds)", "SELECT RELEASE_LOCK(:key)"
-            values = {"key": f"{zlib.crc32(key.encode()):08x}-pneumosearch", "seconds": int(patience)}
-        if connection.execute(text(acquire), values).scalar() == 0:
-            raise StoreError(f"study '{name}': another process holds its lock since {patience:.0f} s")
-        try:
-            yield
-        finally:
-            connection.execute(text(release), values)
+            values = {"key": f"pneumosearch-{number:08x}", "seconds": int(patience)}
+            if connection.execute(text("SELECT GET_LOCK(:key, :seconds)"), values).scalar() != 1:
+                raise StoreError(f"study '{name}': another process holds its lock since {patience:.0f} s")
+    except BaseException:
+        connection.close()
+        raise
+    return connection

@@ -18,7 +18,7 @@ _VALUES: Final = text(
     "WHERE study_id = :study AND objective = 0"
 )
 _ATTRIBUTES: Final = text(
-    "SELECT trial_user_attributes.trial_id, key, value_json FROM trial_user_attributes "
+    "SELECT trial_user_attributes.trial_id, trial_user_attributes.key, value_json FROM trial_user_attributes "
     "JOIN trials ON trials.trial_id = trial_user_attributes.trial_id WHERE study_id = :study"
 )
 

@@ -2,8 +2,6 @@
 
 import itertools
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,17 +12,15 @@ from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_arti
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 
 from pneumosearch.config import RunSpec
 from pneumosearch.confirmation import Confirmation, confirmation_file
 from pneumosearch.data.description import DataDescription
 from pneumosearch.errors import StoreError
-from pneumosearch.files import writable_folder
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.records import State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.rows import TrialRow, read_rows
+from pneumosearch.storages import PATIENCE, explained, open_storage, safe_url
 
 Purpose = Literal["search", "baseline", "rerun", "confirm"]
 
@@ -35,11 +31,6 @@ _STATES: Final[dict[TrialState, State]] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "waiting",
 }
-_EXAMPLE_URL: Final = "sqlite:///results/pneumosearch.db"
-_SQLITE_PATIENCE: Final = 60  # seconds to wait for another process' lock
-
-#: What the storage raises when it cannot be read or written.
-STORAGE_ERRORS: Final = (SQLAlchemyError, optuna.exceptions.StorageInternalError)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
@@ -51,14 +42,24 @@ class Store:
         url: An SQLAlchemy URL, as Optuna takes it.
         results: Folder of artifacts, checkpoints and caches.
         must_exist: Refuse a storage that is not there yet, for commands that only read.
+        patience: For how long calls wait for a database that has gone away, s.
+        opening_patience: The same for the first connection; as long where not given.
 
     Raises:
         StoreError: The URL is malformed, its driver is missing, or the database cannot be opened or written.
     """
 
-    def __init__(self, url: str, results: Path, *, must_exist: bool = False) -> None:
+    def __init__(
+        self,
+        url: str,
+        results: Path,
+        *,
+        must_exist: bool = False,
+        patience: float = PATIENCE,
+        opening_patience: float | None = None,
+    ) -> None:
         self.url, self.results = url, results
-        self.storage = _open(url, must_exist)
+        self.storage = open_storage(url, must_exist=must_exist, patience=patience, opening_patience=opening_patience)
 
     @property
     def artifacts(self) -> FileSystemArtifactStore:
@@ -130,7 +131,8 @@ class Store:
         """Read a study with all its trials."""
         study = self.load_study(name)
         with explained(self.url):
-            trials = [trial_record(trial) for trial in read_rows(self.storage.engine, study._study_id)]
+            rows = self.storage.patiently(lambda: list(read_rows(self.storage.engine, study._study_id)))
+            trials = [trial_record(row) for row in rows]
             attributes = study.user_attrs
             data = DataDescription.model_validate(attributes["data"])
             return StudyRecord(
@@ -262,14 +264,6 @@ def _merged(trials: list[TrialRecord]) -> tuple[TrialRecord, ...]:
     return tuple(t.model_copy(update={"earlier": chains[t.number]}) if t.continues is not None else t for t in kept)
 
 
-def safe_url(url: str) -> str:
-    """Return a storage URL without its password, for messages."""
-    try:
-        return make_url(url).render_as_string(hide_password=True)
-    except ArgumentError:
-        return url
-
-
 def _name_metric(study: optuna.Study, metric: Metric, data: DataDescription) -> None:
     """Label the dashboard's axes; on phantoms they say so."""
     judged_by = "test" if data.test_fingerprint else "validation"
@@ -295,46 +289,3 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
         raise StoreError(
             f"study '{name}' was started on other images ({attributes['data']['folder']}); choose another --name"
         )
-
-
-def _open(url: str, must_exist: bool) -> optuna.storages.RDBStorage:
-    try:
-        parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(
-            f"'{url}' is no storage URL; wanted something like sqlite:///results/pneumosearch.db"
-        ) from error
-    arguments: dict[str, Any] = {}
-    if parsed.get_backend_name() == "sqlite":
-        _check_sqlite(url, parsed.database, must_exist)
-        arguments = {"connect_args": {"timeout": _SQLITE_PATIENCE}}
-    with explained(url), warnings.catch_warnings():
-        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # Who only reads need not wait for Alembic, which compares versions of tables; writers do.
-        return optuna.storages.RDBStorage(url, engine_kwargs=arguments, skip_compatibility_check=must_exist)
-
-
-def _check_sqlite(url: str, database: str | None, must_exist: bool) -> None:
-    if database is None or database == ":memory:":
-        raise StoreError(f"{url}: a storage in memory would be lost; wanted sqlite:///FILE.db")
-    path = Path(database)
-    if must_exist and not path.exists():
-        raise StoreError(f"{path}: no such storage yet; run 'pneumosearch study' first, or give --storage")
-    if not path.exists() and not writable_folder(path.parent):
-        raise StoreError(f"{path.parent}: cannot be written; give another folder with --storage and --results")
-
-
-@contextmanager
-def explained(url: str) -> Iterator[None]:
-    """Turn what the database layer raises inside into one line about the storage at `url`."""
-    try:
-        yield
-    except (ModuleNotFoundError, ImportError) as error:
-        raise StoreError(f"{safe_url(url)}: the database driver is not installed ({error})") from error
-    except NoSuchModuleError as error:
-        raise StoreError(f"{safe_url(url)}: unknown kind of database; wanted sqlite, postgresql or mysql") from error
-    except OperationalError as error:
-        raise StoreError(f"{safe_url(url)}: the storage cannot be used ({error.orig})") from error
-    except (*STORAGE_ERRORS, RuntimeError) as error:
-        cause = error.__cause__ or error
-        raise StoreError(f"{safe_url(url)}: not a usable Optuna storage ({str(cause).splitlines()[0]})") from error

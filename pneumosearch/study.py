@@ -29,7 +29,8 @@ from pneumosearch.pruners import PromotingPruner, Promotion, latest, make_pruner
 from pneumosearch.records import TrialRecord
 from pneumosearch.samplers import make_sampler
 from pneumosearch.space import Space
-from pneumosearch.store import STORAGE_ERRORS, Purpose, explained, trial_record
+from pneumosearch.storages import STORAGE_ERRORS, explained
+from pneumosearch.store import Purpose, trial_record
 from pneumosearch.studyfile import StudySpec
 
 #: A study stops when this many trials in a row fail for the same reason.

@@ -7,11 +7,12 @@ from benchmarks.replay import curves, pruners
 from benchmarks.scale import scale
 from benchmarks.search import search
 from benchmarks.startup import startup
+from benchmarks.storages import storages
 from benchmarks.training import training
 from benchmarks.trial import trial
 
 app = typer.Typer(help="Measure pneumosearch.", no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (training, trial, startup, scale, curves, pruners, fidelity, search):
+for command in (training, trial, startup, scale, curves, pruners, fidelity, search, storages):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Shared fixtures: phantoms, real X-rays where they are there, and the smallest useful study."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.resources import thread_variables, usable_cores
 from pneumosearch.store import Store
+from postgres import NoPostgres, PostgresServer, postgres_server
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -58,3 +60,13 @@ def source(phantoms: Path, cache_dir: Path) -> DataSource:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store(f"sqlite:///{tmp_path}/store.db", tmp_path / "results")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server. Tests that stop it must start it again."""
+    try:
+        with postgres_server(durable=False) as server:
+            yield server
+    except NoPostgres as error:
+        pytest.skip(str(error))

@@ -21,7 +21,11 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Storage = Annotated[
     str | None,
-    typer.Option(help="SQLAlchemy URL of the store.", metavar="URL", show_default="sqlite:///RESULTS/pneumosearch.db"),
+    typer.Option(
+        help="SQLAlchemy URL of the store (SQLite, PostgreSQL, MySQL).",
+        metavar="URL",
+        show_default="sqlite:///RESULTS/pneumosearch.db",
+    ),
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the store, artifacts, checkpoints and caches.", metavar="DIR")]
 Data = Annotated[
@@ -48,12 +52,16 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result onl
 
 RESULTS: Final = Path("results")
 
+#: A database that does not answer at the start of a command is told after this time, s; one that goes later is awaited.
+_OPENING_PATIENCE: Final = 10.0
+
 
 def open_store(storage: str | None, results: Path, *, must_exist: bool = False) -> "Store":
     """Open the store that the options name."""
     from pneumosearch.store import Store
 
-    return Store(storage or f"sqlite:///{results}/pneumosearch.db", results, must_exist=must_exist)
+    url = storage or f"sqlite:///{results}/pneumosearch.db"
+    return Store(url, results, must_exist=must_exist, opening_patience=_OPENING_PATIENCE)
 
 
 def open_source(data: Path | None, results: Path, skip_unreadable: bool) -> "DataSource":

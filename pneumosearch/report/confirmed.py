@@ -14,7 +14,8 @@ from pneumosearch.confirmation import Candidate, Comparison, Confirmation, Estim
 from pneumosearch.data.description import PHANTOMS
 from pneumosearch.errors import StoreError
 from pneumosearch.report.tables import changes_text, percent, phantom_warning, points, standard_output
-from pneumosearch.store import Store, explained
+from pneumosearch.storages import explained
+from pneumosearch.store import Store
 
 _RECORD: Final = re.compile(r"confirmation.*\.json")
 _RANK: Final = re.compile(r"^wrong-\d+-")

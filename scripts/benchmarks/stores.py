@@ -14,7 +14,7 @@ from pneumosearch.space import Space
 from pneumosearch.store import Store
 from pneumosearch.studyfile import StudySpec
 
-_DESCRIPTION = {
+DESCRIPTION = {
     "kind": "images",
     "folder": "chest_xray",
     "fingerprint": "0" * 16,
@@ -31,7 +31,7 @@ _DESCRIPTION = {
 def write_store(folder: Path, n: int) -> str:
     """Write a search of `n` ended trials, a third of them pruned; returns its URL."""
     url = f"sqlite:///{folder}/large-{n}.db"
-    spec, data = StudySpec(), DataDescription.model_validate(_DESCRIPTION)
+    spec, data = StudySpec(), DataDescription.model_validate(DESCRIPTION)
     stored = spec.model_dump(mode="json", exclude={"name"})
     study = Store(url, folder).open_study(spec.name, "search", spec.metric, stored, data)
     rng, space = np.random.default_rng(0), spec.search_space()
