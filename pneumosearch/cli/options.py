@@ -22,7 +22,9 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="SQLAlchemy URL of the store (SQLite, PostgreSQL, MySQL).",
+        envvar="PNEUMOSEARCH_STORAGE",
+        help="SQLAlchemy URL of the store (SQLite, PostgreSQL, MySQL). Other users see a command's options, not its "
+        "environment: put a URL with a password there.",
         metavar="URL",
         show_default="sqlite:///RESULTS/pneumosearch.db",
     ),
