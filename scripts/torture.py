@@ -95,6 +95,7 @@ class Victims(AbstractContextManager["Victims"]):
         self.done: Counter[str] = Counter()
         self.study: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
+        self._spared = True  # whether no training of the present study process was killed
 
     def disturb(self, kills: int, trials: int, patience: float) -> int:
         """Kill so often, asking for more trials while there is too little to kill; return how many there were."""
@@ -125,6 +126,7 @@ class Victims(AbstractContextManager["Victims"]):
         if self.study is None or self.study.poll() is not None:
             own = max(1, self.workers - 1)
             arguments = ["study", "torture.toml", "--trials", str(wanted), "--workers", str(own), *storage]
+            self._spared = True
             self.study = _command(self.folder, "disturbed", arguments, self.workers)
         if self.workers > 1 and (self.worker is None or self.worker.poll() is not None):
             arguments = ["worker", "--name", "torture", "--wait", "1m", *storage]
@@ -138,10 +140,15 @@ class Victims(AbstractContextManager["Victims"]):
             return
         except subprocess.TimeoutExpired:
             pass
-        kinds = (
-            ["study", "training"] + ["worker"] * (self.worker is not None) + ["database"] * (self.server is not None)
-        )
-        kind = self.rng.choice(kinds)
+        # A trial at which two processes of one study died has failed by rule: only one of them dies in this way.
+        there = {"study": True, "training": self._spared, "worker": bool(self.worker), "database": bool(self.server)}
+        kind = self.rng.choice([kind for kind, is_there in there.items() if is_there])
+        if kind == "training" and not _trainings(study):
+            return
+        self._kill(kind, study)
+        self.done[kind] += 1
+
+    def _kill(self, kind: str, study: subprocess.Popen[bytes]) -> None:
         if kind == "database" and self.server:
             self.server.stop("immediate")
             self.server.start()
@@ -152,9 +159,9 @@ class Victims(AbstractContextManager["Victims"]):
                 child.kill()
             study.kill()
         else:
+            self._spared = False
             for child in _trainings(study)[:1]:
                 child.kill()
-        self.done[kind] += 1
 
     def __exit__(self, *_: object) -> None:
         for process in (self.study, self.worker):
