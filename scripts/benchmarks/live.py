@@ -92,8 +92,8 @@ def _run(side: Side, course: Course, seed: int, folder: Path, budget: float) -> 
     }
     shutil.rmtree(folder / "work")  # the libraries' own files: gigabytes of weights
     write_text(folder / SUMMARY, json.dumps(summary, indent=1))
-    note = f"ended with status {ending.exit_status}; see {folder}/log.txt" if crashed else "done"
-    print(f"{side.name}, seed {seed}: {note} after {ending.seconds:.0f} s", file=sys.stderr)
+    note = f", with status {ending.exit_status}; see {folder}/log.txt" if crashed else ""
+    print(f"{side.name}, seed {seed}: ended after {ending.seconds:.0f} s{note}", file=sys.stderr)
 
 
 def _python_path() -> str:
@@ -127,7 +127,7 @@ def race(
         baseline_accuracy: Validation accuracy, a fraction, that a side is timed to reach; measured where not given.
 
     Raises:
-        ConfigError: An unknown side, a space that the peers do not know, or another race in `output`.
+        ConfigError: An unknown side, none that can run, a space that the peers do not know, or another race in `output`.
         DataError: The data folder cannot be used.
     """
     unknown = [name for name in sides if name not in SIDES]
@@ -143,8 +143,10 @@ def race(
 
 
 def publish(own: Race, baseline_accuracy: float | None) -> dict[str, Any]:
-    """Write table, picture and figures of what has been run, and return the figures."""
+    """Write table, picture and figures of what has been run, and return the figures; raises `ConfigError` if nothing."""
     runs = read_runs(own.output, [side.name for side in own.sides], own.seeds)
+    if not runs:
+        raise ConfigError("--sides: none can run here: " + "; ".join(f"{s}: {why}" for s, why in own.skipped.items()))
     terms = json.loads((own.output / "terms.json").read_text())
     figures = results(runs, own.budget, baseline_accuracy)
     figures |= {"skipped": own.skipped, "terms": terms, **circumstances()}

@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
-from benchmarks.live_rows import MEASURES, NEAR_BEST, Runs, spread
+from benchmarks.live_rows import MEASURES, NEAR_BEST, ROUNDING, Runs, spread
 from benchmarks.live_sides import OURS
 from pneumosearch.files import replacing
 
@@ -93,7 +93,9 @@ def _behind(figures: Figures, ours: Figures, others: list[Figures]) -> Iterator[
         for place, seconds in enumerate(figures["times_s"]):
             own = ours[f"best_{measure}"][place]["median"]
             theirs = {row["side"]: row[f"best_{measure}"][place]["median"] for row in others}
-            ahead = {side: value for side, value in theirs.items() if value is not None and value > (own or 0.0)}
+            ahead = {
+                side: value for side, value in theirs.items() if value is not None and value > (own or 0.0) + ROUNDING
+            }
             if ahead:
                 mine = f"{own:.2%}" if own is not None else "none yet"
                 yield (

@@ -19,7 +19,7 @@ MEASURES: Final = ("accuracy", "auc")
 NEAR_BEST: Final = 0.005  # fraction of validation accuracy
 _SHARES: Final = (0.1, 0.25, 0.5, 1.0)  # of the budget, at which the best so far is told
 _COVERAGE: Final = 0.9  # that an interval has at least, where there are enough seeds
-_ROUNDING: Final = 1e-9
+ROUNDING: Final = 1e-6  # of figures that some sides compute in float32
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class Run:
 
     def reaches(self, target: float) -> float:
         """Return the seconds after which the validation accuracy was as good as `target`; inf where it never was."""
-        reached = (s for s, best in zip(self.seconds, self.best["accuracy"], strict=True) if best >= target - _ROUNDING)
+        reached = (s for s, best in zip(self.seconds, self.best["accuracy"], strict=True) if best >= target - ROUNDING)
         return next(reached, math.inf)
 
 

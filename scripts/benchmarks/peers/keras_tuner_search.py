@@ -1,5 +1,6 @@
 """A search with KerasTuner as its guides show it: a `HyperModel`, `tuner.search`, images read by Keras' pipeline."""
 
+import importlib.util
 import itertools
 import json
 import sys
@@ -78,12 +79,22 @@ def make_tuner(arguments: Namespace, model: PneumoniaModel) -> keras_tuner.Tuner
     return kind(model, max_trials=arguments.trials or ENDLESS, **shared)
 
 
+def do_without_tensorboard() -> None:
+    """Let KerasTuner 1.4 search where TensorBoard is not installed, which TensorFlow 2.21 no longer brings.
+
+    It imports it for each trial, and uses it only where a TensorBoard callback is given.
+    """
+    if importlib.util.find_spec("tensorboard") is None:
+        keras_tuner.Tuner._configure_tensorboard_dir = lambda self, callbacks, trial, execution=0: None
+
+
 def main() -> None:
     """Search until all trials are done, or the process is ended."""
     arguments_of = parser(__doc__)
     arguments_of.add_argument("--tuner", choices=("random", "bayesian", "hyperband"), required=True)
     arguments = arguments_of.parse_args()
     keras.utils.set_random_seed(arguments.seed)
+    do_without_tensorboard()
     tuner = make_tuner(arguments, PneumoniaModel(arguments))
     if arguments.tuner == "hyperband" and arguments.trials:
         tuner.oracle.max_trials = arguments.trials
