@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from benchmarks.common import ROOT, circumstances
 from benchmarks.live_data import Course, prepare, race_spec
-from benchmarks.live_process import run_until
+from benchmarks.live_process import ending_tidily, run_until
 from benchmarks.live_report import draw, markdown
 from benchmarks.live_rows import read_runs, results
 from benchmarks.live_sides import EPOCHS_FILE, SIDES, Side
@@ -127,7 +127,7 @@ def race(
         baseline_accuracy: Validation accuracy, a fraction, that a side is timed to reach; measured where not given.
 
     Raises:
-        ConfigError: An unknown side, none that can run, a space that the peers do not know, or another race in `output`.
+        ConfigError: An unknown side, none that can run, a space that the peers do not know, another race in `output`.
         DataError: The data folder cannot be used.
     """
     unknown = [name for name in sides if name not in SIDES]
@@ -138,12 +138,13 @@ def race(
     own = Race(output, [SIDES[name] for name in sides], seeds, budget)
     fingerprint = read_manifest(data).part("development").fingerprint
     Terms(budget, share, spec.model_dump(mode="json"), fingerprint).check(output / "terms.json")
-    own.run(prepare(data, spec, share, output / "course"))
+    with ending_tidily():
+        own.run(prepare(data, spec, share, output / "course"))
     return publish(own, baseline_accuracy)
 
 
 def publish(own: Race, baseline_accuracy: float | None) -> dict[str, Any]:
-    """Write table, picture and figures of what has been run, and return the figures; raises `ConfigError` if nothing."""
+    """Write table, picture and figures of what has been run, and return the figures. Raises `ConfigError` for none."""
     runs = read_runs(own.output, [side.name for side in own.sides], own.seeds)
     if not runs:
         raise ConfigError("--sides: none can run here: " + "; ".join(f"{s}: {why}" for s, why in own.skipped.items()))

@@ -93,8 +93,16 @@ class _TunerFolder:
         """Nothing is to be done: the script writes its epochs."""
 
     def failures(self) -> int:
-        trials = (json.loads(path.read_text()) for path in self.folder.glob("*/trial_*/trial.json"))
-        return sum(trial["status"] in ("INVALID", "FAILED") for trial in trials)
+        files = self.folder.glob("*/trial_*/trial.json")
+        return sum(_tuner_status(path) in ("INVALID", "FAILED") for path in files)
+
+
+def _tuner_status(path: Path) -> str:
+    """Return what KerasTuner says of a trial; one whose file was being written when it was killed was running."""
+    try:
+        return str(json.loads(path.read_text())["status"])
+    except ValueError:
+        return "RUNNING"
 
 
 @dataclass(frozen=True)
@@ -142,7 +150,8 @@ class _StoreWatch:
         return sum(row.state.name == "FAIL" for row in self._rows()) if self._database.exists() else 0
 
     def _rows(self) -> list[TrialRow]:
-        engine = create_engine(f"sqlite:///file:{self._database}?mode=ro&uri=true")
+        # To be written, too: a process that is killed may leave a transaction that the next one has to roll back.
+        engine = create_engine(f"sqlite:///file:{self._database}?mode=rw&uri=true")
         try:
             with engine.connect() as connection:
                 study = connection.execute(text("SELECT study_id FROM studies WHERE study_name = 'race'")).scalar()
