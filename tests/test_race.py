@@ -282,8 +282,8 @@ def test_figures_tell_times_ratios_and_losses() -> None:
     about = {"skipped": {}, "terms": {"study": {"fixed": {}}, "share": 1.0}}
     where = dict.fromkeys(("commit", "date", "processor", "cores"), "x")
     page = markdown({**figures, **about, **where})
-    assert "| optuna | 92.0 | 75.0 | 22.0 | 3.4 |" in page
-    assert "| keras-tuner-random | 95.0 | 50.0 | never | not at all |" in page
+    assert "| optuna | 92.00 | 75.0 | 22.0 | 3.4 |" in page
+    assert "| keras-tuner-random | 95.00 | 50.0 | never | not at all |" in page
 
 
 def test_race_that_is_won_everywhere_says_so() -> None:

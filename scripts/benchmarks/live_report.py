@@ -15,6 +15,7 @@ Figures = Mapping[str, Any]
 
 _NAMES: Final = {"accuracy": "validation accuracy", "auc": "validation AUC"}
 _POINTS: Final = 400  # of a drawn curve
+_MARGIN: Final = 0.005  # below the lowest figure that is drawn
 _OUR_TRAINING: Final = "-our-training"
 
 
@@ -73,7 +74,7 @@ def _ratio_table(figures: Figures) -> str:
     rows = [
         [
             ratio["side"],
-            _number(ratio["final_accuracy"], scale=100),
+            _number(ratio["final_accuracy"], scale=100, digits=2),
             _number(ratio["seconds"]),
             _number(ratio["our_seconds"]) if ratio["our_seconds"] is not None else "never",
             _number(ratio["faster_by"]) if ratio["faster_by"] is not None else "not at all",
@@ -169,14 +170,19 @@ def _time(seconds: float) -> str:
 def draw(runs: Runs, budget: float, path: Path) -> None:
     """Draw the best so far against minutes as an SVG: the median as steps, and the band of `spread`.
 
+    Time is on a logarithmic scale, and the lowest figures of the first twentieth of it are cut off: there the sides
+    differ most, and later all are near each other.
+
     Args:
         runs: As `live_rows.read_runs` returns them.
         budget: Seconds, the end of the axis.
         path: To write to.
     """
     figure = Figure(figsize=(12, 5), layout="constrained")
-    times = np.linspace(0, budget, _POINTS)
+    first = min((run.seconds[0] for own in runs.values() for run in own if run.seconds), default=budget / _POINTS)
+    times = np.geomspace(min(first, budget / 2), budget, _POINTS)
     for axes, measure in zip(figure.subplots(1, len(MEASURES)), MEASURES, strict=True):
+        lowest = []
         for side, colour, line in _styles(runs):
             low, middle, high = np.array([spread([run.at(t, measure) for run in runs[side]]) for t in times]).T
             there = np.isfinite(low)
@@ -184,7 +190,8 @@ def draw(runs: Runs, budget: float, path: Path) -> None:
                 times / 60, np.where(there, middle, np.nan), line, color=colour, label=side, drawstyle="steps-post"
             )
             axes.fill_between(times / 60, low, high, where=there, step="post", color=colour, alpha=0.1, linewidth=0)
-        axes.set(xlabel="minutes", ylabel=f"best {_NAMES[measure]} so far", xlim=(0, budget / 60))
+        axes.set(xlabel="minutes", ylabel=f"best {_NAMES[measure]} so far", xscale="log")
+        axes.set(xlim=(times[0] / 60, budget / 60), ylim=(min(lowest, default=0.0) - _MARGIN, None))
         axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small", loc="lower right")
     with replacing(path) as temporary:
