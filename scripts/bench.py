@@ -1,5 +1,7 @@
 """Benchmarks of pneumosearch, each a command; figures that are published come from here."""
 
+import sys
+
 import typer
 
 from benchmarks.fidelity import fidelity
@@ -10,10 +12,15 @@ from benchmarks.startup import startup
 from benchmarks.storages import storages
 from benchmarks.training import training
 from benchmarks.trial import trial
+from pneumosearch.errors import PneumosearchError
 
 app = typer.Typer(help="Measure pneumosearch.", no_args_is_help=True, pretty_exceptions_enable=False)
 for command in (training, trial, startup, scale, curves, pruners, fidelity, search, storages):
     app.command()(command)
 
 if __name__ == "__main__":
-    app()
+    try:
+        app()
+    except PneumosearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(1) from error

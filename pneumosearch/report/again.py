@@ -14,7 +14,11 @@ def study_file(record: StudyRecord) -> str:
     Args:
         record: A search, whose spec has a space.
     """
-    spec = {"name": record.name, **record.spec}
+    return study_text({"name": record.name, **record.spec})
+
+
+def study_text(spec: Mapping[str, Any]) -> str:
+    """Return what a study file with these values holds."""
     tables = {key: value for key, value in spec.items() if isinstance(value, dict)}
     lines = [f"{key} = {_toml(value)}" for key, value in spec.items() if key not in tables and value is not None]
     for key, values in tables.items():

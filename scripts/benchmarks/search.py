@@ -1,264 +1,70 @@
-"""Whole search policies replayed on recorded learning curves: regret against epochs and seconds, and its picture."""
+"""Searches compared: policies replayed on recorded curves, or whole libraries live, side by side."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import numpy as np
-import numpy.typing as npt
-import optuna
-import pandas as pd
 import typer
-from matplotlib.figure import Figure
-from optuna.pruners import BasePruner, HyperbandPruner, MedianPruner, NopPruner
-from rich.console import Console
-from rich.table import Table
-from scipy.stats import rankdata
 
-from benchmarks.common import circumstances
-from benchmarks.replay import kept_value, last_epoch, promotions
-from pneumosearch.files import replacing
-from pneumosearch.pruners import PromotingPruner
-from pneumosearch.samplers import make_sampler
-from pneumosearch.space import Space
-from pneumosearch.study import derived_seed
-from pneumosearch.studyfile import read_study_file
+from benchmarks.live import race
+from benchmarks.live_sides import SIDES
+from benchmarks.policies import replay_policies
+from pneumosearch.cli.options import seconds_of
 
-TRIALS, EPOCHS = 50, 10
-CHECKPOINTS = (50, 100, 150, 250, 500)  # epochs at which regret is told
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Policy:
-    """How configurations are proposed, and how long each is trained."""
-
-    name: str
-    sampler: str = "tpe"
-    pruner: Callable[[], BasePruner] = NopPruner
-    trials: int = TRIALS
-    best_after_one: int = 0  # where given: one epoch of each trial, then so many of the best whole
-
-
-POLICIES = (
-    Policy("random", "random"),
-    Policy("random, twice the budget", "random", trials=2 * TRIALS),
-    Policy("one epoch, then the best 5", "random", best_after_one=5),
-    Policy("TPE", "tpe"),
-    Policy("TPE + median (Optuna's)", "tpe", MedianPruner),
-    Policy("TPE + Hyperband", "tpe", partial(HyperbandPruner, min_resource=1, max_resource=EPOCHS)),
-    Policy("TPE + median, start 8, warm-up 1", "tpe", partial(MedianPruner, n_startup_trials=8, n_warmup_steps=1)),
-    Policy("TPE + promote at 1, 3", "tpe", partial(PromotingPruner, (1, 3))),
-    Policy("prior + promote at 1, 3", "prior", partial(PromotingPruner, (1, 3))),
-    Policy("TPE + promote at 2", "tpe", partial(PromotingPruner, (2,))),
-)
-
-
-@dataclass
-class Recorded:
-    """The curves of a table, by position in the unit cube of the space."""
-
-    space: Space
-    places: Floats  # (n_curves, n_dimensions)
-    curves: list[list[tuple[float, float, float]]]  # by epoch: accuracy, loss, AUC
-    seconds: list[list[float]]
-
-    @classmethod
-    def read(cls, table: Path, study_file: Path) -> "Recorded":
-        """Read curves as `curves` writes them, and the space that they were drawn from."""
-        space = read_study_file(study_file).search_space(str(study_file))
-        groups = [curve.sort_values("epoch") for _, curve in pd.read_csv(table).groupby("seed")]
-        columns = ["validation_accuracy", "validation_loss", "validation_auc"]
-        places = np.array([[_place(space, name, curve[name].iloc[0]) for name in space.dimensions] for curve in groups])
-        curves = [list(curve[columns].itertuples(index=False, name=None)) for curve in groups]
-        return cls(space, places, curves, [curve["seconds"].tolist() for curve in groups])
-
-    def nearest(self, params: dict[str, Any], used: set[int]) -> int:
-        """Return the recorded configuration next to a proposal, of those not used yet while there are any."""
-        place = np.array([_place(self.space, name, params[name]) for name in self.space.dimensions])
-        distances = np.abs(self.places - place).sum(axis=1)
-        if len(used) < len(self.curves):
-            distances[list(used)] = np.inf
-        return int(distances.argmin())
-
-
-def _place(space: Space, name: str, value: Any) -> float:
-    """Map a value to [0, 1]: by its range, or by its rank among choices."""
-    corners = space.dimensions[name].distribution()
-    if isinstance(corners, optuna.distributions.CategoricalDistribution):
-        ranks = [choice == value for choice in corners.choices]
-        return ranks.index(True) / max(1, len(ranks) - 1)
-    low, high = float(corners.low), float(corners.high)  # type: ignore[attr-defined]
-    return (float(value) - low) / (high - low)
-
-
-@dataclass
-class Course:
-    """What a replayed search had found, after which epochs and seconds."""
-
-    epochs: list[int] = field(default_factory=list)
-    seconds: list[float] = field(default_factory=list)
-    best: list[float] = field(default_factory=list)
-    _used: tuple[int, float] = (0, 0.0)
-
-    def train(self, seconds: list[float]) -> None:
-        """Count epochs of these lengths."""
-        self._used = (self._used[0] + len(seconds), self._used[1] + sum(seconds))
-
-    def found(self, value: float) -> None:
-        """Note a finished trial."""
-        self.epochs.append(self._used[0])
-        self.seconds.append(self._used[1])
-        self.best.append(max(value, self.best[-1] if self.best else 0.0))
-
-    def at(self, budget: float, unit: str = "epochs") -> float:
-        """Return the best value within a budget; NaN before the first."""
-        position = int(np.searchsorted(getattr(self, unit), budget, side="right")) - 1
-        return self.best[position] if position >= 0 else float("nan")
+_REPLAYED = Path("studies/curves-75.toml")
+_REPLAY_SEEDS, _LIVE_SEEDS = 30, 5
 
 
 def search(
-    replay: Annotated[Path, typer.Option(help="Learning curves, as `curves` writes them.")],
-    space: Annotated[Path, typer.Option(help="Study file that the curves come from.")] = Path("studies/curves-75.toml"),
-    seeds: Annotated[int, typer.Option(min=2, help="Replayed searches of each policy.")] = 30,
-    picture: Annotated[Path | None, typer.Option(help="SVG file of the anytime curves.")] = None,
+    replay: Annotated[Path | None, typer.Option(help="Learning curves, as `curves` writes them.")] = None,
+    live: Annotated[bool, typer.Option("--live", help="Race pneumosearch against other libraries.")] = False,
+    space: Annotated[
+        Path | None,
+        typer.Option(help="Study file.", show_default="live: the default study; else studies/curves-75.toml"),
+    ] = None,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="Searches of each policy or side.", show_default="live: 5; else 30")
+    ] = None,
+    picture: Annotated[Path | None, typer.Option(help="Replay: SVG file of the anytime curves.")] = None,
+    data: Annotated[
+        Path | None, typer.Option(envvar="PNEUMOSEARCH_DATA", help="Live: folder of X-rays or phantoms.")
+    ] = None,
+    output: Annotated[Path, typer.Option(help="Live: folder of the race, which goes on where it stopped.")] = Path(
+        "results/race"
+    ),
+    budget: Annotated[str, typer.Option(help="Live: wall-clock time a run, such as 30m.")] = "30m",
+    size: Annotated[int | None, typer.Option(help="Live: side of the images, pixels.", show_default="the study's")] = (
+        None
+    ),
+    share: Annotated[float, typer.Option(min=0.01, max=1.0, help="Live: share of the training patients.")] = 1.0,
+    sides: Annotated[str, typer.Option(help="Live: who takes part.")] = ",".join(SIDES),
+    baseline_accuracy: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=1.0, help="Live: to be reached.", show_default="that of pneumosearch's first trial"),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Replay search policies on recorded curves.
+    """Compare searches: policies replayed on recorded curves, or libraries live, in turn, each for the same time.
 
-    A proposal is answered by the recorded configuration next to it that the search has not had. Regret is what the best
-    finished trial lacks to the best of the table, in points of validation accuracy.
-
-    Example: scripts/bench search --replay results/curves/curves-75px.csv --picture results/replay.svg
+    Examples: scripts/bench search --replay results/curves/curves-75px.csv --picture results/replay.svg;
+    scripts/bench search --live --data chest_xray --budget 30m --seeds 5 --size 75 --share 0.5 --output results/race
     """
-    recorded = Recorded.read(replay, space)
-    courses = {policy: [_course(policy, recorded, seed) for seed in range(seeds)] for policy in POLICIES}
-    best = max(kept_value(curve) for curve in recorded.curves)
-    rows = [_row(policy, courses, best) for policy in POLICIES]
-    if picture:
-        _draw(courses, best, picture)
-    if as_json:
-        print(json.dumps({"n_curves": len(recorded.curves), "seeds": seeds, "policies": rows, **circumstances()}))
-    else:
-        _print(rows, f"{seeds} searches a policy on {len(recorded.curves)} curves of {replay}")
-
-
-def _course(policy: Policy, recorded: Recorded, seed: int) -> Course:
-    study = optuna.create_study(study_name=f"replay {seed}", direction="maximize", pruner=policy.pruner())
-    study.enqueue_trial(recorded.space.baseline())
-    course, curve_of, ended = Course(), dict[int, int](), 0
-    while ended < policy.trials or promotions(study):
-        for promotion in promotions(study)[:1]:
-            study.enqueue_trial(promotion.params, user_attrs=promotion.attributes())
-        number = len(study.trials)
-        study.sampler = make_sampler(
-            policy.sampler, recorded.space, study_seed=seed, trial_seed=derived_seed(seed, number)
-        )
-        trial = study.ask()
-        recorded.space.suggest(trial)
-        continues, begun = trial.user_attrs.get("continues"), trial.user_attrs.get("continues_after", 0)
-        used = set(curve_of.values())
-        position = recorded.nearest(trial.params, used) if continues is None else curve_of[continues]
-        curve_of[trial.number] = position
-        ended += continues is None
-        _train(study, trial, recorded, position, begun, course, only_first=policy.best_after_one > 0)
-    for position in _best_after_one(policy, recorded, curve_of):
-        course.train(recorded.seconds[position][1:])
-        course.found(kept_value(recorded.curves[position]))
-    return course
-
-
-def _train(
-    study: optuna.Study,
-    trial: optuna.Trial,
-    recorded: Recorded,
-    position: int,
-    begun: int,
-    course: Course,
-    *,
-    only_first: bool,
-) -> None:
-    """Run a recorded curve, from the epoch where the trial begins to where the pruner stops it."""
-    curve, seconds = recorded.curves[position], recorded.seconds[position]
-    reached = 1 if only_first else last_epoch(trial, curve)
-    course.train(seconds[begun:reached])
-    if reached < len(curve):
-        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    else:
-        study.tell(trial, kept_value(curve))
-        course.found(kept_value(curve))
-
-
-def _best_after_one(policy: Policy, recorded: Recorded, curve_of: dict[int, int]) -> list[int]:
-    return sorted(set(curve_of.values()), key=lambda p: -recorded.curves[p][0][2])[: policy.best_after_one]
-
-
-def _row(policy: Policy, courses: dict[Policy, list[Course]], best: float) -> dict[str, Any]:
-    own = courses[policy]
-    target = float(np.median([course.best[-1] for course in courses[POLICIES[0]]]))  # random's, after its 500 epochs
-    reached = [next((e for e, b in zip(c.epochs, c.best, strict=True) if b >= target), np.inf) for c in own]
-    final = 100 * (best - np.array([course.best[-1] for course in own]))
-    return {
-        "policy": policy.name,
-        "epochs": float(np.median([course.epochs[-1] for course in own])),
-        "minutes": float(np.median([course.seconds[-1] for course in own])) / 60,
-        "final_regret": float(final.mean()),
-        "final_regret_low": float(final.mean() - 1.96 * final.std(ddof=1) / len(own) ** 0.5),
-        "final_regret_high": float(final.mean() + 1.96 * final.std(ddof=1) / len(own) ** 0.5),
-        "epochs_to_random": float(np.median(reached)),
-        **{f"regret_at_{n}": _mean_regret([course.at(n) for course in own], best) for n in CHECKPOINTS},
-        "mean_rank": _mean_rank(policy, courses),
-    }
-
-
-def _mean_regret(found: list[float], best: float) -> float | None:
-    """Return points; None where not all searches have a finished trial yet."""
-    return None if np.isnan(found).any() else 100 * (best - float(np.mean(found)))
-
-
-def _mean_rank(policy: Policy, courses: dict[Policy, list[Course]]) -> float:
-    """Average over seeds and checkpoints of the rank among the policies, 1 the best; nothing found ranks last."""
-    position, n_seeds = list(courses).index(policy), len(courses[policy])
-    values = np.array(
-        [[[courses[p][s].at(n) for p in courses] for n in CHECKPOINTS] for s in range(n_seeds)]
-    )  # (seeds, checkpoints, policies)
-    return float(rankdata(-np.nan_to_num(values, nan=0.0), axis=-1)[..., position].mean())
-
-
-def _print(rows: list[dict[str, Any]], title: str) -> None:
-    table = Table(title=title)
-    keys = ("epochs", "minutes", "epochs_to_random", *(f"regret_at_{n}" for n in CHECKPOINTS), "mean_rank")
-    for heading in ("policy", "final regret (95%)", *(key.replace("_", " ") for key in keys)):
-        table.add_column(heading, justify="left" if heading == "policy" else "right")
-    for row in rows:
-        final = f"{row['final_regret']:.2f} ({row['final_regret_low']:.2f} to {row['final_regret_high']:.2f})"
-        table.add_row(row["policy"], final, *("–" if row[key] is None else f"{row[key]:.3g}" for key in keys))
-    Console(width=180).print(table)
-
-
-def _draw(courses: dict[Policy, list[Course]], best: float, path: Path) -> None:
-    figure = Figure(figsize=(11, 4.5), layout="constrained")
-    axes = figure.subplots(1, 2)
-    for axis, unit, scale in zip(axes, ("epochs", "seconds"), (1, 60), strict=True):
-        for label, budgets, (low, middle, high) in _bands(courses, best, unit):
-            (line,) = axis.plot(budgets / scale, middle, label=label)
-            axis.fill_between(budgets / scale, low, high, color=line.get_color(), alpha=0.12)
-        axis.set(xscale="log", xlabel="epochs" if unit == "epochs" else "minutes", ylabel="regret (points), mean, 95%")
-        axis.grid(alpha=0.3)
-    axes[1].legend(fontsize="x-small")
-    with replacing(path) as temporary:
-        figure.savefig(temporary, format="svg", metadata={"Date": None})
-
-
-def _bands(
-    courses: dict[Policy, list[Course]], best: float, unit: str
-) -> Iterator[tuple[str, Floats, tuple[Floats, Floats, Floats]]]:
-    for policy, own in courses.items():
-        first = max(getattr(course, unit)[0] for course in own)
-        budgets = np.geomspace(first, max(getattr(course, unit)[-1] for course in own), 60)
-        regret = 100 * (best - np.array([[course.at(budget, unit) for budget in budgets] for course in own]))
-        middle, half = regret.mean(axis=0), 1.96 * regret.std(axis=0, ddof=1) / len(own) ** 0.5
-        yield policy.name, budgets, (middle - half, middle, middle + half)
+    if (replay is None) != live:
+        raise typer.BadParameter("wanted either --replay CURVES.csv or --live")
+    if replay is not None:
+        replay_policies(replay, space or _REPLAYED, seeds or _REPLAY_SEEDS, picture, as_json=as_json)
+        return
+    if data is None:
+        raise typer.BadParameter("--live needs --data DIR")
+    figures = race(
+        data,
+        output,
+        space,
+        size=size,
+        share=share,
+        budget=seconds_of(budget, "--budget"),
+        seeds=seeds or _LIVE_SEEDS,
+        sides=sides.split(","),
+        baseline_accuracy=baseline_accuracy,
+    )
+    print(json.dumps(figures, indent=1) if as_json else (output / "race.md").read_text())

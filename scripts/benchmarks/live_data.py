@@ -1,0 +1,132 @@
+"""What all sides of the live race are given: the same images, split, space and image size, as files."""
+
+import json
+import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.peers import UNDERSTOOD
+from pneumosearch.data.manifest import CLASSES, ImageFile, Manifest, ManifestPart, read_manifest
+from pneumosearch.data.protocols import SPLIT_SEED
+from pneumosearch.data.splits import holdout_split, leak_groups
+from pneumosearch.errors import ConfigError
+from pneumosearch.files import write_text
+from pneumosearch.report.again import study_text
+from pneumosearch.studyfile import StudySpec, checked_spec
+
+
+@dataclass(frozen=True)
+class Course:
+    """The files of a race, which no side changes.
+
+    Args:
+        folder: Where they are.
+    """
+
+    folder: Path
+
+    @property
+    def images(self) -> Path:
+        """A data folder of pneumosearch: train, val and test."""
+        return self.folder / "images"
+
+    @property
+    def train(self) -> Path:
+        """The images on the training side of pneumosearch's holdout split, a folder a class."""
+        return self.folder / "split" / "train"
+
+    @property
+    def validation(self) -> Path:
+        """Those on the validation side."""
+        return self.folder / "split" / "validation"
+
+    @property
+    def study(self) -> Path:
+        """The study file."""
+        return self.folder / "study.toml"
+
+    @property
+    def space(self) -> Path:
+        """The same space as JSON: {"searched": {field: range}, "baseline": {field: value}}."""
+        return self.folder / "space.json"
+
+
+def race_spec(spec: StudySpec, size: int | None) -> StudySpec:
+    """Return the study that is raced: `spec` at `size` pixels where given.
+
+    Raises:
+        ConfigError: The space has something that the other sides' scripts do not know.
+    """
+    fixed = spec.fixed if size is None else {**spec.fixed, "image_size": size}
+    raced = checked_spec({**spec.model_dump(mode="json"), "name": "race", "fixed": fixed}, "race")
+    space = raced.search_space()
+    unknown = sorted({*space.dimensions, *fixed} - UNDERSTOOD)
+    if unknown:
+        raise ConfigError(f"race: space: the peers' scripts do not know '{unknown[0]}'; leave it out")
+    if space.conditional or "image_size" in space.dimensions:
+        raise ConfigError("race: space: the peers' scripts have one image size and no conditional fields")
+    return raced
+
+
+def prepare(data: Path, spec: StudySpec, share: float, folder: Path) -> Course:
+    """Write the files of a race, links instead of images.
+
+    Args:
+        data: Folder of X-rays or phantoms.
+        spec: As `race_spec` returns it.
+        share: Of the patients in `train`, in (0, 1], of each class alike; val and test stay whole.
+        folder: For the files; what it holds of an earlier race is replaced.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    course = Course(folder)
+    manifest = read_manifest(data)
+    _link_images(manifest, share, course.images)
+    part = read_manifest(course.images).part("development")
+    split = holdout_split(part, seed=SPLIT_SEED)
+    for target, indices in ((course.train, split.train), (course.validation, split.validation)):
+        for image in (part.images[i] for i in indices):
+            _link(part.path(image), target / CLASSES[image.label] / f"{image.split}-{Path(image.name).name}")
+    write_text(course.study, study_text(spec.model_dump(mode="json")))
+    write_text(course.space, json.dumps(_plain_space(spec), indent=1))
+    return course
+
+
+def _link_images(manifest: Manifest, share: float, target: Path) -> None:
+    for image in _chosen(manifest.part("development"), share):
+        _link(manifest.folder / image.name, target / image.name)
+    (target / "test").symlink_to((manifest.folder / "test").resolve())  # sealed: only listed
+    for marker in manifest.folder.glob("*.json"):  # that they are phantoms
+        _link(marker, target / marker.name)
+
+
+def _chosen(part: ManifestPart, share: float) -> Iterable[ImageFile]:
+    """Return the whole of val and of some patients in train, in proportion to the classes, the same at every call."""
+    labels = np.array([image.label for image in part.images])
+    from_train = np.array([image.split == "train" for image in part.images])
+    groups, chosen = leak_groups(part), ~from_train
+    for label in (0, 1):
+        candidates = from_train & (labels == label)
+        wanted = share * candidates.sum()
+        for group in np.random.default_rng(SPLIT_SEED).permutation(np.unique(groups[candidates])):
+            members = candidates & (groups == group)
+            if (chosen & candidates).sum() + members.sum() / 2 <= wanted:
+                chosen |= members
+    return (image for image, is_chosen in zip(part.images, chosen, strict=True) if is_chosen)
+
+
+def _link(source: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.symlink_to(source.resolve())
+
+
+def _plain_space(spec: StudySpec) -> dict[str, Any]:
+    space = spec.search_space()
+    baseline = space.centre.model_dump()
+    return {
+        "searched": space.describe()["space"],
+        "baseline": {name: value for name, value in baseline.items() if name in UNDERSTOOD},
+    }

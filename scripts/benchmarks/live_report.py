@@ -1,0 +1,208 @@
+"""The live race as a page of Markdown, with a sentence for each place where pneumosearch loses, and as a picture."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from benchmarks.live_rows import MEASURES, NEAR_BEST, ROUNDING, Runs, spread
+from benchmarks.live_sides import OURS
+from pneumosearch.files import replacing
+
+Figures = Mapping[str, Any]
+
+_NAMES: Final = {"accuracy": "validation accuracy", "auc": "validation AUC"}
+_POINTS: Final = 400  # of a drawn curve
+_MARGIN: Final = 0.005  # below the lowest figure that is drawn
+_OUR_TRAINING: Final = "-our-training"
+
+
+def markdown(figures: Figures) -> str:
+    """Return the page: what was run, the tables, and where pneumosearch loses."""
+    parts = [
+        f"# The live race: {_time(figures['budget_s'])} a run\n",
+        _about(figures),
+        *(_best_table(figures, measure) for measure in MEASURES),
+        _cost_table(figures),
+        _ratio_table(figures),
+        "## Where pneumosearch loses\n\n" + "\n".join(f"- {sentence}" for sentence in losses(figures)) + "\n",
+    ]
+    skipped = [f"- {side}: {reason}" for side, reason in figures["skipped"].items()]
+    if skipped:
+        parts.append("## Not raced\n\n" + "\n".join(skipped) + "\n")
+    return "\n".join(part for part in parts if part)
+
+
+def _about(figures: Figures) -> str:
+    seeds = ", ".join(f"{side} {n}" for side, n in figures["seeds"].items())
+    fixed, share = figures["terms"]["study"]["fixed"], figures["terms"]["share"]
+    bounds = (
+        "Each figure is the median over the seeds, in brackets the bounds that hold the true median with a probability "
+        f"of {figures['coverage']:.0%}. "
+        if figures["coverage"] > 0
+        else "A side that ran once has no interval. "
+    )
+    about = (
+        f"Images of {fixed.get('image_size', 150)} pixels, {share:.0%} of the training patients; runs: {seeds}. "
+        f"{bounds}The best of a run is that of any epoch of any trial so far; an epoch counts "
+        "from when it was recorded. All sides have the same validation images."
+    )
+    where = ", ".join(f"{key} {figures[key]}" for key in ("commit", "date", "processor", "cores"))
+    return f"{about}\n\n{where}\n"
+
+
+def _best_table(figures: Figures, measure: str) -> str:
+    headings = ["side", *(f"after {_time(t)}" for t in figures["times_s"])]
+    rows = [[row["side"], *(_percent(cell) for cell in row[f"best_{measure}"])] for row in figures["sides"]]
+    return f"## Best {_NAMES[measure]} so far, %\n\n{_table(headings, rows)}"
+
+
+def _cost_table(figures: Figures) -> str:
+    baseline, best = figures["baseline_accuracy"], figures["best_found"]
+    headings = ["side", "s to the baseline's accuracy", "s to near the best", "epochs", "trials", "MiB", "failures"]
+    keys = ("seconds_to_baseline", "seconds_to_near_best", "epochs", "trials", "peak_mib")
+    rows = [[row["side"], *(_whole(row[key]) for key in keys), str(row["failures"])] for row in figures["sides"]]
+    targets = [f"the baseline's {baseline:.1%}"] if baseline is not None else []
+    targets += [f"{best - NEAR_BEST:.1%}, {100 * NEAR_BEST:g} points below the best of all runs"] if best else []
+    return f"## Time and cost\n\nTo reach {', and '.join(targets) or 'nothing'}.\n\n{_table(headings, rows)}"
+
+
+def _ratio_table(figures: Figures) -> str:
+    headings = ["side", "its median final best, %", "its time to it, s", "pneumosearch's time, s", "faster by"]
+    rows = [
+        [
+            ratio["side"],
+            _number(ratio["final_accuracy"], scale=100, digits=2),
+            _number(ratio["seconds"]),
+            _number(ratio["our_seconds"]) if ratio["our_seconds"] is not None else "never",
+            _number(ratio["faster_by"]) if ratio["faster_by"] is not None else "not at all",
+        ]
+        for ratio in figures["ratios"]
+    ]
+    return f"## How much sooner pneumosearch is as good\n\n{_table(headings, rows)}" if rows else ""
+
+
+def losses(figures: Figures) -> list[str]:
+    """Return a sentence for each place where another side's median is better than pneumosearch's."""
+    ours = next((row for row in figures["sides"] if row["side"] == OURS), None)
+    if ours is None:
+        return [f"{OURS} has not been run."]
+    others = [row for row in figures["sides"] if row["side"] != OURS]
+    found = [*_behind(figures, ours, others), *_later(ours, others), *_larger(ours, others)]
+    return found or ["Nowhere: in each table, no other side's median is better."]
+
+
+def _behind(figures: Figures, ours: Figures, others: list[Figures]) -> Iterator[str]:
+    for measure in MEASURES:
+        for place, seconds in enumerate(figures["times_s"]):
+            own = ours[f"best_{measure}"][place]["median"]
+            theirs = {row["side"]: row[f"best_{measure}"][place]["median"] for row in others}
+            ahead = {
+                side: value for side, value in theirs.items() if value is not None and value > (own or 0.0) + ROUNDING
+            }
+            if ahead:
+                mine = f"{own:.2%}" if own is not None else "none yet"
+                yield (
+                    f"After {_time(seconds)}, its best {_NAMES[measure]} ({mine}) is below that of "
+                    + _list(f"{side} ({value:.2%})" for side, value in ahead.items())
+                    + "."
+                )
+
+
+def _later(ours: Figures, others: list[Figures]) -> Iterator[str]:
+    aims = {"seconds_to_baseline": "the baseline's accuracy", "seconds_to_near_best": "near the best found"}
+    for key, aim in aims.items():
+        if ours[key] is None:
+            continue
+        own = ours[key]["median"]
+        theirs = {row["side"]: row[key]["median"] for row in others}
+        sooner = {side: s for side, s in theirs.items() if s is not None and (own is None or s < own)}
+        if sooner:
+            mine = "never" if own is None else f"after {own:.0f} s"
+            sides = _list(f"{side} ({seconds:.0f} s)" for side, seconds in sooner.items())
+            yield f"It comes to {aim} {mine}, later than {sides}."
+
+
+def _larger(ours: Figures, others: list[Figures]) -> Iterator[str]:
+    own = ours["peak_mib"]["median"]
+    smaller = [f"{row['side']} ({row['peak_mib']['median']:.0f})" for row in others if row["peak_mib"]["median"] < own]
+    if smaller:
+        yield f"It takes more memory ({own:.0f} MiB at its peak) than {_list(smaller)}."
+    fewer = [f"{row['side']} ({row['failures']})" for row in others if row["failures"] < ours["failures"]]
+    if fewer:
+        yield f"It has more failures ({ours['failures']}) than {_list(fewer)}."
+
+
+def _list(items: Any) -> str:
+    *most, last = items
+    return f"{', '.join(most)} and {last}" if most else str(last)
+
+
+def _table(headings: list[str], rows: list[list[str]]) -> str:
+    rule = ["---", *("--:" for _ in headings[1:])]
+    return "".join(f"| {' | '.join(cells)} |\n" for cells in (headings, rule, *rows))
+
+
+def _percent(cell: Mapping[str, float | None]) -> str:
+    return _bracketed(*(_number(cell[name], scale=100, digits=2) for name in ("median", "low", "high")))
+
+
+def _whole(cell: Mapping[str, float | None] | None) -> str:
+    if cell is None:
+        return "–"
+    return _bracketed(*(_number(cell[name], digits=0) for name in ("median", "low", "high")))
+
+
+def _bracketed(median: str, low: str, high: str) -> str:
+    return median if low == median == high else f"{median} ({low} to {high})"
+
+
+def _number(value: float | None, scale: float = 1, digits: int = 1) -> str:
+    return "–" if value is None else f"{scale * value:.{digits}f}"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+
+
+def draw(runs: Runs, budget: float, path: Path) -> None:
+    """Draw the best so far against minutes as an SVG: the median as steps, and the band of `spread`.
+
+    Time is on a logarithmic scale, and the lowest figures of the first twentieth of it are cut off: there the sides
+    differ most, and later all are near each other.
+
+    Args:
+        runs: As `live_rows.read_runs` returns them.
+        budget: Seconds, the end of the axis.
+        path: To write to.
+    """
+    figure = Figure(figsize=(12, 5), layout="constrained")
+    first = min((run.seconds[0] for own in runs.values() for run in own if run.seconds), default=budget / _POINTS)
+    times = np.geomspace(min(first, budget / 2), budget, _POINTS)
+    for axes, measure in zip(figure.subplots(1, len(MEASURES)), MEASURES, strict=True):
+        lowest: list[float] = []
+        for side, colour, line in _styles(runs):
+            low, middle, high = np.array([spread([run.at(t, measure) for run in runs[side]]) for t in times]).T
+            there = np.isfinite(low)
+            lowest.extend(low[there & (times >= budget / 20)])
+            axes.plot(
+                times / 60, np.where(there, middle, np.nan), line, color=colour, label=side, drawstyle="steps-post"
+            )
+            axes.fill_between(times / 60, low, high, where=there, step="post", color=colour, alpha=0.1, linewidth=0)
+        axes.set(xlabel="minutes", ylabel=f"best {_NAMES[measure]} so far", xscale="log")
+        axes.set(xlim=(times[0] / 60, budget / 60), ylim=(min(lowest, default=0.0) - _MARGIN, None))
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small", loc="lower right")
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="svg", metadata={"Date": None})
+
+
+def _styles(runs: Runs) -> Iterator[tuple[str, str, str]]:
+    """Yield (side, colour, line): one colour a library's search, dashed with our training."""
+    families = list(dict.fromkeys(side.removesuffix(_OUR_TRAINING) for side in runs))
+    for side in runs:
+        number = families.index(side.removesuffix(_OUR_TRAINING))
+        yield side, f"C{number}", "--" if side.endswith(_OUR_TRAINING) else "-"

@@ -1,0 +1,165 @@
+"""What the live race gave: each run as a curve over the seconds, and each side as a row."""
+
+import json
+import math
+import statistics
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from scipy.stats import binom
+
+from benchmarks.live_sides import EPOCHS_FILE, OURS
+
+Runs = Mapping[str, Sequence["Run"]]  # by side, in the order of the seeds
+
+MEASURES: Final = ("accuracy", "auc")
+NEAR_BEST: Final = 0.005  # fraction of validation accuracy
+_SHARES: Final = (0.1, 0.25, 0.5, 1.0)  # of the budget, at which the best so far is told
+_COVERAGE: Final = 0.9  # that an interval has at least, where there are enough seeds
+ROUNDING: Final = 1e-6  # of figures that some sides compute in float32
+
+
+@dataclass(frozen=True)
+class Run:
+    """One side with one seed."""
+
+    seconds: list[float]  # when each epoch ended
+    best: dict[str, list[float]]  # by measure: the best validation figure of any epoch so far, a fraction
+    first_trial: float | None  # best validation accuracy of its first trial
+    trials: int
+    summary: dict[str, Any]
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """Read the folder of a finished run; epochs that ended after its time do not count."""
+        summary = json.loads((folder / "summary.json").read_text())
+        lines = [json.loads(line) for line in _whole_lines(folder / EPOCHS_FILE)]
+        lines = sorted((line for line in lines if line["seconds"] <= summary["budget_s"]), key=lambda x: x["seconds"])
+        first = [line["val_accuracy"] for line in lines if line["trial"] == lines[0]["trial"]]
+        return cls(
+            seconds=[line["seconds"] for line in lines],
+            best={measure: _running_best([line[f"val_{measure}"] for line in lines]) for measure in MEASURES},
+            first_trial=max(first, default=None),
+            trials=len({line["trial"] for line in lines}),
+            summary=summary,
+        )
+
+    def at(self, seconds: float, measure: str = "accuracy") -> float:
+        """Return the best within so many seconds; -inf before the first epoch."""
+        position = bisect_right(self.seconds, seconds) - 1
+        return self.best[measure][position] if position >= 0 else -math.inf
+
+    def final(self, measure: str = "accuracy") -> float:
+        """Return the best of all."""
+        return self.at(math.inf, measure)
+
+    def reaches(self, target: float) -> float:
+        """Return the seconds after which the validation accuracy was as good as `target`; inf where it never was."""
+        reached = (s for s, best in zip(self.seconds, self.best["accuracy"], strict=True) if best >= target - ROUNDING)
+        return next(reached, math.inf)
+
+
+def _whole_lines(path: Path) -> list[str]:
+    """Return the lines; a process that is killed may leave half of its last one."""
+    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _running_best(values: Sequence[float]) -> list[float]:
+    best: list[float] = []
+    for value in values:
+        best.append(max(value, best[-1]) if best else value)
+    return best
+
+
+def read_runs(output: Path, sides: Sequence[str], seeds: int) -> dict[str, list[Run]]:
+    """Return the finished runs of each side that has some."""
+    runs = {}
+    for side in sides:
+        folders = [output / "runs" / side / f"seed-{seed}" for seed in range(1, seeds + 1)]
+        finished = [Run.read(folder) for folder in folders if (folder / "summary.json").exists()]
+        if finished:
+            runs[side] = finished
+    return runs
+
+
+def spread(values: Sequence[float]) -> tuple[float, float, float]:
+    """Return the median between its distribution-free bounds (see `coverage`), which are two of the values."""
+    ordered, inside = sorted(values), _rank(len(values))
+    return ordered[inside], statistics.median(ordered), ordered[len(ordered) - 1 - inside]
+
+
+def coverage(n: int) -> float:
+    """Return the probability that the bounds of `spread`, of n values, hold the median of their distribution.
+
+    Source:
+        Conover, Practical Nonparametric Statistics, 3rd edition (1999), section 3.2.
+    """
+    return float(1 - 2 * binom.cdf(_rank(n), n, 0.5)) if n > 1 else 0.0
+
+
+def _rank(n: int) -> int:
+    """Return how many values may lie beyond each bound."""
+    return max((k for k in range((n + 1) // 2) if 1 - 2 * binom.cdf(k, n, 0.5) >= _COVERAGE), default=0)
+
+
+def results(runs: Runs, budget: float, baseline_accuracy: float | None) -> dict[str, Any]:
+    """Return all figures of a race as plain values; what was never reached, or is not there yet, is None."""
+    targets = _targets(runs, baseline_accuracy)
+    times = [share * budget for share in _SHARES]
+    return {
+        "budget_s": budget,
+        "times_s": times,
+        "seeds": {side: len(own) for side, own in runs.items()},
+        "coverage": coverage(min((len(own) for own in runs.values()), default=0)),
+        **targets,
+        "sides": [_row(side, own, times, targets) for side, own in runs.items()],
+        "ratios": [_ratio(side, own, runs[OURS]) for side, own in runs.items() if OURS in runs and side != OURS],
+    }
+
+
+def _targets(runs: Runs, baseline_accuracy: float | None) -> dict[str, float | None]:
+    firsts = [run.first_trial for run in runs.get(OURS, ()) if run.first_trial is not None]
+    if baseline_accuracy is None and firsts:
+        baseline_accuracy = statistics.median_low(firsts)
+    finals = [run.final() for own in runs.values() for run in own]
+    best = max((final for final in finals if math.isfinite(final)), default=None)
+    return {"baseline_accuracy": baseline_accuracy, "best_found": best}
+
+
+def _row(side: str, own: Sequence[Run], times: Sequence[float], targets: Mapping[str, float | None]) -> dict[str, Any]:
+    baseline, best = targets["baseline_accuracy"], targets["best_found"]
+    row: dict[str, Any] = {"side": side}
+    for measure in MEASURES:
+        row[f"best_{measure}"] = [_of([run.at(t, measure) for run in own]) for t in times]
+    row["seconds_to_baseline"] = _of([run.reaches(baseline) for run in own]) if baseline is not None else None
+    row["seconds_to_near_best"] = _of([run.reaches(best - NEAR_BEST) for run in own]) if best is not None else None
+    row["epochs"] = _of([len(run.seconds) for run in own])
+    row["trials"] = _of([run.trials for run in own])
+    row["peak_mib"] = _of([run.summary["peak_mib"] for run in own])
+    row["failures"] = sum(run.summary["failures"] for run in own)
+    return row
+
+
+def _of(values: Sequence[float]) -> dict[str, float | None]:
+    """Return {low, median, high} of one value a run; None for what is infinite."""
+    names = ("low", "median", "high")
+    return {n: value if math.isfinite(value) else None for n, value in zip(names, spread(values), strict=True)}
+
+
+def _ratio(side: str, theirs: Sequence[Run], ours: Sequence[Run]) -> dict[str, Any]:
+    """Compare the medians of the times after which both are as good as the other's median final best."""
+    target = statistics.median_low([run.final() for run in theirs])
+    if not math.isfinite(target):
+        return {"side": side, "final_accuracy": None, "seconds": None, "our_seconds": None, "faster_by": None}
+    seconds, our_seconds = (statistics.median([run.reaches(target) for run in own]) for own in (theirs, ours))
+    reached = math.isfinite(our_seconds)
+    return {
+        "side": side,
+        "final_accuracy": target,
+        "seconds": seconds,
+        "our_seconds": our_seconds if reached else None,
+        "faster_by": seconds / our_seconds if reached else None,
+    }
