@@ -192,7 +192,7 @@ def test_figures_look_into_the_network_that_a_study_keeps(studied: Terminal, tmp
     assert {"feature-maps.png", "dropout.svg"} <= set(told["files"])
     assert "trial 0 of study 'tiny', whose network is kept" in told["about"]
     assert "no study 'tyni'" in studied.run("figures", "drawn", "--name", "tyni", code=1)[1]
-    write_phantoms(tmp_path / "others", n_images=100, seed=9)
+    write_phantoms(tmp_path / "others", n_images=160, seed=9)
     err = studied.run("figures", "drawn", "--name", "tiny", "--data", str(tmp_path / "others"), code=1)[1]
     assert "not the images of study 'tiny'" in err
 
