@@ -22,6 +22,7 @@ COMMANDS = [
     "baseline",
     "study",
     "worker",
+    "serve",
     "report",
     "confirm",
     "predict",

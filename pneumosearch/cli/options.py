@@ -22,7 +22,7 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="SQLAlchemy URL of the store (SQLite, PostgreSQL, MySQL).",
+        help="URL of the store: SQLite, PostgreSQL, MySQL, or grpc://HOST:PORT of 'pneumosearch serve'.",
         metavar="URL",
         show_default="sqlite:///RESULTS/pneumosearch.db",
     ),
