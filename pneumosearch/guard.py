@@ -84,7 +84,8 @@ class Guard:
             shown = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=10).get("token", [""])
         except ValueError:  # more fields than that
             return False
-        return environ.get("PATH_INFO") == "/" and len(shown) == 1 and same(shown[0], str(self._token))
+        at_door = str(environ.get("PATH_INFO")) == "/"
+        return at_door and len(shown) == 1 and same(shown[0], str(self._token))
 
     def _let_in(self, start: StartResponse) -> Iterable[bytes]:
         cookie = f"{COOKIE}={self._pass}; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if self._secure else "")
@@ -103,7 +104,7 @@ def _from_another_site(environ: WSGIEnvironment) -> bool:
     origin = environ.get("HTTP_ORIGIN")
     if origin is None or environ["REQUEST_METHOD"] in _SAFE_METHODS:
         return False
-    return str(origin).partition("://")[2] != environ.get("HTTP_HOST", "")
+    return str(origin).partition("://")[2] != str(environ.get("HTTP_HOST", ""))
 
 
 def _with_headers(start_response: StartResponse, environ: WSGIEnvironment) -> StartResponse:

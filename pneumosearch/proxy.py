@@ -51,9 +51,8 @@ _LARGEST_ANSWER: Final = 2**30  # bytes
 _RECONNECT: Final = (100, 5000)  # ms, first and longest pause
 
 _QUERY: Final = ("certificate", "token_file")
-_PASSING: Final = frozenset(
-    {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
-)
+# Cancelled: by a server that stops, before it looked at the call.
+_PASSING: Final = frozenset(grpc.StatusCode[name] for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"))
 _REFUSING_TEXTS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "SSL_ERROR_SSL", "Peer name")
 
 _Result = TypeVar("_Result")
@@ -203,12 +202,19 @@ class ProxyStorage(GrpcStorageProxy):
                 raise StoreError(
                     f"{self.name}: the server refuses the token; give its own by ${VARIABLE} or ${FILE_VARIABLE}"
                 ) from error
-            if code in _PASSING and not any(words in details for words in _REFUSING_TEXTS):
+            if _may_pass(code, details):
                 raise ConnectionLost(details or code.name) from error
             raise StoreError(f"{self.name}: the storage cannot be used ({details or code.name})") from error
 
 
 repeat(ProxyStorage, GrpcStorageProxy)
+
+
+def _may_pass(code: grpc.StatusCode, details: str) -> bool:
+    """Tell whether the same may succeed later; what is too large, or meets another certificate, will not."""
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+        return "message larger than" not in details
+    return code in _PASSING and not any(words in details for words in _REFUSING_TEXTS)
 
 
 def _as_json(value: Any) -> bytes:
