@@ -94,7 +94,7 @@ def serve_storage(
     pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="serving")
     doors = [_Door(token), _Turns()]
     server = grpc.server(pool, interceptors=doors, options=_options(), maximum_concurrent_rpcs=_MAX_RPCS)
-    api_pb2_grpc.add_StorageServiceServicer_to_server(_Service(get_storage(storage)), server)  # type: ignore[no-untyped-call]
+    api_pb2_grpc.add_StorageServiceServicer_to_server(_Service(storage), server)  # type: ignore[no-untyped-call]
     server.add_generic_rpc_handlers((_Claims(storage).handler(),))
     bound = _bind(server, host, port, tls)
     server.start()
@@ -183,10 +183,11 @@ def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
 
 
 class _Service(servicer.OptunaStorageProxyService):
-    """Optuna's, which makes no second trial of a request that comes again."""
+    """Optuna's over its cache, which makes no second trial of a request that comes again."""
 
-    def __init__(self, storage: Any) -> None:
-        super().__init__(storage)
+    def __init__(self, storage: PatientStorage | ProxyStorage) -> None:
+        super().__init__(get_storage(storage))
+        self._uncached = servicer.OptunaStorageProxyService(storage)
         self._made: OrderedDict[str, int] = OrderedDict()
         self._making = threading.Lock()
 
@@ -204,6 +205,12 @@ class _Service(servicer.OptunaStorageProxyService):
             if len(self._made) > _MARKS:
                 self._made.popitem(last=False)
             return reply
+
+    def SetTrialParameter(  # noqa: N802
+        self, request: api_pb2.SetTrialParameterRequest, context: grpc.ServicerContext
+    ) -> api_pb2.SetTrialParameterReply:
+        """Set a parameter past the cache, to which a trial begun before the server started is unknown."""
+        return self._uncached.SetTrialParameter(request, context)
 
 
 class _Claims:

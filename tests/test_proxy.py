@@ -267,6 +267,17 @@ def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: 
     assert all(trial.state.is_finished() and len(trial.user_attrs["history"]) == 2 for trial in trials)
 
 
+def test_trial_begun_before_the_server_was_started_again_goes_on(store: Store, tmp_path: Path) -> None:
+    port = free_port()
+    with serve_storage(store.storage, port=port, token=TOKEN) as server:
+        trial = optuna.create_study(storage=client(server, tmp_path)).ask()
+    with serve_storage(store.storage, port=port, token=TOKEN):
+        assert trial.suggest_float("zoom", 0.3, 0.3) == 0.3
+        trial.report(0.5, 1)
+        trial.set_user_attr("history", [])
+    assert store.storage.get_trial(trial._trial_id).params == {"zoom": 0.3}
+
+
 def test_server_that_stays_away_is_told_in_one_line(store: Store, tmp_path: Path) -> None:
     with serve_storage(store.storage, port=0, token=TOKEN) as server:
         there = Store(server.url, tmp_path, patience=0.5)
