@@ -16,7 +16,7 @@ from pneumosearch.errors import StoreError
 from pneumosearch.guard import Guard
 from pneumosearch.report.tables import markdown
 from pneumosearch.store import Store
-from pneumosearch.tokens import is_loopback
+from pneumosearch.tokens import is_loopback, name_in_url
 
 MAX_VISITS: Final = 32  # requests at a time; further ones wait
 _PATIENCE: Final = 30.0  # seconds for a visitor to say or take something
@@ -42,8 +42,7 @@ class Door(NamedTuple):
     @property
     def url(self) -> str:
         """What visitors open, but for the token."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http{'s' if self.certificate else ''}://{host}:{self.port}/"
+        return f"http{'s' if self.certificate else ''}://{name_in_url(self.host)}:{self.port}/"
 
 
 def write_note(store: Store, name: str) -> None:
@@ -69,6 +68,7 @@ def serve(store: Store, door: Door, opened: Callable[[], None] = lambda: None) -
     app = Guard(
         optuna_dashboard.wsgi(store.storage, artifact_store=store.artifacts),
         door.token,
+        local=is_loopback(door.host),
         secure=door.certificate is not None,
     )
     with _server(app, door) as server:

@@ -2,8 +2,8 @@
 
 - With a token: a visitor logs in by a link `/?token=...`, which sets a cookie that is derived from the token, or sends
   it as `Authorization: Bearer ...`. Everything else is answered 401.
-- Without: only requests that name this machine itself are answered. A page from elsewhere can let its own host name
-  point here (DNS rebinding), but not name another host.
+- Where only this machine can reach it: only requests that name this machine are answered. A page from elsewhere can
+  let its own host name point here (DNS rebinding), but not name another host.
 - Requests that change something and come from a page of another site are refused.
 - Answers tell the browser to run no foreign content; artifacts, which may be any file, run nothing at all.
 """
@@ -47,18 +47,19 @@ class Guard:
 
     Args:
         app: What is guarded.
-        token: What visitors must show; None where only this machine can reach the server.
+        token: What visitors must show; None only where `local`.
+        local: Whether only this machine can reach the server.
         secure: Whether visitors come by TLS, so that the cookie is for TLS alone.
     """
 
-    def __init__(self, app: WSGIApplication, token: str | None, *, secure: bool = False) -> None:
-        self._app, self._token, self._secure = app, token, secure
+    def __init__(self, app: WSGIApplication, token: str | None, *, local: bool, secure: bool = False) -> None:
+        self._app, self._token, self._local, self._secure = app, token, local, secure
         self._pass = hmac.new((token or "").encode(), _PURPOSE, hashlib.sha256).hexdigest()
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
         start = _with_headers(start_response, environ)
-        if self._token is None and _host(environ) not in _LOCAL_HOSTS:
+        if self._local and _host(environ) not in _LOCAL_HOSTS:
             return _page(start, "403 Forbidden", "This dashboard answers to localhost and 127.0.0.1 alone.")
         if _from_another_site(environ):
             return _page(start, "403 Forbidden", "This request comes from a page of another site.")

@@ -1,7 +1,6 @@
 """The server of a store for workers that reach no database: Optuna's gRPC service behind a token, and one lock."""
 
 import json
-import platform
 import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ from pneumosearch.errors import PneumosearchError, StoreError
 from pneumosearch.locks import study_lock
 from pneumosearch.patience import ConnectionLost, PatientStorage, first_line
 from pneumosearch.proxy import ASKED, CLAIM, HELD, KEEPALIVE, LONGEST_HOLD, PORT, SCHEMES, ProxyStorage
-from pneumosearch.tokens import is_loopback, same
+from pneumosearch.tokens import is_loopback, name_in_url, same
 
 #: Clients that may hold or wait for the lock at a time; each takes a thread.
 MAX_CLAIMS: Final = 256
@@ -98,7 +97,7 @@ def serve_storage(
     server.add_generic_rpc_handlers((_Claims(storage).handler(),))
     bound = _bind(server, host, port, tls)
     server.start()
-    return StorageServer(server, _url(host, bound, tls))
+    return StorageServer(server, f"{SCHEMES[tls is not None]}://{name_in_url(host)}:{bound}")
 
 
 def _options() -> list[tuple[str, int]]:
@@ -125,12 +124,6 @@ def _bind(server: grpc.Server, host: str, port: int, tls: Tls | None) -> int:
     except RuntimeError as error:
         with_tls = " with this certificate and key" if tls else ""
         raise StoreError(f"port {port} of {host} cannot be served{with_tls}; choose another --port") from error
-
-
-def _url(host: str, port: int, tls: Tls | None) -> str:
-    """Return what clients give; they cannot reach a server at "all addresses", so the machine's name stands for it."""
-    name = platform.node() if host in ("0.0.0.0", "::") else host  # noqa: S104  compared, not bound
-    return f"{SCHEMES[tls is not None]}://{f'[{name}]' if ':' in name else name}:{port}"
 
 
 class _Door(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC has no types

@@ -2,6 +2,7 @@
 
 import hmac
 import os
+import platform
 import secrets
 import stat
 from pathlib import Path
@@ -70,6 +71,12 @@ def token_for(host: str, results: Path) -> Token | None:
 def is_loopback(host: str) -> bool:
     """Tell whether only this machine can reach a server that listens at `host`."""
     return host in _LOOPBACK
+
+
+def name_in_url(host: str) -> str:
+    """Return what stands in a URL for the address a server listens at: of "all addresses", this machine's name."""
+    name = platform.node() if host in ("0.0.0.0", "::") else host  # noqa: S104  compared, not bound
+    return f"[{name}]" if ":" in name else name
 
 
 def same(given: str, secret: str) -> bool:

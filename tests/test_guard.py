@@ -61,7 +61,7 @@ def ask(guard: Guard, path: str = "/", query: str = "", method: str = "GET", **h
 
 @pytest.fixture
 def guard() -> Guard:
-    return Guard(app, TOKEN)
+    return Guard(app, TOKEN, local=False)
 
 
 def cookie_of(answer: Answer) -> str:
@@ -77,7 +77,7 @@ def test_link_with_the_token_lets_in_by_a_cookie_that_is_not_the_token(guard: Gu
     assert ask(guard, "/api/studies", HTTP_COOKIE=cookie_of(answer), **PUBLIC).body == "the dashboard"
     assert ask(guard, HTTP_COOKIE=f"other=1; {cookie_of(answer)}", **PUBLIC).body == "the dashboard"
     assert "Secure" not in answer.headers["Set-Cookie"]
-    assert "; Secure" in ask(Guard(app, TOKEN, secure=True), query=f"token={TOKEN}").headers["Set-Cookie"]
+    assert "; Secure" in ask(Guard(app, TOKEN, local=False, secure=True), query=f"token={TOKEN}").headers["Set-Cookie"]
 
 
 @pytest.mark.parametrize(
@@ -112,9 +112,9 @@ def test_bearer_header_lets_in_scripts(guard: Guard) -> None:
 
 
 def test_cookie_of_another_token_is_worth_nothing(guard: Guard) -> None:
-    cookie = cookie_of(ask(Guard(app, TOKEN + "x"), query=f"token={TOKEN}x"))
+    cookie = cookie_of(ask(Guard(app, TOKEN + "x", local=False), query=f"token={TOKEN}x"))
     assert ask(guard, HTTP_COOKIE=cookie).status == 401
-    forged = Guard(app, None)._pass  # as anybody can compute
+    forged = Guard(app, None, local=True)._pass  # as anybody can compute
     assert ask(guard, HTTP_COOKIE=f"{COOKIE}={forged}").status == 401
 
 
@@ -122,8 +122,8 @@ def test_cookie_of_another_token_is_worth_nothing(guard: Guard) -> None:
 @given(st.text(st.characters(codec="latin-1")), st.text(st.characters(codec="latin-1")), st.text(), st.text())
 def test_no_request_gets_in_by_accident_or_breaks_the_guard(query: str, cookie: str, host: str, bearer: str) -> None:
     strange = {"HTTP_COOKIE": cookie, "HTTP_HOST": host, "HTTP_AUTHORIZATION": f"Bearer {bearer}", "HTTP_ORIGIN": host}
-    assert ask(Guard(app, TOKEN), query=query, **strange).status == 401
-    assert ask(Guard(app, None), query=query, **{**strange, "HTTP_HOST": f"{host}.example"}).status == 403
+    assert ask(Guard(app, TOKEN, local=False), query=query, **strange).status == 401
+    assert ask(Guard(app, None, local=True), query=query, **{**strange, "HTTP_HOST": f"{host}.example"}).status == 403
 
 
 @pytest.mark.parametrize(
@@ -140,8 +140,10 @@ def test_no_request_gets_in_by_accident_or_breaks_the_guard(query: str, cookie: 
         ("", 403),
     ],
 )
-def test_without_a_token_only_requests_that_name_this_machine_are_answered(host: str, status: int) -> None:
-    assert ask(Guard(app, None), HTTP_HOST=host).status == status
+def test_on_this_machine_only_requests_that_name_it_are_answered(host: str, status: int) -> None:
+    assert ask(Guard(app, None, local=True), HTTP_HOST=host).status == status
+    shown = ask(Guard(app, TOKEN, local=True), HTTP_HOST=host, HTTP_AUTHORIZATION=f"Bearer {TOKEN}")
+    assert shown.status == status
 
 
 @pytest.mark.parametrize(
@@ -155,7 +157,7 @@ def test_without_a_token_only_requests_that_name_this_machine_are_answered(host:
     ],
 )
 def test_pages_of_other_sites_change_nothing(origin: str, method: str, status: int) -> None:
-    answer = ask(Guard(app, None), method=method, HTTP_HOST="localhost:8080", HTTP_ORIGIN=origin)
+    answer = ask(Guard(app, None, local=True), method=method, HTTP_HOST="localhost:8080", HTTP_ORIGIN=origin)
     assert answer.status == status
     assert "Access-Control-Allow-Origin" not in answer.headers
 
@@ -166,7 +168,7 @@ def test_answers_tell_browsers_to_be_careful_and_artifacts_run_nothing(guard: Gu
         assert answer.headers["X-Frame-Options"] == "DENY"
         assert answer.headers["Referrer-Policy"] == "no-referrer"
         assert "frame-ancestors 'none'" in answer.headers["Content-Security-Policy"]
-    artifact = ask(Guard(app, None), "/artifacts/1/abc", HTTP_HOST="localhost")
+    artifact = ask(Guard(app, None, local=True), "/artifacts/1/abc", HTTP_HOST="localhost")
     assert artifact.headers["Content-Security-Policy"].startswith("sandbox; default-src 'none'")
 
 

@@ -1,6 +1,5 @@
 """A store behind a server: who is let in, the lock, and what becomes of calls while the server is away."""
 
-import copy
 import json
 import os
 import shutil
@@ -248,7 +247,7 @@ def test_clients_beyond_the_places_in_line_wait_outside(
 
 
 def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: Path) -> None:
-    port, n_trials = free_port(), 30
+    port, n_trials = free_port(), 15
     server = serve_storage(store.storage, port=port, token=TOKEN)
     there = Store(server.url, tmp_path, patience=30)
     work = in_thread(lambda: fake_study(there, n_trials, seconds=0.02))
@@ -361,8 +360,6 @@ def test_errors_of_the_store_behind_the_server_are_told_in_one_line(
         proxy(there).get_study_user_attrs(study._study_id)
     with pytest.raises(KeyError):
         proxy(there).get_trial(999)
-    copied = copy.copy(study.ask())
-    assert copied.number == 0
 
 
 @pytest.fixture(scope="module")
