@@ -15,11 +15,11 @@ import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-#: Seconds between two signs of life of a trial whose storage other machines may share.
-BEAT: Final = 15.0
-
-#: A trial of another machine is suspected to be left behind when no sign came for so many seconds.
+#: A trial of another machine is suspected to be left behind when no sign of life came for so many seconds.
 GRACE: Final = 60.0
+
+#: So many signs of life come in that time.
+_BEATS: Final = 4
 
 #: A trial that was taken up as often without a new epoch has failed: it ends whatever trains it.
 MAX_TAKEN_UP: Final = 10
@@ -78,13 +78,13 @@ def check_owned(trial: optuna.Trial) -> None:
 
 
 @contextmanager
-def beating(storage: optuna.storages.BaseStorage, trial_id: int, seconds: float = BEAT) -> Iterator[None]:
-    """Give signs of life of a trial while the block runs."""
+def beating(storage: optuna.storages.BaseStorage, trial_id: int, grace: float = GRACE) -> Iterator[None]:
+    """Give signs of life of a trial while the block runs, for those who take it up after `grace` seconds without."""
     ended = threading.Event()
 
     def beat() -> None:
         count = 0
-        while not ended.wait(seconds):
+        while not ended.wait(grace / _BEATS):
             count += 1
             try:
                 storage.set_trial_user_attr(trial_id, "beat", f"{os.getpid()}:{count}")

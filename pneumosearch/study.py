@@ -163,7 +163,7 @@ class StudyRun:
             LostTrial: Another process trains it.
         """
         store = self.objective.session.store
-        with beating(store.storage, trial._trial_id) if store.shared else nullcontext():
+        with beating(store.storage, trial._trial_id, self.watch.grace) if store.shared else nullcontext():
             try:
                 self._train(trial)
             except UpdateFinishedTrialError as error:

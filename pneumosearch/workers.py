@@ -23,6 +23,7 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
 from pneumosearch.history import History
 from pneumosearch.objective import Session, StopFlag
+from pneumosearch.owners import GRACE, Watch
 from pneumosearch.records import TrialRecord
 from pneumosearch.resources import environments
 from pneumosearch.store import Store
@@ -48,6 +49,7 @@ class Job:
     n_trials: int
     max_failures: int
     trials_a_process: int
+    grace: float
     environment: Mapping[str, str] = field(default_factory=dict)  # its share of this machine
 
 
@@ -59,8 +61,18 @@ def search(
     *,
     trials_a_process: int = TRIALS_A_PROCESS,
     workers: int = 1,
+    grace: float = GRACE,
 ) -> Outcome:
     """Train until the study of `spec` has `n_trials` ended trials in all, in `workers` processes at a time.
+
+    Args:
+        session: Store, images, listener, and the flag to stop.
+        spec: The study.
+        n_trials: Of the study in all.
+        max_failures: Stop when this many trials in a row fail for the same reason.
+        trials_a_process: After so many a process makes room for the next.
+        workers: Processes at a time.
+        grace: Seconds without a sign of life after which trials of other machines are taken up.
 
     Raises:
         ConfigError: More than one process with an engine that is for one.
@@ -69,7 +81,8 @@ def search(
     if workers > 1 and spec.engine == "keras-tuner":
         raise ConfigError("--workers: KerasTuner proposes to one process at a time; use engine = 'optuna', or 1")
     source = replace(session.source, progress=None)
-    job = Job(session.store.url, session.store.results, source, spec, n_trials, max_failures, trials_a_process)
+    store = session.store
+    job = Job(store.url, store.results, source, spec, n_trials, max_failures, trials_a_process, grace)
     jobs = [replace(job, environment=environment) for environment in environments(workers)]
     deaths = _Deaths(session, spec.name, max_failures, workers)
     with ExitStack() as stack:
@@ -235,7 +248,7 @@ def _work(job: Job, events: Connection, orders: Connection) -> None:
     session = Session(Store(job.url, job.results), job.source, _Reporter(events), stop)
     try:
         run = open_run(session, job.spec)
-        run.max_failures = job.max_failures
+        run.max_failures, run.watch = job.max_failures, Watch(job.grace)
         outcome = run.until(job.n_trials, at_most=job.trials_a_process)
         events.send(("outcome", (outcome.finished, outcome.stopped, outcome.done)))
     except PneumosearchError as error:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.reference import PUBLISHED_PARAMETERS
 from tests.conftest import ROOT
 
@@ -186,11 +187,15 @@ def test_rerun_is_equal_to_the_last_digit(studied: Terminal) -> None:
 
 
 @pytest.mark.slow
-def test_figures_look_into_the_network_that_a_study_keeps(studied: Terminal, phantoms: Path) -> None:
-    told = studied.json("figures", "drawn", "--name", "tiny", "--trial", "0", "--data", str(phantoms))
+def test_figures_look_into_the_network_that_a_study_keeps(studied: Terminal, tmp_path: Path) -> None:
+    told = studied.json("figures", "drawn", "--name", "tiny", "--trial", "0")  # from the study's own images
     assert told["left_out"] == []
     assert {"feature-maps.png", "dropout.svg"} <= set(told["files"])
     assert "trial 0 of study 'tiny', whose network is kept" in told["about"]
+    assert "no study 'tyni'" in studied.run("figures", "drawn", "--name", "tyni", code=1)[1]
+    write_phantoms(tmp_path / "others", n_images=60, seed=9)
+    err = studied.run("figures", "drawn", "--name", "tiny", "--data", str(tmp_path / "others"), code=1)[1]
+    assert "not the images of study 'tiny'" in err
 
 
 def test_dashboard_serves_the_studies_with_their_note(studied: Terminal) -> None:

@@ -89,7 +89,7 @@ def stored(trial: optuna.Trial) -> dict[str, Any]:
 def test_signs_of_life_come_until_the_training_ends(store: Store) -> None:
     study = optuna.create_study(storage=store.storage)
     trial = study.ask()
-    with beating(store.storage, trial._trial_id, seconds=0.01):
+    with beating(store.storage, trial._trial_id, grace=0.04):
         deadline = time.monotonic() + 10
         while "beat" not in stored(trial):
             assert time.monotonic() < deadline

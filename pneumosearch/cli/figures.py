@@ -29,9 +29,12 @@ def figures(
     from pneumosearch.cli.views import print_json
     from pneumosearch.illustrations.gallery import left_out, write_gallery
     from pneumosearch.illustrations.subject import subject_of
+    from pneumosearch.rerun import stored_folder
 
-    source = options.open_source(data, results, skip_unreadable)
     store = options.open_store(storage, results)
+    if data is None and name in store.names():
+        data = stored_folder(store.record(name))
+    source = options.open_source(data, results, skip_unreadable)
     subject = subject_of(store, source, name, trial)
     written = write_gallery(subject, folder)
     if missing := left_out(subject):
@@ -49,7 +52,7 @@ def figures(
 def _how_to_have_network(store: "Store", name: str, trial: int) -> str:
     from pneumosearch.export import how_to_have_network
 
-    if name not in store.names():
+    if not store.names():
         return f"'pneumosearch study --name {name}' trains the baseline as trial 0 and keeps its network"
     record = store.record(name)
     return how_to_have_network(store, record, record.trial(trial))

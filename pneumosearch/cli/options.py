@@ -22,7 +22,9 @@ _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 Storage = Annotated[
     str | None,
     typer.Option(
-        help="URL of the store: SQLite, PostgreSQL, MySQL, or grpc://HOST:PORT of 'pneumosearch serve'.",
+        envvar="PNEUMOSEARCH_STORAGE",
+        help="URL of the store: SQLite, PostgreSQL, MySQL, or grpc://HOST:PORT of 'pneumosearch serve'. Other users see a "
+        "command's options, not its environment: put a URL with a password there.",
         metavar="URL",
         show_default="sqlite:///RESULTS/pneumosearch.db",
     ),

@@ -1,7 +1,7 @@
 """The command that searches."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import typer
 
@@ -30,6 +30,7 @@ Pruner = Annotated[
 Workers = Annotated[
     int, typer.Option(min=1, help="Training processes at once, which share this machine's cores and accelerators.")
 ]
+Grace = Annotated[str, typer.Option(help="Take up a trial of another machine after this time without a sign of life.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")]
 
 
@@ -44,6 +45,7 @@ def study(
     pruner: Pruner = None,
     timeout: options.Timeout = None,
     workers: Workers = 1,
+    grace: Grace = "60s",
     dry_run: DryRun = False,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     precision: options.Precision = None,
@@ -70,13 +72,20 @@ def study(
     if dry_run:
         _print_plan(store, spec, json)
     else:
-        outcome = search(store, source, spec, max_failures, workers, quiet=quiet or json)
+        crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures)
+        outcome = search(store, source, spec, crew, quiet=quiet or json)
         _print_outcome(store, spec, outcome, json)
 
 
-def search(
-    store: "Store", source: "DataSource", spec: "StudySpec", max_failures: int, workers: int, *, quiet: bool
-) -> "Outcome":
+class Crew(NamedTuple):
+    """Who trains a study, by the options of the command."""
+
+    workers: int
+    grace: float  # seconds
+    max_failures: int
+
+
+def search(store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, *, quiet: bool) -> "Outcome":
     """Train and show until the study has its trials, or something stops it."""
     from pneumosearch.cli.views import StudyView
     from pneumosearch.objective import Session, StopFlag
@@ -87,14 +96,14 @@ def search(
     stop = StopFlag.after(options.seconds_of(spec.timeout))
     view = StudyView(source.manifest.kind, spec.trials, spec.metric, quiet=quiet)
     with view, stopping_on_ctrl_c(stop, view.say):
-        warning = memory_warning(workers)
+        warning = memory_warning(crew.workers)
         if warning:
             view.say(f"warning: {warning}")
         session = Session(store, source, view, stop)
         open_search(session, spec)  # so that images are decoded and mistakes told here
         store.set_goal(spec.name, spec.trials)
         view.show_earlier(store.record(spec.name))
-        return search(session, spec, spec.trials, max_failures, workers=workers)
+        return search(session, spec, spec.trials, crew.max_failures, workers=crew.workers, grace=crew.grace)
 
 
 def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from pneumosearch.cli import options
-from pneumosearch.cli.study import Workers, search
+from pneumosearch.cli.study import Crew, Grace, Workers, search
 
 _LOOK_FOR_STUDY: Final = 2.0  # seconds between two looks for a study that is not there yet
 
@@ -19,6 +19,7 @@ def worker(
     name: Name = "default",
     workers: Workers = 1,
     wait: Annotated[str | None, typer.Option(help="Wait so long, such as 10m, for the study to begin.")] = None,
+    grace: Grace = "60s",
     timeout: options.Timeout = None,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     data: options.Data = None,
@@ -43,7 +44,8 @@ def worker(
     spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
     record = store.record(name)
     source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped))
-    outcome = search(store, source, spec, max_failures, workers, quiet=quiet or json)
+    crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures)
+    outcome = search(store, source, spec, crew, quiet=quiet or json)
     if json:
         print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})
     elif not quiet:
