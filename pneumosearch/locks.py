@@ -25,7 +25,7 @@ def study_lock(storage: Any, name: str, patience: float = PATIENCE) -> Iterator[
     Each is released by the system when its process or its connection ends.
 
     Args:
-        storage: An Optuna storage over an SQLAlchemy engine, or one with a context manager `claim(name)`.
+        storage: An Optuna storage over an SQLAlchemy engine, or one with a context manager `claim(name, patience)`.
         name: Of the study.
         patience: Seconds to wait for it.
 
@@ -33,7 +33,7 @@ def study_lock(storage: Any, name: str, patience: float = PATIENCE) -> Iterator[
         StoreError: Another process holds it longer than that.
     """
     if hasattr(storage, "claim"):
-        lock = storage.claim(name)
+        lock = storage.claim(name, patience)
     elif storage.engine.dialect.name == "sqlite":
         lock = _file_lock(storage.engine, patience)
     else:

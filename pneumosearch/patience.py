@@ -25,7 +25,7 @@ from uuid import uuid4
 
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.storages import RDBStorage
+from optuna.storages import BaseStorage, RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import ExceptionContext
@@ -173,31 +173,38 @@ class PatientStorage(RDBStorage):
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Claim or end a trial; False where it was claimed before."""
         tell = functools.partial(super().set_trial_state_values, trial_id, state, values)
-
-        def again() -> bool:
-            try:
-                return tell()
-            except UpdateFinishedTrialError:
-                stored = self.get_trial(trial_id)
-                if stored.state == state and (values is None or stored.values == list(values)):
-                    return True
-                raise
-
-        return self.patiently(tell, again)
+        return self.patiently(tell, lambda: told_again(self, tell, trial_id, state, values))
 
 
-def _repeated(name: str) -> Callable[..., Any]:
-    original: Callable[..., Any] = getattr(RDBStorage, name)
+def repeat(patient: type, original: type) -> None:
+    """Let the calls of the class `original` that bear it be repeated in its child `patient`, by `patient.patiently`."""
+    for name in REPEATABLE:
+        if hasattr(original, name):
+            setattr(patient, name, _repeated(getattr(original, name)))
 
+
+def _repeated(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
-    def call(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Any, *args: Any, **kwargs: Any) -> Any:
         return self.patiently(lambda: original(self, *args, **kwargs))
 
     return call
 
 
-for _name in REPEATABLE:
-    setattr(PatientStorage, _name, _repeated(_name))
+def told_again(
+    storage: BaseStorage, tell: Callable[[], bool], trial_id: int, state: TrialState, values: Sequence[float] | None
+) -> bool:
+    """Claim or end a trial by `tell` where an attempt whose answer was lost may have done so."""
+    try:
+        return tell()
+    except UpdateFinishedTrialError:
+        stored = storage.get_trial(trial_id)
+        if stored.state == state and (values is None or stored.values == list(values)):
+            return True
+        raise
+
+
+repeat(PatientStorage, RDBStorage)
 
 
 def persist(

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import optuna
 import psutil
@@ -23,6 +23,9 @@ from sqlalchemy.exc import (
 from pneumosearch.errors import StoreError
 from pneumosearch.files import writable_folder
 from pneumosearch.patience import ConnectionLost, PatientStorage, first_line, persist
+
+if TYPE_CHECKING:
+    from pneumosearch.proxy import ProxyStorage
 
 #: For how long a database that has gone away is waited for, s.
 PATIENCE: Final = 300.0
@@ -84,11 +87,12 @@ _SETTING_UP: Final = 5  # attempts at the tables of a new database, which others
 
 def open_storage(
     url: str, *, must_exist: bool = False, patience: float = PATIENCE, opening_patience: float | None = None
-) -> PatientStorage:
+) -> "PatientStorage | ProxyStorage":
     """Open the storage at `url`, and make its tables in a new database.
 
     Args:
-        url: An SQLAlchemy URL; PostgreSQL and MySQL without a driver get psycopg and PyMySQL.
+        url: An SQLAlchemy URL; PostgreSQL and MySQL without a driver get psycopg and PyMySQL. Or a server of
+            pneumosearch, as grpc://HOST:PORT, or grpcs://HOST:PORT with TLS.
         must_exist: Refuse an SQLite file that is not there yet, for commands that only read.
         patience: For how long calls wait for a database that has gone away, s; with SQLite, for a lock.
         opening_patience: The same for the first connection; as long where not given.
@@ -98,6 +102,8 @@ def open_storage(
     """
     parsed = _parsed(url)
     first = patience if opening_patience is None else opening_patience
+    if parsed.drivername in ("grpc", "grpcs"):
+        return _open_proxy(parsed, patience, first)
     if parsed.get_backend_name() == "sqlite":
         _check_sqlite(url, parsed.database, must_exist)
         patience = first = min(patience, _SQLITE_PATIENCE)
@@ -115,6 +121,14 @@ def open_storage(
     with explained(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         return persist(lambda: _set_up(attempt), first, safe_url(url))
+
+
+def _open_proxy(url: URL, patience: float, first: float) -> "ProxyStorage":
+    from pneumosearch.proxy import Address, ProxyStorage  # gRPC, which no other storage needs
+
+    storage = ProxyStorage(Address.of(url), patience=patience, name=safe_url(str(url)))
+    storage.wait_server_ready(first)
+    return storage
 
 
 def _parsed(url: str) -> URL:
@@ -178,7 +192,9 @@ def explained(url: str) -> Iterator[None]:
     except (ModuleNotFoundError, ImportError) as error:
         raise StoreError(f"{safe_url(url)}: the database driver is not installed ({error}){_remedy(url)}") from error
     except NoSuchModuleError as error:
-        raise StoreError(f"{safe_url(url)}: unknown kind of database; wanted sqlite, postgresql or mysql") from error
+        raise StoreError(
+            f"{safe_url(url)}: unknown kind of database; wanted sqlite, postgresql, mysql or grpc"
+        ) from error
     except (OperationalError, ConnectionLost) as error:
         reason = error.orig if isinstance(error, OperationalError) and error.orig else error
         raise StoreError(f"{safe_url(url)}: the storage cannot be used ({first_line(reason)})") from error

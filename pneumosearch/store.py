@@ -2,6 +2,7 @@
 
 import itertools
 import warnings
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +19,7 @@ from pneumosearch.confirmation import Confirmation, confirmation_file
 from pneumosearch.data.description import DataDescription
 from pneumosearch.errors import StoreError
 from pneumosearch.metrics import Metric, direction
+from pneumosearch.patience import PatientStorage
 from pneumosearch.records import State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.rows import TrialRow, read_rows
 from pneumosearch.storages import PATIENCE, explained, open_storage, safe_url
@@ -39,7 +41,7 @@ class Store:
     """The storage at `url` and the artifacts below `results`.
 
     Args:
-        url: An SQLAlchemy URL, as Optuna takes it.
+        url: An SQLAlchemy URL, as Optuna takes it, or grpc://HOST:PORT of a server of pneumosearch.
         results: Folder of artifacts, checkpoints and caches.
         must_exist: Refuse a storage that is not there yet, for commands that only read.
         patience: For how long calls wait for a database that has gone away, s.
@@ -131,8 +133,7 @@ class Store:
         """Read a study with all its trials."""
         study = self.load_study(name)
         with explained(self.url):
-            rows = self.storage.patiently(lambda: list(read_rows(self.storage.engine, study._study_id)))
-            trials = [trial_record(row) for row in rows]
+            trials = [trial_record(row) for row in self._rows(study._study_id)]
             attributes = study.user_attrs
             data = DataDescription.model_validate(attributes["data"])
             return StudyRecord(
@@ -144,6 +145,12 @@ class Store:
                 trials=_merged(trials),
                 test_openings=tuple(self.test_openings(data)),
             )
+
+    def _rows(self, study_id: int) -> Sequence[FrozenTrial | TrialRow]:
+        storage = self.storage
+        if isinstance(storage, PatientStorage):
+            return storage.patiently(lambda: list(read_rows(storage.engine, study_id)))
+        return storage.get_all_trials(study_id, deepcopy=False)
 
     def test_openings(self, data: DataDescription) -> list[TestOpening]:
         """Return every run of this store that read the test folder beside these development images, oldest first."""

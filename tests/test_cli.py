@@ -23,6 +23,7 @@ COMMANDS = [
     "baseline",
     "study",
     "worker",
+    "serve",
     "report",
     "confirm",
     "predict",

@@ -190,7 +190,9 @@ def _losing_commits(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 
 def test_lock_of_sqlite_is_waited_for_even_where_sqlite_answers_at_once(store: Store) -> None:
-    study = optuna.create_study(storage=store.storage)
+    storage = store.storage
+    assert isinstance(storage, PatientStorage)
+    study = optuna.create_study(storage=storage)
     [path] = [Path(store.url.removeprefix("sqlite:///"))]
     lock = sqlite3.connect(path, isolation_level=None)
     busy: list[bool] = []
@@ -199,7 +201,7 @@ def test_lock_of_sqlite_is_waited_for_even_where_sqlite_answers_at_once(store: S
         if not busy:
             busy.append(True)
             lock.execute("BEGIN EXCLUSIVE")
-            with store.storage.engine.connect() as connection:
+            with storage.engine.connect() as connection:
                 connection.connection.dbapi_connection.execute("PRAGMA busy_timeout = 0")  # type: ignore[union-attr]
                 try:
                     connection.exec_driver_sql("SELECT * FROM studies")
@@ -208,7 +210,7 @@ def test_lock_of_sqlite_is_waited_for_even_where_sqlite_answers_at_once(store: S
                     connection.connection.dbapi_connection.execute("PRAGMA busy_timeout = 1000")  # type: ignore[union-attr]
         study.set_user_attr("done", True)
 
-    store.storage.patiently(call)
+    storage.patiently(call)
     lock.close()
     assert study.user_attrs == {"done": True}
     assert busy == [True]

@@ -13,6 +13,7 @@ from pneumosearch.cli.confirm import confirm
 from pneumosearch.cli.data import data_app
 from pneumosearch.cli.figures import figures
 from pneumosearch.cli.models import export, predict
+from pneumosearch.cli.network import dashboard, serve
 from pneumosearch.cli.study import study
 from pneumosearch.cli.worker import worker
 from pneumosearch.errors import ConfigError, PneumosearchError, printable
@@ -110,7 +111,7 @@ def _interrupted() -> typer.Exit:
     return typer.Exit(130)
 
 
-for command in (study, worker, confirm, predict, export, figures):
+for command in (study, worker, serve, dashboard, confirm, predict, export, figures):
     app.command()(command)
 
 
@@ -177,21 +178,6 @@ def rerun(
         print_json(comparison.as_dict())
     else:
         print(comparison.verdict())
-
-
-@app.command()
-def dashboard(
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8080,
-    storage: options.Storage = None,
-    results: options.Results = options.RESULTS,
-) -> None:
-    """Serve optuna-dashboard over the store on 127.0.0.1.
-
-    Example: [bold]pneumosearch dashboard --port 8080[/bold]
-    """
-    from pneumosearch.dashboard import serve
-
-    serve(options.open_store(storage, results, must_exist=True), port)
 
 
 if os.environ.get("NO_COLOR"):

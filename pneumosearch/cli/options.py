@@ -23,8 +23,8 @@ Storage = Annotated[
     str | None,
     typer.Option(
         envvar="PNEUMOSEARCH_STORAGE",
-        help="SQLAlchemy URL of the store (SQLite, PostgreSQL, MySQL). Other users see a command's options, not its "
-        "environment: put a URL with a password there.",
+        help="URL of the store: SQLite, PostgreSQL, MySQL, or grpc://HOST:PORT of 'pneumosearch serve'. Other users "
+        "see a command's options, not its environment: put a URL with a password there.",
         metavar="URL",
         show_default="sqlite:///RESULTS/pneumosearch.db",
     ),

@@ -1,0 +1,106 @@
+"""The commands that open a port."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from pneumosearch.cli import options
+
+if TYPE_CHECKING:
+    from pneumosearch.tokens import Token
+
+Host = Annotated[str, typer.Option(help="Address to listen at; any but this machine's own demands a token.")]
+Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
+Certificate = Annotated[Path | None, typer.Option(help="Certificate for TLS (PEM, with its chain).", metavar="FILE")]
+Key = Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).", metavar="FILE")]
+
+
+def serve(
+    host: Host = "127.0.0.1",
+    port: Port = 13000,
+    certificate: Certificate = None,
+    key: Key = None,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+) -> None:
+    """Serve the store to workers of other machines, who then need no database, until interrupted.
+
+    They give the printed URL as --storage, and the token by PNEUMOSEARCH_TOKEN or PNEUMOSEARCH_TOKEN_FILE.
+
+    Example: [bold]pneumosearch serve --host 0.0.0.0 --certificate cert.pem --key key.pem[/bold]
+    """
+    from pneumosearch.serving import Tls, serve_storage
+    from pneumosearch.tokens import token_for
+
+    _check_pair(certificate, key)
+    token = token_for(host, results)
+    tls = Tls(certificate, key) if certificate and key else None
+    store = options.open_store(storage, results)
+    with serve_storage(store.storage, host, port, token.secret if token else None, tls) as server:
+        _warn(host, tls is not None)
+        _say("workers: pneumosearch worker --storage URL, with the URL below" + _trusting(certificate))
+        if token is not None:
+            _say(f"token: {token.place}; on workers set PNEUMOSEARCH_TOKEN, or PNEUMOSEARCH_TOKEN_FILE to a copy")
+        print(server.url, flush=True)
+        server.wait()
+
+
+def dashboard(
+    host: Host = "127.0.0.1",
+    port: Port = 8080,
+    certificate: Certificate = None,
+    key: Key = None,
+    storage: options.Storage = None,
+    results: options.Results = options.RESULTS,
+) -> None:
+    """Serve optuna-dashboard over the store, to this machine or, for a token, to others.
+
+    Example: [bold]pneumosearch dashboard --port 8080[/bold]
+    """
+    from pneumosearch.dashboard import Door, serve
+    from pneumosearch.tokens import token_for
+
+    _check_pair(certificate, key)
+    token = token_for(host, results)
+    door = Door(host, port, token.secret if token else None, certificate, key)
+
+    def say_where() -> None:
+        _warn(host, certificate is not None)
+        _say(f"dashboard: {door.url}{_link(token)}")
+
+    serve(options.open_store(storage, results, must_exist=True), door, say_where)
+
+
+def _check_pair(certificate: Path | None, key: Path | None) -> None:
+    from pneumosearch.errors import ConfigError
+
+    if (certificate is None) != (key is None):
+        raise ConfigError("--certificate and --key: TLS needs both")
+
+
+def _warn(host: str, tls: bool) -> None:
+    from pneumosearch.tokens import is_loopback
+
+    if not tls and not is_loopback(host):
+        _say("WARNING: no TLS: whoever sees the traffic reads the token and all data; see --certificate and --key")
+
+
+def _trusting(certificate: Path | None) -> str:
+    if certificate is None:
+        return ""
+    return "; where no authority vouches for the certificate, add ?certificate=FILE, a copy of it, to the URL"
+
+
+def _link(token: "Token | None") -> str:
+    if token is None:
+        return ""
+    content = token.place if token.place.startswith("$") else f"$(cat {token.place})"
+    return f"?token={content}"
+
+
+def _say(text: str) -> None:
+    from pneumosearch.errors import printable
+
+    print(printable(text), file=sys.stderr, flush=True)
