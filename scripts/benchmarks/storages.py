@@ -25,6 +25,7 @@ from pneumosearch.history import History
 from pneumosearch.objective import Objective, Session, StopFlag
 from pneumosearch.owners import check_owned
 from pneumosearch.records import TrialRecord
+from pneumosearch.serving import serve_storage
 from pneumosearch.store import Store
 from pneumosearch.study import StudyRun
 from pneumosearch.studyfile import StudySpec
@@ -72,7 +73,7 @@ class Measurement:
 def storages(
     workers: Annotated[str, typer.Option(help="Numbers of processes.")] = "1,2,4,8,16,64",
     trials: Annotated[int, typer.Option(min=1, help="Trials of all workers together.")] = 640,
-    storage: Annotated[str, typer.Option(help="Of sqlite, postgresql.")] = "sqlite,postgresql",
+    storage: Annotated[str, typer.Option(help="Of sqlite, postgresql, grpc.")] = "sqlite,postgresql,grpc",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Let N processes share trials whose training takes 10 ms, on each storage; as a table in Markdown.
@@ -229,10 +230,28 @@ def _postgresql(folder: Path) -> Iterator[Place]:
         yield _new_study(server.url(), folder)
 
 
+@contextmanager
+def _grpc(folder: Path) -> Iterator[Place]:
+    place, port = _new_study(f"sqlite:///{folder}/store.db", folder), free_port()
+    server = get_context("spawn").Process(target=_serve, args=(place, port), daemon=True)
+    server.start()
+    try:
+        yield Place(f"grpc://127.0.0.1:{port}", folder)
+    finally:
+        server.kill()
+        server.join()
+
+
+def _serve(place: Place, port: int) -> None:
+    """Serve an SQLite file; the target of the process that alone opens it."""
+    serve_storage(place.open().storage, port=port).wait()
+
+
 #: How each kind of storage is made, new and empty but for the study.
 PLACES: Final[dict[str, Callable[[Path], AbstractContextManager[Place]]]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,
+    "grpc": _grpc,
 }
 
 
