@@ -1,5 +1,6 @@
 """The samplers that a study may use: Optuna's, one that looks around the baseline first, and any by import path."""
 
+import json
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -13,7 +14,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumosearch.errors import ConfigError
+from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.space import Space
 from pneumosearch.studyfile import SAMPLER_NAMES
 
@@ -43,7 +44,7 @@ def make_sampler(name: str, space: Space, *, study_seed: int, trial_seed: int) -
         "random": partial(optuna.samplers.RandomSampler, seed=trial_seed),
         "prior": partial(PriorSampler, space.centre.model_dump(), seed=trial_seed),
         "qmc": partial(optuna.samplers.QMCSampler, scramble=True, seed=study_seed),
-        "cmaes": partial(optuna.samplers.CmaEsSampler, seed=trial_seed, warn_independent_sampling=False),
+        "cmaes": partial(LegibleCmaEsSampler, seed=trial_seed, warn_independent_sampling=False),
         "gp": partial(optuna.samplers.GPSampler, seed=trial_seed),
     }
     package = _NEEDED_PACKAGE.get(name)
@@ -85,6 +86,55 @@ def _from_hub(path: str) -> Any:
         return optunahub.load_module(path.removeprefix(_HUB))
     except Exception as error:  # whatever the network or the foreign package raises
         raise ConfigError(f"'{path}' cannot be fetched from OptunaHub ({error})") from error
+
+
+class LegibleCmaEsSampler(optuna.samplers.CmaEsSampler):
+    """Optuna's CMA-ES with its state in the store as JSON: the pickle that it keeps there would run as code.
+
+    For the plain algorithm, which is the default; proposals are the same to the last digit.
+    """
+
+    _optimizer: Any = None  # of the present proposal
+
+    def _init_optimizer(self, *arguments: Any, **named: Any) -> Any:
+        self._optimizer = super()._init_optimizer(*arguments, **named)
+        return self._optimizer
+
+    def _split_optimizer_str(self, optimizer_str: str) -> dict[str, str]:
+        """Return the attributes that keep the state, in place of those of its pickle."""
+        state = self._optimizer.__getstate__()
+        arrays = {name: value.tolist() for name, value in state.items() if isinstance(value, np.ndarray)}
+        numbers = {
+            name: getattr(value, "item", lambda value=value: value)()
+            for name, value in state.items()
+            if name not in arrays
+        }
+        written = super()._split_optimizer_str(json.dumps({"arrays": arrays, "numbers": numbers}))
+        return {name.replace(":", ":json:"): part for name, part in written.items()}
+
+    def _restore_optimizer(self, completed_trials: list[FrozenTrial]) -> Any:
+        """Return the optimizer of the last trial that keeps one. Raises `StoreError` where it is not legible."""
+        for trial in reversed(completed_trials):
+            parts = {k.replace(":json:", ":"): v for k, v in trial.system_attrs.items() if ":json:" in k}
+            if parts:
+                self._optimizer = _optimizer(self._concat_optimizer_attrs(parts), trial.number)
+                return self._optimizer
+        return None
+
+
+def _optimizer(text: str, number: int) -> Any:
+    import cmaes
+
+    try:
+        state = json.loads(text)
+        values = {name: np.asarray(value, dtype=float) for name, value in state["arrays"].items()} | state["numbers"]
+        optimizer = cmaes.CMA(mean=np.zeros(int(values["_n_dim"])), sigma=1.0)
+    except (KeyError, TypeError, ValueError, AttributeError, AssertionError) as error:
+        raise StoreError(f"trial {number}: what it keeps is not the state of a CMA-ES ({error})") from error
+    if values.keys() != optimizer.__getstate__().keys():
+        raise StoreError(f"trial {number}: the state of its CMA-ES is of another version of cmaes; use another --name")
+    optimizer.__setstate__(values)
+    return optimizer
 
 
 class PriorSampler(BaseSampler):

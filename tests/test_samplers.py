@@ -1,4 +1,6 @@
+import json
 import math
+import pickle
 import sys
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
@@ -7,8 +9,8 @@ from typing import Any
 import optuna
 import pytest
 
-from pneumosearch.errors import ConfigError
-from pneumosearch.samplers import PriorSampler, make_sampler
+from pneumosearch.errors import ConfigError, StoreError
+from pneumosearch.samplers import LegibleCmaEsSampler, PriorSampler, make_sampler
 from pneumosearch.space import Choice, Range, Space
 from pneumosearch.studyfile import checked_spec
 
@@ -132,3 +134,59 @@ def test_optunahub_that_cannot_be_asked_is_told_in_one_line(monkeypatch: pytest.
     monkeypatch.setitem(sys.modules, "optunahub", None)
     with pytest.raises(ConfigError, match="needs the package optunahub"):
         make_sampler(HUB, SPACE, study_seed=1, trial_seed=2)
+
+
+def proposals_of(sampler: type[optuna.samplers.CmaEsSampler], n: int) -> tuple[list[dict[str, Any]], optuna.Study]:
+    """What it proposes trial by trial, made anew for each, as a study does."""
+    study = optuna.create_study()
+    for number in range(n):
+        study.sampler = sampler(seed=number, warn_independent_sampling=False)
+        trial = study.ask()
+        x, y = trial.suggest_float("x", 0.0, 1.0), trial.suggest_int("y", 1, 9)
+        study.tell(trial, (x - 0.3) ** 2 + y)
+    return [trial.params for trial in study.trials], study
+
+
+def test_cma_es_proposes_as_optunas_own_and_keeps_no_pickle() -> None:
+    ours, study = proposals_of(LegibleCmaEsSampler, 40)
+    assert ours == proposals_of(optuna.samplers.CmaEsSampler, 40)[0]
+    kept = {key: value for trial in study.trials for key, value in trial.system_attrs.items() if "optimizer" in key}
+    assert kept
+    assert all(":json:" in key for key in kept)
+    last = max(study.trials, key=lambda trial: (any("optimizer" in key for key in trial.system_attrs), trial.number))
+    parts = sorted((int(key.rpartition(":")[2]), value) for key, value in last.system_attrs.items() if ":json:" in key)
+    assert json.loads("".join(value for _, value in parts))["numbers"]["_g"] > 0
+
+
+class Pwned:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (pytest.fail, ("a pickle from the store was run",))
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("cma:optimizer:0", pickle.dumps(Pwned()).hex()),
+        ("cma:optimizer:json:0", pickle.dumps(Pwned()).hex()),
+        ("cma:optimizer:json:0", '{"arrays": {}, "numbers": {"_n_dim": 2}}'),
+        ("cma:optimizer:json:0", '{"arrays": {}, "numbers": {"_n_dim": "x"}}'),
+        ("cma:optimizer:json:0", "[]"),
+    ],
+)
+def test_hostile_state_of_a_cma_es_is_told_and_never_run(key: str, value: str) -> None:
+    _, study = proposals_of(LegibleCmaEsSampler, 5)
+    hostile = optuna.create_study()
+    hostile.add_trials(
+        [
+            optuna.trial.create_trial(
+                value=1.0, params=trial.params, distributions=trial.distributions, system_attrs={key: value}
+            )
+            for trial in study.trials[:5]
+        ]
+    )
+    hostile.sampler = LegibleCmaEsSampler(seed=1, warn_independent_sampling=False)
+    if ":json:" not in key:
+        hostile.ask(study.trials[0].distributions)  # as if it were not there
+        return
+    with pytest.raises(StoreError, match="CMA-ES"):
+        hostile.ask(study.trials[0].distributions)
