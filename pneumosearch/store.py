@@ -1,12 +1,14 @@
 """The one store: an Optuna storage that holds every training, and the folder of their artifacts."""
 
 import itertools
+import re
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final, Literal
+from urllib.parse import quote
 
 import optuna
 from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
@@ -17,7 +19,7 @@ from pydantic import ValidationError
 from pneumosearch.config import RunSpec
 from pneumosearch.confirmation import Confirmation, confirmation_file
 from pneumosearch.data.description import DataDescription
-from pneumosearch.errors import StoreError
+from pneumosearch.errors import StoreError, printable
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.patience import PatientStorage
 from pneumosearch.records import State, StudyRecord, TestOpening, TrialRecord
@@ -25,6 +27,9 @@ from pneumosearch.rows import TrialRow, read_rows
 from pneumosearch.storages import PATIENCE, explained, open_storage, safe_url
 
 Purpose = Literal["search", "baseline", "rerun", "confirm"]
+
+#: Names as study files allow them, and what is appended to them: safe in paths, pages, tables and terminals.
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 _STATES: Final[dict[TrialState, State]] = {
     TrialState.COMPLETE: "complete",
@@ -72,7 +77,9 @@ class Store:
 
     def checkpoint_folder(self, study: str, number: int) -> Path:
         """Return where a trial keeps its state while it may go on."""
-        return self.results / "checkpoints" / study / str(number)
+        # A study of somebody's own loop may have any name, such as one that leads out of this folder.
+        folder = study if _SAFE_NAME.fullmatch(study) else "~" + quote(study, safe="")[:200]
+        return self.results / "checkpoints" / folder / str(number)
 
     @property
     def shared(self) -> bool:
@@ -80,10 +87,11 @@ class Store:
         return not self.url.startswith("sqlite")
 
     def names(self) -> list[str]:
-        """Return the names of the studies of pneumosearch, sorted."""
+        """Return the names of the studies of pneumosearch, sorted; one that could not be ours is none of them."""
         with explained(self.url):
             studies = self.storage.get_all_studies()
-            return sorted(study.study_name for study in studies if "purpose" in study.user_attrs)
+            ours = [study.study_name for study in studies if "purpose" in study.user_attrs]
+            return sorted(name for name in ours if _SAFE_NAME.fullmatch(name))
 
     def open_study(
         self, name: str, purpose: Purpose, metric: Metric, spec: dict[str, Any], data: DataDescription
@@ -250,8 +258,8 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             history=attributes.get("history", ()),
             screening=attributes.get("screening"),
             n_parameters=attributes.get("n_parameters"),
-            failure=attributes.get("failure"),
-            passed_over=attributes.get("passed_over"),
+            failure=_printable(attributes.get("failure")),
+            passed_over=_printable(attributes.get("passed_over")),
             duplicate_of=attributes.get("duplicate_of"),
             continues=attributes.get("continues"),
             versions=attributes.get("versions", {}),
@@ -259,6 +267,10 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
         )
     except ValidationError as error:
         raise StoreError(f"trial {trial.number}: written by another version of pneumosearch ({error})") from error
+
+
+def _printable(text: Any) -> Any:
+    return printable(text) if isinstance(text, str) else text
 
 
 def _merged(trials: list[TrialRecord]) -> tuple[TrialRecord, ...]:

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import optuna
 import pytest
+from optuna.trial import TrialState
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError
@@ -127,3 +128,26 @@ def test_fast_reading_of_trials_equals_optunas(store: Store) -> None:
     expected = tuple(trial_record(trial) for trial in study.get_trials(deepcopy=False))
     assert store.record("default").trials == expected
     assert [trial.state for trial in expected] == ["complete", "pruned", "failed", "running", "waiting"]
+
+
+@pytest.mark.parametrize(
+    "name", ["../../evil", "/etc/x", "a/b", "..", "[bold]x\x1b[31m", "=1+1", "<script>", "x\n", "x" * 500]
+)
+def test_study_of_a_hostile_name_is_not_ours_and_stays_in_its_folder(store: Store, name: str) -> None:
+    study = optuna.create_study(storage=store.storage, study_name=name)
+    study.set_user_attr("purpose", "search")
+    assert store.names() == []
+    with pytest.raises(StoreError, match="holds no study"):
+        store.record(name)
+    folder = store.checkpoint_folder(name, 0)
+    assert folder.resolve().is_relative_to((store.results / "checkpoints").resolve())
+    folder.mkdir(parents=True)
+    assert folder.parent.parent == store.results / "checkpoints"
+
+
+def test_what_a_trial_says_cannot_steer_the_terminal(store: Store) -> None:
+    study = store.open_study("mine", "search", "accuracy", SPEC, a_description())
+    trial = study.ask()
+    trial.set_user_attr("failure", "bad\x1b]0;title\x07\x1b[2J")
+    study.tell(trial, state=TrialState.FAIL)
+    assert str(store.record("mine").trials[0].failure).isprintable()
