@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,7 +13,9 @@ from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.resources import thread_variables, usable_cores
 from pneumosearch.store import Store
-from postgres import NoPostgres, PostgresServer, postgres_server
+
+if TYPE_CHECKING:
+    from postgres import PostgresServer
 
 # A busy machine is no failure.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -65,8 +68,10 @@ def store(tmp_path: Path) -> Store:
 
 
 @pytest.fixture(scope="session")
-def postgres() -> Iterator[PostgresServer]:
+def postgres() -> "Iterator[PostgresServer]":
     """A PostgreSQL server. Tests that stop it must start it again."""
+    from postgres import NoPostgres, postgres_server  # in scripts/, which only pytest has on its path
+
     try:
         with postgres_server(durable=False) as server:
             yield server
