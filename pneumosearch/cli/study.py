@@ -88,6 +88,7 @@ def search(store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, 
     """Train and show until the study has its trials, or something stops it."""
     from pneumosearch.cli.views import StudyView
     from pneumosearch.objective import Session, StopFlag
+    from pneumosearch.storages import advice
     from pneumosearch.study import open_search, stopping_on_ctrl_c
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
@@ -97,7 +98,10 @@ def search(store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, 
         session = Session(store, source, view, stop)
         open_search(session, spec)  # so that images are decoded and mistakes told here
         store.set_goal(spec.name, spec.trials)
-        view.show_earlier(store.record(spec.name))
+        view.show_earlier(lambda: store.record(spec.name))
+        hint = advice(store.url, crew.workers + store.record(spec.name).count("running"))
+        if hint:
+            view.say(f"hint: {hint}")
         return train(session, spec, spec.trials, crew.max_failures)
 
 

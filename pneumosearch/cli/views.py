@@ -28,6 +28,8 @@ from pneumosearch.report.tables import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from pneumosearch.data.cache import Progress
     from pneumosearch.plan import Plan
 
@@ -155,17 +157,28 @@ class StudyView(_View):
         self.n_trials, self.metric = n_trials, metric
         self.records: dict[int, TrialRecord] = {}
         self._current: dict[int, tuple[RunSpec, History]] = {}  # of the trials that are being trained
+        self._known: set[int] = set()  # numbers of trials that are trained here, or have ended anywhere
+        self._look: Callable[[], StudyRecord] | None = None
         self._start, self._ended_before = time.monotonic(), 0
 
-    def show_earlier(self, record: StudyRecord) -> None:
-        """Take up the trials of earlier runs of this study."""
-        self.records = {t.number: t for t in record.trials if t.state in ("complete", "pruned", "failed")}
+    def show_earlier(self, look: "Callable[[], StudyRecord]") -> None:
+        """Take up the trials of earlier runs of this study, as `look` gives them; later, those of other processes."""
+        self._look = look
+        record = self._look_up(look)
         self._ended_before = len(self.records)
         if self.records:
             self.say(f"going on with '{record.name}': {self._counts()}")
 
+    def _look_up(self, look: "Callable[[], StudyRecord]") -> StudyRecord:
+        record = look()
+        self.records = {t.number: t for t in record.trials if t.state in ("complete", "pruned", "failed")}
+        ended = [t for t in record.trials if t.state not in ("running", "waiting")]
+        self._known.update(number for t in ended for number in (t.number, *t.earlier))
+        return record
+
     def trial_started(self, number: int, run: RunSpec) -> None:
         """Show a trial's configuration."""
+        self._known.add(number)
         self._current[number] = (run, ())
         if not self._live:
             self.say(f"trial {number}: {changes_text(run.config) or 'the baseline'}")
@@ -184,6 +197,8 @@ class StudyView(_View):
         self._current.pop(record.number, None)
         if record.continues is not None:
             self.records.pop(record.continues, None)
+        if self._look and len(self._known) <= max(self._known, default=-1):  # other processes are at it too
+            self._look_up(self._look)
         self.say(_ending_line(record, self.metric))
         self._show(self._picture())
         if not self._live:
