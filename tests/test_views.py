@@ -3,6 +3,7 @@
 import pytest
 
 from pneumosearch.cli.views import StudyView
+from pneumosearch.config import RunSpec
 from pneumosearch.records import StudyRecord
 from tests.fakes import a_study, a_trial
 
@@ -17,7 +18,7 @@ def test_trials_of_other_processes_are_counted_once_they_are_noticed(capsys: pyt
 
     with StudyView("images", 8, "accuracy", quiet=False) as view:
         view.show_earlier(look)
-        view.trial_started(ours.number, ours.run)
+        view.trial_started(ours.number, RunSpec())
         view.trial_ended(ours)  # number 1 is nobody's that this process knows of
     said = capsys.readouterr().err
     assert "3 of 8 trials (3 complete, 0 pruned, 0 failed); best accuracy 0.9500 (trial 1)" in said
@@ -34,7 +35,7 @@ def test_store_is_not_asked_again_where_nobody_else_is_at_the_study() -> None:
     with StudyView("images", 3, "accuracy", quiet=True) as view:
         view.show_earlier(look)
         for trial in (a_trial(1, 0.7), a_trial(2, 0.9)):
-            view.trial_started(trial.number, trial.run)
+            view.trial_started(trial.number, RunSpec())
             view.trial_ended(trial)
     assert len(looks) == 1
     assert len(view.records) == 3
