@@ -136,7 +136,8 @@ def first_problem(error: ValidationError) -> str:
     return f"{key}: {message}, got {detail['input']!r}"
 
 
-Protocol = Literal["original", "holdout"]
+#: Which images train and which judge; see `data.protocols`.
+Protocol = Literal["original", "holdout", "brightness"]
 Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]  # auto: as `backend.native_precision` says
 
@@ -150,9 +151,12 @@ class RunSpec(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = PUBLISHED_SEED
     protocol: Protocol = "holdout"
     precision: Precision = "float32"
+    stress: StrictBool = False  # whether changed copies of the validation images judge each epoch too
 
     @model_validator(mode="after")
     def _as_published(self) -> "RunSpec":
         if self.protocol == "original" and self.precision != "float32":
             raise ValueError(f"precision {self.precision}: the original protocol computes in float32, as published")
+        if self.protocol == "original" and self.stress:
+            raise ValueError("stress: the original protocol judges by the test folder alone, as published")
         return self

@@ -26,6 +26,11 @@ class EpochMetrics(BaseModel):
     validation_specificity: float | None = None
     validation_balanced_accuracy: float | None = None
     validation_auc: float | None = None
+    # Of changed copies of the validation images, where the run asks for them.
+    validation_stress_accuracy: float | None = None
+    validation_stress_auc: float | None = None
+    validation_stress_balanced_accuracy: float | None = None
+    validation_stress_worst: float | None = None
     test_accuracy: float | None = None
     test_loss: float | None = None
     test_sensitivity: float | None = None

@@ -6,7 +6,17 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-Metric = Literal["accuracy", "auc", "balanced_accuracy", "loss"]
+#: Those under stress are of changed copies of the validation images, see `data.stress`.
+Metric = Literal[
+    "accuracy",
+    "auc",
+    "balanced_accuracy",
+    "loss",
+    "stress_accuracy",
+    "stress_auc",
+    "stress_balanced_accuracy",
+    "stress_worst",
+]
 
 #: Keras keeps probabilities this far from 0 and 1 before it takes their logarithm.
 _EPSILON: Final = 1e-7
@@ -15,6 +25,11 @@ _EPSILON: Final = 1e-7
 def direction(metric: Metric) -> Literal["maximize", "minimize"]:
     """Tell whether a search wants `metric` large or small."""
     return "minimize" if metric == "loss" else "maximize"
+
+
+def under_stress(metric: Metric) -> bool:
+    """Tell whether `metric` is of changed copies of the validation images."""
+    return metric.startswith("stress_")
 
 
 @dataclass(frozen=True)
@@ -58,6 +73,34 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, threshold: flo
         balanced_accuracy=(sensitivity + specificity) / 2,
         auc=float(roc_auc_score(truth, p)),
     )
+
+
+@dataclass(frozen=True)
+class StressScores:
+    """One model on changed copies of a set of images; fractions in [0, 1]."""
+
+    stress_accuracy: float  # of all copies together, as the next two
+    stress_auc: float
+    stress_balanced_accuracy: float
+    stress_worst: float  # balanced accuracy under the change that harms it most
+
+    def as_dict(self, prefix: str) -> dict[str, float]:
+        """Return the scores with `prefix_` before each name."""
+        return {f"{prefix}_{name}": value for name, value in asdict(self).items()}
+
+
+def stress_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> StressScores:
+    """Score probabilities of changed copies, with one threshold of 0.5 for all.
+
+    Args:
+        labels: (n,) of the images, 0 (normal) and 1 (pneumonia), both present.
+        probabilities: (changes * n,), all images of one change after the other.
+    """
+    truth = np.asarray(labels).reshape(-1)
+    p = np.asarray(probabilities).reshape(-1, len(truth))
+    together = score(np.tile(truth, len(p)), p)
+    worst = min(score(truth, of_change).balanced_accuracy for of_change in p)
+    return StressScores(together.accuracy, together.auc, together.balanced_accuracy, worst)
 
 
 def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:

@@ -90,6 +90,7 @@ class Objective:
         limits: What a configuration may cost to be trained.
         screening: Train an epoch on images of this side first, which the pruner sees as epoch 0.
         keep_all: Keep the network of every trial, not only of the best.
+        stress: Judge each epoch by changed copies of the validation images too.
     """
 
     session: Session
@@ -103,6 +104,7 @@ class Objective:
     limits: Limits = field(default_factory=Limits)
     screening: int | None = None
     keep_all: bool = False
+    stress: bool = False
     _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -120,7 +122,9 @@ class Objective:
             if earlier is not None:
                 return self._repeat(trial, earlier)
             seed = self.seed_of(trial.number)
-            run = RunSpec(config=config, seed=seed, protocol=self.protocol, precision=self.precision)
+            run = RunSpec(
+                config=config, seed=seed, protocol=self.protocol, precision=self.precision, stress=self.stress
+            )
             self._check_limits(trial, run)
         dataset = self.dataset(config)
         self._record_start(trial, run, dataset)
@@ -136,7 +140,7 @@ class Objective:
         """Open the images as `config` wants them, once."""
         form = (config.image_size, config.equalization)
         if form not in self._datasets:
-            self._datasets[form] = self.session.source.load(self.protocol, *form)
+            self._datasets[form] = self.session.source.load(self.protocol, *form, stress=self.stress)
         return self._datasets[form]
 
     def clean_up(self, study: optuna.Study, number: int) -> None:

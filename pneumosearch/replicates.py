@@ -55,7 +55,7 @@ def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> Plan:
     """
     if record.purpose != "search":
         raise StoreError(f"'{record.name}' is a {record.purpose}; only a search can be confirmed")
-    if record.spec.get("protocol") != "holdout":
+    if record.spec.get("protocol") == "original":
         raise StoreError(f"study '{record.name}' was judged by the test images; search with protocol holdout")
     baseline, *finalists = _candidates(record)
     if not finalists:

@@ -287,6 +287,7 @@ def search_objective(session: Session, spec: StudySpec) -> Objective:
         spec.repeat_duplicates,
         Limits(spec.max_parameters, spec.max_seconds_an_epoch),
         spec.screening,
+        stress=spec.stress,
     )
 
 
@@ -308,6 +309,7 @@ def train_once(
     """
     space = Space({}, run.config.changes())
     objective = Objective(session, space, "accuracy", "accuracy", run.protocol, run.precision, lambda number: run.seed)
+    objective.stress = run.stress
     objective.keep_all = True  # of what was asked for by name: a replicate is still to see the test images
     data = objective.dataset(run.config).description
     study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data)

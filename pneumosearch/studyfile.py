@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
-from pneumosearch.metrics import Metric, direction
+from pneumosearch.metrics import Metric, direction, under_stress
 from pneumosearch.reference import PUBLISHED_SEED
 from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Scalar, Space
 
@@ -32,6 +32,11 @@ DURATION_PATTERN: Final = r"^(\d+(\.\d+)?[smhd]?)+$"
 #: After these epochs a trial waits under the pruner "promote".
 DEFAULT_RUNGS: Final = (1, 3)
 
+_PRUNE_BY: Final[dict[str, Metric]] = {
+    "loss": "loss",
+    **dict.fromkeys(("stress_accuracy", "stress_auc", "stress_balanced_accuracy", "stress_worst"), "stress_auc"),
+}
+
 #: A study's name is part of file names: letters, digits, and . _ - inside.
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -50,7 +55,7 @@ class StudySpec(BaseModel):
     pruner: PrunerName = Field(default_factory=lambda v: "none" if v.get("engine") == "keras-tuner" else DEFAULT_PRUNER)
     # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from
     # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
-    prune_by: Metric = Field(default_factory=lambda values: "loss" if values.get("metric") == "loss" else "auc")
+    prune_by: Metric = Field(default_factory=lambda values: _PRUNE_BY.get(values.get("metric", ""), "auc"))
     rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS  # of "promote": epochs
     # Of "promote": each configuration first trains an epoch on images of this side, and the best third go on in full.
     screening: Annotated[int, Field(ge=2**N_BLOCKS, le=1024, strict=True)] | None = None
@@ -67,6 +72,11 @@ class StudySpec(BaseModel):
     timeout: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None
     fixed: dict[str, Scalar] = {}
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
+
+    @property
+    def stress(self) -> bool:
+        """Whether changed copies of the validation images judge each epoch too."""
+        return under_stress(self.metric) or under_stress(self.prune_by)
 
     def identity(self) -> dict[str, Any]:
         """Return what must stay the same when the study goes on, for the store."""
@@ -117,15 +127,15 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
         spec = StudySpec.model_validate(values)
     except ValidationError as error:
         raise ConfigError(f"{source}: {_problem(error)}") from error
-    if spec.protocol != "holdout":
+    if spec.protocol == "original":
         raise ConfigError(
             f"{source}: protocol: a search must not look at the test folder; use 'holdout' "
-            "('original' is for the baseline command)"
+            "or 'brightness' ('original' is for the baseline command)"
         )
     if direction(spec.prune_by) != direction(spec.metric):
         raise ConfigError(
             f"{source}: prune_by: {spec.prune_by!r} and the metric {spec.metric!r} improve in opposite ways; use "
-            + ("'loss'" if spec.metric == "loss" else "'auc', 'accuracy' or 'balanced_accuracy'")
+            + ("'loss'" if spec.metric == "loss" else "'auc', 'accuracy' or another")
         )
     _check_rungs(spec, source)
     _check_engine(spec, source)

@@ -20,7 +20,7 @@ from pneumosearch.data.batches import TrainingBatches
 from pneumosearch.data.protocols import Dataset, ImageSet
 from pneumosearch.errors import TrainingError
 from pneumosearch.history import EpochMetrics, History
-from pneumosearch.metrics import Scores, score
+from pneumosearch.metrics import Scores, score, stress_score
 
 #: Called after each epoch with the whole history so far, once the epoch can be resumed. It may raise to stop.
 OnEpoch = Callable[[History], None]
@@ -56,7 +56,7 @@ def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Tr
 
     Args:
         run: Configuration, seed, protocol and precision.
-        dataset: As `DataSource.load(run.protocol, run.config.image_size)` gives it.
+        dataset: As `DataSource.load` gives it for the run.
         folder: For the checkpoint and the best weights, overwritten after each epoch.
         on_epoch: Told the history after each epoch; also at once when resuming.
 
@@ -141,12 +141,14 @@ class _Fit:
         train_loss, train_accuracy = self._train_epoch(epoch)
         with averaged_weights(self.model):
             scores = self._evaluate(epoch)
+            stress = self._evaluate_stressed()
             self._call_back(epoch, train_loss, train_accuracy, scores)
         metrics = EpochMetrics.model_validate({
             "epoch": epoch,
             "train_accuracy": train_accuracy,
             "train_loss": train_loss,
             **scores.as_dict(self.dataset.evaluated),
+            **stress,
             "learning_rate": learning_rate,
             "seconds": time.perf_counter() - start,
         })  # fmt: skip
@@ -188,6 +190,13 @@ class _Fit:
         scores = score(images.labels[images.indices], predict(self.model, images))
         _check_finite(epoch, f"{self.dataset.evaluated} loss", scores.loss)
         return scores
+
+    def _evaluate_stressed(self) -> dict[str, float]:
+        copies = self.dataset.stressed
+        if not self.run.stress or copies is None:
+            return {}
+        labels = self.dataset.evaluation.labels[self.dataset.evaluation.indices]
+        return stress_score(labels, predict(self.model, copies)).as_dict(self.dataset.evaluated)
 
     def _save(self) -> None:
         fingerprint = self.dataset.description.fingerprint

@@ -227,6 +227,25 @@ def test_interrupted_trial_is_taken_up_with_its_number_and_equals_its_twin(
     assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
 
 
+@pytest.mark.slow
+def test_search_under_stress_is_judged_by_changed_copies_and_each_trial_reruns(
+    store: Store, source: DataSource
+) -> None:
+    values = {**SPEC.model_dump(mode="json"), "metric": "stress_auc", "prune_by": "stress_auc"}
+    search(store, source, checked_spec({**values, "protocol": "brightness"}, "test")).until(2)
+    record = store.record("tiny")
+    for trial in record.trials:
+        assert trial.kept is not None
+        assert trial.value == trial.kept.validation_stress_auc != trial.kept.validation_auc
+        assert all(
+            0.0 <= epoch.evaluation("stress_worst") <= epoch.evaluation("stress_balanced_accuracy") <= 1.0
+            for epoch in trial.history
+        )
+    comparison = rerun_trial(a_session(store, source), record, 1)
+    assert comparison is not None
+    assert comparison.identical
+
+
 def forget_owner(store: Store, number: int) -> None:
     """As if the process that trained the trial had ended."""
     trial = store.load_study("tiny").get_trials(deepcopy=False)[number]

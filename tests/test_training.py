@@ -190,8 +190,9 @@ FAR_FROM_PUBLISHED = {
 def test_resumed_training_equals_an_uninterrupted_one(
     source: DataSource, tmp_path: Path, precision: str, config: dict[str, Any]
 ) -> None:
-    run = a_run(precision=precision, config={"lr_reduce_patience": 1, "epochs": 4, **config})
-    dataset = source.load("holdout", 32)
+    stress = bool(config)
+    run = a_run(precision=precision, config={"lr_reduce_patience": 1, "epochs": 4, **config}, stress=stress)
+    dataset = source.load("holdout", 32, stress=stress)
 
     def stop_at(n: int) -> training.OnEpoch:
         def stop(history: History) -> None:

@@ -65,8 +65,11 @@ def baseline(
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Epochs to train.")] = 10,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, shuffling and augmentation.")] = 232,
     protocol: Annotated[
-        Literal["original", "holdout"],
-        typer.Option(help="original: judge by the test folder, as published. holdout: by a validation split."),
+        Literal["original", "holdout", "brightness"],
+        typer.Option(
+            help="original: judge by the test folder, as published. holdout: by a validation split. brightness: by one "
+            "of the darkest and the brightest images."
+        ),
     ] = "holdout",
     precision: options.Precision = None,
     data: options.Data = None,

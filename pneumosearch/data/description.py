@@ -25,7 +25,7 @@ class DataDescription(BaseModel):
     n_train: int
     n_evaluation: int
     interpolation: Interpolation
-    split_seed: int | None  # None where the split is the published one
+    split_seed: int | None  # None where the split is the published one, or by brightness
     skipped: tuple[str, ...]  # unreadable images left out on request
 
     @property

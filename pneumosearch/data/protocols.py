@@ -1,20 +1,24 @@
-"""The two protocols: which images train, which judge, and whether the seal of the test folder is broken."""
+"""The protocols: which images train, which judge, and whether the seal of the test folder is broken."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from pneumosearch.config import Protocol
 from pneumosearch.data.batches import Labels
 from pneumosearch.data.cache import PixelArray, Pixels, Progress, load_pixels
 from pneumosearch.data.description import DataDescription, Equalization, Interpolation
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
-from pneumosearch.data.splits import Indices, holdout_split
+from pneumosearch.data.splits import Indices, brightness_split, holdout_split
+from pneumosearch.data.stress import stressed
 
 #: Seed of the validation split: one for all studies, so that their validation figures can be compared.
 SPLIT_SEED: Final = 232
+
+_MEASURED_SIZE: Final = 64  # side in pixels at which brightness is measured
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Dataset:
     evaluation: ImageSet
     evaluated: Literal["validation", "test"]
     description: DataDescription
+    stressed: ImageSet | None = None  # changed copies of the evaluation images, all of one change after the other
 
 
 @dataclass(frozen=True)
@@ -45,13 +50,25 @@ class DataSource:
     skip_unreadable: bool = False
     progress: Progress | None = None
 
-    def load(self, protocol: Protocol, size: int, equalization: Equalization = "none") -> Dataset:
+    def load(
+        self, protocol: Protocol, size: int, equalization: Equalization = "none", *, stress: bool = False
+    ) -> Dataset:
         """Open the images of `protocol` at `size` pixels. Only "original" reads the test folder.
+
+        Args:
+            protocol: "original" judges by the test folder, "holdout" by a tenth of the other images and "brightness"
+                by the darkest and the brightest of them, none of a patient who is in training.
+            size: Side of the images.
+            equalization: Of their contrast.
+            stress: Make changed copies of the validation images too.
 
         Raises:
             DataError: Unreadable images, no room for the cache, or too few patients to split.
         """
-        return self._original(size, equalization) if protocol == "original" else self._holdout(size, equalization)
+        if protocol == "original":
+            return self._original(size, equalization)
+        dataset = self._validated(protocol, size, equalization)
+        return replace(dataset, stressed=self._stressed(dataset, size, equalization)) if stress else dataset
 
     def sealed_test(self, size: int, equalization: Equalization = "none") -> Pixels:
         """Open the sealed test folder at `size` pixels, as `load` opens the images of the "holdout" protocol.
@@ -64,14 +81,31 @@ class DataSource:
         """
         return self._pixels("test", size, "area", equalization)
 
-    def _holdout(self, size: int, equalization: Equalization) -> Dataset:
+    def _validated(self, protocol: Protocol, size: int, equalization: Equalization) -> Dataset:
         pixels = self._pixels("development", size, "area", equalization)
-        split = holdout_split(pixels.part, seed=SPLIT_SEED)
+        if protocol == "brightness":
+            split = brightness_split(pixels.part, self._brightness())
+        else:
+            split = holdout_split(pixels.part, seed=SPLIT_SEED)
         labels = _labels(pixels.part)
         train = ImageSet(pixels.array, labels, split.train)
         validation = ImageSet(pixels.array, labels, split.validation)
         description = self._describe(train, validation, "area", pixels, None)
+        if protocol == "brightness":
+            description = description.model_copy(update={"split_seed": None})
         return Dataset(train, validation, "validation", description)
+
+    def _brightness(self) -> npt.NDArray[np.float64]:
+        """Return the mean grey level of each development image, the same at whatever size it is asked for."""
+        pixels = self._pixels("development", _MEASURED_SIZE, "area", "none").array
+        return np.asarray(pixels.mean(axis=(1, 2)), dtype=np.float64)
+
+    def _stressed(self, dataset: Dataset, size: int, equalization: Equalization) -> ImageSet:
+        images = dataset.evaluation
+        plain = self._pixels("development", size, "area", "none").array[images.indices]
+        pixels = stressed(plain, equalized=equalization == "clahe")
+        labels = np.tile(images.labels[images.indices], len(pixels) // len(plain))
+        return ImageSet(pixels, labels, np.arange(len(pixels)))
 
     def _original(self, size: int, equalization: Equalization) -> Dataset:
         pixels, test_pixels = (self._pixels(part, size, "nearest", equalization) for part in ("development", "test"))

@@ -46,6 +46,37 @@ def holdout_split(part: ManifestPart, *, seed: int) -> Holdout:
     return Holdout(np.sort(train), np.sort(validation))
 
 
+def brightness_split(part: ManifestPart, brightness: npt.NDArray[np.float64]) -> Holdout:
+    """Hold out the patients with the darkest and the brightest images, about a twentieth of each class at each end.
+
+    What a network makes of exposures that it was never shown is seen there before the test folder is opened.
+
+    Args:
+        part: The development images (train and val).
+        brightness: (n,) of each image. That of a group is the mean of its images, its class that of most of them.
+
+    Raises:
+        DataError: A class has too few patients to be on both sides.
+    """
+    labels = np.array([image.label for image in part.images])
+    _, groups, sizes = np.unique(leak_groups(part), return_inverse=True, return_counts=True)
+    levels = np.bincount(groups, weights=brightness) / sizes
+    ill = np.bincount(groups, weights=labels) / sizes > 0.5
+    held_out = np.zeros(len(sizes), dtype=bool)
+    for label in (0, 1):
+        ranked = np.flatnonzero(ill == bool(label))
+        ranked = ranked[np.argsort(levels[ranked], kind="stable")]
+        if len(ranked) < FOLDS:
+            raise DataError(
+                f"{part.folder}: class {label} has {len(ranked)} patients in train and val, too few to split"
+            )
+        share = sizes[ranked].sum() / (2 * FOLDS)
+        for end in (ranked, ranked[::-1]):
+            before = np.cumsum(sizes[end]) - sizes[end]
+            held_out[end[(before < share) & (np.arange(len(end)) < len(end) // 3)]] = True
+    return Holdout(np.flatnonzero(~held_out[groups]), np.flatnonzero(held_out[groups]))
+
+
 def leak_groups(part: ManifestPart) -> Indices:
     """Number the groups of images that must stay together: one patient's, and those with identical files."""
     first_of: dict[str, int] = {}

@@ -105,12 +105,16 @@ def label(text: str) -> str:
 
 def scale(metric: Metric) -> float:
     """Return by what a value is multiplied to be drawn: accuracies are percentages."""
-    return 100.0 if metric in ("accuracy", "balanced_accuracy") else 1.0
+    return 1.0 if metric.removeprefix("stress_") in ("auc", "loss") else 100.0
 
 
 def metric_name(metric: Metric) -> str:
     """Return the metric as words."""
-    return {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}.get(metric, metric)
+    if metric == "stress_worst":
+        return "balanced accuracy under the worst change"
+    plain = metric.removeprefix("stress_")
+    words = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}.get(plain, plain)
+    return words + " of changed copies" * (plain != metric)
 
 
 def axis_label(metric: Metric, evaluated: str) -> str:
