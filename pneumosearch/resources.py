@@ -12,7 +12,11 @@ import psutil
 #: Measured by `scripts/bench trial`; figures in results/LOG.md.
 PROCESS_MEMORY: Final = 1_700_000_000
 
-_THREADS: Final = "TF_NUM_INTRAOP_THREADS"
+#: Environment variables that say with how many threads a process computes; the first is TensorFlow's.
+THREADS: Final = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+#: Those by which a process takes an accelerator's memory as it needs it, so that several share one.
+GROWING: Final = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
 def environments(
@@ -34,8 +38,7 @@ def environments(
     found = visible_devices() if devices is None else devices
     if not found:
         return [dict(shared) for _ in range(workers)]
-    growing = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    shared |= {name: value for name, value in growing.items() if name not in os.environ}
+    shared |= {name: value for name, value in GROWING.items() if name not in os.environ}
     return [{**shared, "CUDA_VISIBLE_DEVICES": found[number % len(found)]} for number in range(workers)]
 
 
@@ -46,13 +49,12 @@ def usable_cores() -> int:
 
 def thread_variables(threads: int) -> dict[str, str]:
     """Return the environment variables by which a process computes with so many threads, but those already set."""
-    names = (_THREADS, "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {name: str(threads) for name in names if name not in os.environ}
+    return {name: str(threads) for name in THREADS if name not in os.environ}
 
 
 def threads_a_training() -> int:
     """Return how many threads a training of this process has. The last digits of its numbers depend on them."""
-    given = os.environ.get(_THREADS, "")
+    given = os.environ.get(THREADS[0], "")
     return int(given) if given.isdecimal() and int(given) > 0 else usable_cores()
 
 

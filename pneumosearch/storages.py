@@ -139,6 +139,19 @@ def _parsed(url: str) -> URL:
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
 
 
+def is_sqlite(url: str) -> bool:
+    """Tell whether `url` is of an SQLite file."""
+    return _parsed(url).get_backend_name() == "sqlite"
+
+
+def absolute_url(url: str) -> str:
+    """Return a URL that names the same storage from any folder. Raises `StoreError` where it is none."""
+    parsed = _parsed(url)
+    if not is_sqlite(url) or parsed.database is None:
+        return url
+    return parsed.set(database=str(Path(parsed.database).resolve())).render_as_string(hide_password=False)
+
+
 def _engine_arguments(url: URL) -> dict[str, Any]:
     """Return what SQLAlchemy is to know beside the URL, whose own arguments win."""
     if url.get_backend_name() == "sqlite":

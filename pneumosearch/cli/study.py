@@ -1,11 +1,12 @@
 """The command that searches."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from pneumosearch.cli import engines, options
+from pneumosearch.cli import engines, executors, options
+from pneumosearch.cli.executors import Crew
 
 if TYPE_CHECKING:
     from pneumosearch.data.protocols import DataSource
@@ -28,7 +29,7 @@ Pruner = Annotated[
     typer.Option(help="When trials stop early.", show_default="the file's, or the default's"),
 ]
 Workers = Annotated[
-    int, typer.Option(min=1, help="Training processes at once, which share this machine's cores and accelerators.")
+    int, typer.Option(min=1, help="Training processes at once. On this machine they share its cores and accelerators.")
 ]
 Grace = Annotated[str, typer.Option(help="Take up a trial of another machine after this time without a sign of life.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")]
@@ -45,6 +46,11 @@ def study(
     pruner: Pruner = None,
     timeout: options.Timeout = None,
     workers: Workers = 1,
+    executor: executors.Executor = "local",
+    ray_address: executors.RayAddress = None,
+    worker_cpus: executors.WorkerCpus = None,
+    worker_gpus: executors.WorkerGpus = None,
+    max_restarts: executors.MaxRestarts = None,
     grace: Grace = "60s",
     dry_run: DryRun = False,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
@@ -61,6 +67,7 @@ def study(
     Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
     """
     options.seconds_of(timeout)  # so that a mistake is told in the words of the option
+    cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
     spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
     store = options.open_store(storage, results)
@@ -72,38 +79,26 @@ def study(
     if dry_run:
         _print_plan(store, spec, json)
     else:
-        crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures)
+        crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
         outcome = search(store, source, spec, crew, quiet=quiet or json)
         _print_outcome(store, spec, outcome, json)
-
-
-class Crew(NamedTuple):
-    """Who trains a study, by the options of the command."""
-
-    workers: int
-    grace: float  # seconds
-    max_failures: int
 
 
 def search(store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, *, quiet: bool) -> "Outcome":
     """Train and show until the study has its trials, or something stops it."""
     from pneumosearch.cli.views import StudyView
     from pneumosearch.objective import Session, StopFlag
-    from pneumosearch.resources import memory_warning
     from pneumosearch.study import open_search, stopping_on_ctrl_c
-    from pneumosearch.workers import search
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
     view = StudyView(source.manifest.kind, spec.trials, spec.metric, quiet=quiet)
-    with view, stopping_on_ctrl_c(stop, view.say):
-        warning = memory_warning(crew.workers)
-        if warning:
-            view.say(f"warning: {warning}")
+    # Ray takes SIGTERM when it starts, so it starts before that is taken here.
+    with view, executors.ready(crew, store.url, view.say) as train, stopping_on_ctrl_c(stop, view.say):
         session = Session(store, source, view, stop)
         open_search(session, spec)  # so that images are decoded and mistakes told here
         store.set_goal(spec.name, spec.trials)
         view.show_earlier(store.record(spec.name))
-        return search(session, spec, spec.trials, crew.max_failures, workers=crew.workers, grace=crew.grace)
+        return train(session, spec, spec.trials, crew.max_failures)
 
 
 def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: bool) -> None:

@@ -8,7 +8,8 @@ from typing import Annotated, Final
 import typer
 
 from pneumosearch.cli import options
-from pneumosearch.cli.study import Crew, Grace, Workers, search
+from pneumosearch.cli.executors import Crew
+from pneumosearch.cli.study import Grace, Workers, search
 
 _LOOK_FOR_STUDY: Final = 2.0  # seconds between two looks for a study that is not there yet
 

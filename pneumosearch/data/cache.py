@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
@@ -12,6 +13,7 @@ from typing import Final, NamedTuple, TypeVar
 import cv2
 import numpy as np
 import numpy.typing as npt
+from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 from platformdirs import user_cache_path
 
@@ -83,11 +85,13 @@ def load_pixels(
     folder = cache_dir if writable_folder(cache_dir) else user_cache_path("pneumosearch")
     form = _Form(size, interpolation, equalization)
     path = folder / f"{part.part}-{part.fingerprint}-{form}-v{_VERSION}.npy"
-    array = _open_cache(path)
-    bad = [] if array is not None else _known_bad(path)
+    array, bad = _look_up(path)
     if array is None and not bad:
-        bad = _write_cache(part, form, path, progress)
-        array = _open_cache(path)
+        with _alone(path):  # of the processes that start at once, one decodes
+            array, bad = _look_up(path)
+            if array is None and not bad:
+                bad = _write_cache(part, form, path, progress)
+                array = _open_cache(path)
     if array is not None:
         return Pixels(part, array)
     if not skip_unreadable:
@@ -142,6 +146,25 @@ def _open_cache(path: Path) -> PixelArray | None:
     return array
 
 
+def _look_up(path: Path) -> tuple[PixelArray | None, list[str]]:
+    """Return the pixels that are kept, or else the names of images that are known to be unreadable."""
+    array = _open_cache(path)
+    return array, [] if array is not None else _known_bad(path)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other processes from writing the file; where the file system has no locks, each writes one and one stays."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    with suppress(OSError, NotImplementedError):
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
 def _known_bad(path: Path) -> list[str]:
     """Names of the images that an earlier start found unreadable; the key is the content, so they still are."""
     try:
@@ -152,7 +175,6 @@ def _known_bad(path: Path) -> list[str]:
 
 def _write_cache(part: ManifestPart, form: _Form, path: Path, progress: Progress | None) -> list[str]:
     """Write the cache file, or, where images cannot be decoded, the list of their names, and return that list."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     _check_room(path.parent, len(part.images) * form.size**2)
     bad: list[str] = []
     try:

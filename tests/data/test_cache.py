@@ -1,15 +1,17 @@
 import io
 import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from pneumosearch.data import cache
-from pneumosearch.data.cache import decode, load_pixels, shrink
+from pneumosearch.data.cache import Pixels, decode, load_pixels, shrink
 from pneumosearch.data.manifest import Manifest, read_manifest
 from pneumosearch.errors import DataError
 
@@ -22,6 +24,11 @@ def manifest(phantoms: Path, tmp_path: Path) -> Manifest:
 
 def _grey(shape: tuple[int, int] = (40, 60)) -> np.ndarray[tuple[int, int], np.dtype[np.uint8]]:
     return np.random.default_rng(1).integers(0, 256, shape, dtype=np.uint8)
+
+
+def _kept(folder: Path) -> list[Path]:
+    """What is in a cache folder, but for the empty files by which processes wait for each other."""
+    return [path for path in folder.iterdir() if path.suffix != ".lock" or path.stat().st_size]
 
 
 def test_pixels_are_the_images_shrunk_in_order(manifest: Manifest, tmp_path: Path) -> None:
@@ -104,6 +111,29 @@ def test_damaged_cache_file_is_made_again(manifest: Manifest, tmp_path: Path) ->
     assert np.array_equal(load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache").array, first)
 
 
+def test_processes_that_start_at_once_decode_once(manifest: Manifest, tmp_path: Path) -> None:
+    decoded: list[int] = []  # told by those that decode
+
+    def load(number: int) -> Pixels:
+        part = read_manifest(manifest.folder).part("test")
+        return load_pixels(part, 32, "area", tmp_path / "cache", progress=lambda done, n: decoded.append(number))
+
+    with ThreadPoolExecutor(4) as pool:  # each with a lock of its own, as processes have
+        pixels = list(pool.map(load, range(4)))
+    assert len(decoded) == 1
+    assert all(np.array_equal(other.array, pixels[0].array) for other in pixels)
+
+
+def test_cache_is_written_where_the_file_system_has_no_locks(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(self: FileLock) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    assert len(load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache").array) > 0
+
+
 def test_full_disk_is_told_before_anything_is_written(
     manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -111,7 +141,7 @@ def test_full_disk_is_told_before_anything_is_written(
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
     with pytest.raises(DataError, match="needed for the pixel cache.*make room"):
         load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert _kept(tmp_path / "cache") == []
 
 
 def test_disk_that_fills_up_while_writing_leaves_nothing(
@@ -123,7 +153,7 @@ def test_disk_that_fills_up_while_writing_leaves_nothing(
     monkeypatch.setattr(np.lib.format, "write_array_header_1_0", full)
     with pytest.raises(DataError, match="cannot be written .No space left on device"):
         load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")
-    assert list((tmp_path / "cache").iterdir()) == []
+    assert _kept(tmp_path / "cache") == []
 
 
 def test_user_cache_serves_where_results_cannot_be_written(

@@ -1,0 +1,90 @@
+"""The options that choose where training processes run, and what becomes ready for them."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+
+import typer
+
+from pneumosearch.errors import ConfigError
+
+if TYPE_CHECKING:
+    from pneumosearch.clusters import Cluster
+    from pneumosearch.study import Outcome
+
+Executor = Annotated[
+    Literal["local", "ray"], typer.Option(help="Where training processes run: on this machine, or a Ray cluster.")
+]
+RayAddress = Annotated[
+    str | None,
+    typer.Option(
+        help="Head of the Ray cluster, HOST:PORT.",
+        show_default="RAY_ADDRESS, or a cluster on this machine, made if need be",
+    ),
+]
+WorkerCpus = Annotated[
+    float | None, typer.Option(help="Cores, and threads, of a worker on the cluster.", show_default="1")
+]
+WorkerGpus = Annotated[
+    float | None, typer.Option(help="GPUs of a worker on the cluster; with 0.25, four share one.", show_default="0")
+]
+MaxRestarts = Annotated[
+    int | None, typer.Option(min=0, help="Begin as many lost workers of the cluster anew.", show_default="20")
+]
+
+
+class Crew(NamedTuple):
+    """Who trains a study, by the options of the command."""
+
+    workers: int
+    grace: float  # seconds
+    max_failures: int
+    cluster: "Cluster | None" = None  # this machine where none is given
+
+
+def cluster_of(
+    executor: str, address: str | None, cpus: float | None, gpus: float | None, max_restarts: int | None
+) -> "Cluster | None":
+    """Return the cluster that the options name; None for this machine.
+
+    Raises:
+        ConfigError: An option of the cluster without it, or with a value that it cannot take.
+    """
+    names = {"--ray-address": address, "--worker-cpus": cpus, "--worker-gpus": gpus, "--max-restarts": max_restarts}
+    given = [name for name, value in names.items() if value is not None]
+    if executor == "local":
+        if given:
+            raise ConfigError(f"{given[0]}: is for --executor ray")
+        return None
+    from pneumosearch.clusters import MAX_RESTARTS, Cluster
+
+    restarts = MAX_RESTARTS if max_restarts is None else max_restarts
+    return Cluster(address, 1.0 if cpus is None else cpus, gpus or 0.0, restarts)
+
+
+@contextmanager
+def ready(crew: Crew, url: str, say: Callable[[str], None]) -> Iterator[Callable[..., "Outcome"]]:
+    """Give what trains a study as `crew` says, while the block runs; its arguments are those of `workers.search`.
+
+    Args:
+        crew: Where, and how many.
+        url: Of the storage.
+        say: Takes a line for the user.
+
+    Raises:
+        PneumosearchError: The cluster cannot be used, or not with this storage.
+    """
+    from pneumosearch import workers
+    from pneumosearch.resources import memory_warning
+
+    if crew.cluster is None:
+        warning = memory_warning(crew.workers)
+        if warning:
+            say(f"warning: {warning}")
+        yield partial(workers.search, workers=crew.workers, grace=crew.grace)
+        return
+    from pneumosearch import clusters
+
+    with clusters.connected(crew.cluster, url):
+        yield partial(clusters.search, cluster=crew.cluster, say=say, workers=crew.workers, grace=crew.grace)
