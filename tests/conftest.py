@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-os.environ.pop("PNEUMOSEARCH_STORAGE", None)  # a store of one's own is no place for tests
+for _name in ("PNEUMOSEARCH_STORAGE", "PNEUMOSEARCH_ARTIFACTS"):  # a store of one's own is no place for tests
+    os.environ.pop(_name, None)
 
 # Tests in several processes share the cores, and so do the programs that they start.
 os.environ.update(thread_variables(max(1, usable_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
