@@ -123,11 +123,11 @@ class Artifacts:
 
     def _kept_earlier(self, call: Callable[[Folder], _Result]) -> _Result:
         """Look for what is not at the URL where it was kept before; say so where the URL is the wrong place."""
-        try:
-            return call(self._earlier or Folder(Path(os.devnull)))
-        except ArtifactNotFound:
-            self.check()
-            raise
+        if self._earlier is not None:
+            with suppress(ArtifactNotFound):
+                return call(self._earlier)
+        self.check()
+        raise ArtifactNotFound(f"not in {self.url}")
 
     def _ask(self, call: Callable[[], _Result]) -> _Result:
         name = f"artifacts in {self.url}"
