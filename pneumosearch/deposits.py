@@ -12,7 +12,7 @@ import time
 import zipfile
 from pathlib import Path
 from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, Final
+from typing import Any, BinaryIO, Final, cast
 
 import optuna
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -22,6 +22,7 @@ from pneumosearch.artifacts import Artifacts
 from pneumosearch.checkpoint import CHECKPOINT_FILE, saved_epochs
 from pneumosearch.config import RunSpec
 from pneumosearch.files import replacing
+from pneumosearch.history import History
 from pneumosearch.store import Store, state_key
 from pneumosearch.training import BEST_WEIGHTS_FILE
 
@@ -31,6 +32,9 @@ _KEPT: Final = 2
 _CHUNK: Final = 2**20  # bytes
 # The best weights first: a checkpoint that is there has them beside it.
 _FILES: Final = (BEST_WEIGHTS_FILE, CHECKPOINT_FILE)
+
+_SLOW: Final = 1.0  # seconds
+_told: Final[set[str]] = set()  # of which places that they are slow
 
 _log = logging.getLogger(__name__)
 
@@ -47,13 +51,13 @@ class Deposit(BaseModel):
     seconds: float  # that it took to pack and to send
 
 
-def deposit(store: Store, trial: optuna.Trial, folder: Path, epoch: int) -> None:
-    """Send the state in `folder` after `epoch` to the shared artifacts, where there are any and it is not there yet.
+def deposit(store: Store, trial: optuna.Trial, folder: Path, history: History) -> None:
+    """Send the state in `folder` after this history to the shared artifacts, where there are any that lack it.
 
     Raises:
         ArtifactsError: They cannot be used; nothing is recorded that is not there.
     """
-    artifacts, earlier = store.shared_artifacts, deposits(trial)
+    artifacts, earlier, epoch = store.shared_artifacts, deposits(trial), len(history)
     if artifacts is None or (earlier and earlier[-1].epoch >= epoch):
         return
     begin, key = time.perf_counter(), f"{state_key(trial.study.study_name, trial.number)}/epoch-{epoch:04d}.zip"
@@ -61,8 +65,9 @@ def deposit(store: Store, trial: optuna.Trial, folder: Path, epoch: int) -> None
         _pack(folder, file)
         digest, size = _digest(file), file.tell()
         file.seek(0)
-        artifacts.write(key, file.file)
+        artifacts.write(key, cast(BinaryIO, file))
     seconds = time.perf_counter() - begin
+    _tell_if_slow(artifacts.url, seconds, size, history[-1].seconds)
     kept = [*earlier, Deposit(epoch=epoch, key=key, sha256=digest, bytes=size, seconds=seconds)]
     _record(trial, kept[-_KEPT:])
     for old in kept[:-_KEPT]:
@@ -105,6 +110,14 @@ def deposits(trial: Any) -> list[Deposit]:
         return [Deposit.model_validate(one) for one in attributes.get(ATTRIBUTE, [])]
     except ValidationError:
         return []  # of another version: the training starts anew and gives the same numbers
+
+
+def _tell_if_slow(url: str, seconds: float, size: int, training: float) -> None:
+    """Say once where sending takes a good part of the time."""
+    if url not in _told and seconds > max(_SLOW, training / 2):
+        _told.add(url)
+        text = "sending a checkpoint of %.0f MB to %s took %.1f s, and training its epoch %.1f s"
+        _log.warning(text, size / 1e6, url, seconds, training)
 
 
 def _record(trial: optuna.Trial, kept: list[Deposit]) -> None:

@@ -221,7 +221,7 @@ class Objective:
 
     def _epoch_ended(self, trial: optuna.Trial, folder: Path, config: TrialConfig, history: History) -> None:
         check_owned(trial)
-        deposit(self.session.store, trial, folder, len(history))
+        deposit(self.session.store, trial, folder, history)
         recorded = len(trial.user_attrs.get("history", []))
         for epoch in history[recorded:]:
             trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
