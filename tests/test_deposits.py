@@ -242,7 +242,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("fake")
 def test_shared_states_are_kept_for_those_that_may_go_on_and_no_others(host: Hosts, source: DataSource) -> None:
     stores = host("a"), host("b")
-    for turn, n in enumerate((6, 12, 18)):
+    for turn, n in enumerate((6, 15)):
         search(stores[turn % 2], source, PROMOTING).until(n)
     study = stores[0].load_study("tiny")
     there = {int(name) for name in shared(stores[0]).names("checkpoints/tiny")}
