@@ -13,10 +13,13 @@ from pneumosearch.config import RunSpec
 from pneumosearch.files import replacing
 from pneumosearch.history import EpochMetrics, History
 
-_FILE: Final = "checkpoint.npz"
+#: Of a trial's folder.
+CHECKPOINT_FILE: Final = "checkpoint.npz"
 
 #: What the Keras callbacks of the study remember from epoch to epoch.
 _CALLBACK_STATE: Final = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
+
+_DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 @dataclass(frozen=True)
@@ -60,22 +63,38 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
         "stop_training": checkpoint.stop_training,
     }
     arrays = {f"variable_{i:04d}": array for i, array in enumerate(checkpoint.arrays)}
-    with replacing(folder / _FILE) as temporary:
+    with replacing(folder / CHECKPOINT_FILE) as temporary:
         np.savez(temporary, allow_pickle=False, meta=np.frombuffer(json.dumps(meta).encode(), np.uint8), **arrays)
 
 
 def read_checkpoint(folder: Path, run: RunSpec, fingerprint: str) -> Checkpoint | None:
     """Read the state of `run` from `folder`; None where there is none, or only that of another run or data."""
     try:
-        with (folder / _FILE).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
-            meta = json.loads(file["meta"].tobytes())
-            if RunSpec.model_validate(meta["run"]) != run or meta["fingerprint"] != fingerprint:
+        with (folder / CHECKPOINT_FILE).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            meta = _meta(file, run, fingerprint)
+            if meta is None:
                 return None
             arrays = [file[name] for name in sorted(file.files) if name.startswith("variable_")]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+    except _DAMAGE:
         return None  # missing or damaged: the training starts anew and gives the same numbers
     history = tuple(EpochMetrics.model_validate(epoch) for epoch in meta["history"])
     return Checkpoint(run, fingerprint, history, arrays, meta["callbacks"], meta["stop_training"])
+
+
+def saved_epochs(folder: Path, run: RunSpec, fingerprint: str) -> int:
+    """Return after how many epochs the state of `run` in `folder` is; 0 where there is none. Reads no weights."""
+    try:
+        with (folder / CHECKPOINT_FILE).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
+            meta = _meta(file, run, fingerprint)
+    except _DAMAGE:
+        return 0
+    return len(meta["history"]) if meta else 0
+
+
+def _meta(file: Any, run: RunSpec, fingerprint: str) -> Any:
+    """Return what a file says beside the weights; None where it is of another run or data."""
+    meta = json.loads(file["meta"].tobytes())
+    return meta if RunSpec.model_validate(meta["run"]) == run and meta["fingerprint"] == fingerprint else None
 
 
 def _variables(model: Any) -> list[Any]:

@@ -35,7 +35,8 @@ _GONE: Final = "its node is gone or cannot be reached"
 _LAST: Final = ("outcome", "error")
 
 # What this process is told by its environment, its workers are to be told too.
-_CARRIED: Final = re.compile("PNEUMOSEARCH_|(" + "|".join(("KERAS_BACKEND", *THREADS, *GROWING)) + ")$")
+_AWS: Final = "AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|ENDPOINT_URL|ENDPOINT_URL_S3|REGION|DEFAULT_REGION)"
+_CARRIED: Final = re.compile("PNEUMOSEARCH_|(" + "|".join(("KERAS_BACKEND", *THREADS, *GROWING, _AWS)) + ")$")
 
 
 @dataclass(frozen=True)

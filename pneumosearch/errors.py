@@ -17,6 +17,10 @@ class StoreError(PneumosearchError):
     """The storage cannot be opened, or does not hold what was asked for."""
 
 
+class ArtifactsError(StoreError):
+    """The artifacts that machines share cannot be read or written."""
+
+
 class TrainingError(PneumosearchError):
     """A training cannot go on: its loss or a metric is not a finite number."""
 

@@ -1,6 +1,5 @@
 """Where a trial meets a training: the configuration goes in, every epoch is reported, recorded and may prune."""
 
-import shutil
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pneumosearch.config import Precision, RunSpec, TrialConfig
 from pneumosearch.config import Protocol as DataProtocol
 from pneumosearch.cost import Limits
 from pneumosearch.data.protocols import Dataset, DataSource
+from pneumosearch.deposits import deposit, fetch
 from pneumosearch.history import EpochMetrics, History, kept_epoch
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.owners import check_owned
@@ -130,8 +130,9 @@ class Objective:
         self._record_start(trial, run, dataset)
         self.session.listener.trial_started(trial.number, run)
         folder = self._checkpoints(trial)
+        fetch(self.session.store, trial, folder, run, dataset.description.fingerprint)
         self._screen(trial, run, folder)
-        result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, config, history))
+        result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, folder, config, history))
         value = kept_epoch(result.history).evaluation(self.metric)
         self._keep(trial, folder, result, value)
         return value
@@ -145,7 +146,7 @@ class Objective:
 
     def clean_up(self, study: optuna.Study, number: int) -> None:
         """Remove the state of a trial that will not go on."""
-        shutil.rmtree(self.session.store.checkpoint_folder(study.study_name, number), ignore_errors=True)
+        self.session.store.remove_state(study.study_name, number)
 
     def _checkpoints(self, trial: optuna.Trial) -> Path:
         """Return the folder of the trial's state: that of the trial it continues, where there is one."""
@@ -222,8 +223,9 @@ class Objective:
             why = f"{run.protocol} protocol: the test folder judges each of {run.config.epochs} epochs"
             self.session.store.add_test_opening(trial.study, trial.number, why, dataset.description)
 
-    def _epoch_ended(self, trial: optuna.Trial, config: TrialConfig, history: History) -> None:
+    def _epoch_ended(self, trial: optuna.Trial, folder: Path, config: TrialConfig, history: History) -> None:
         check_owned(trial)
+        deposit(self.session.store, trial, folder, history)
         recorded = len(trial.user_attrs.get("history", []))
         for epoch in history[recorded:]:
             trial.report(epoch.evaluation(self.prune_by), epoch.epoch)

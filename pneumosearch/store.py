@@ -2,6 +2,7 @@
 
 import itertools
 import re
+import shutil
 import warnings
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -11,22 +12,27 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 import optuna
-from optuna.artifacts import ArtifactMeta, FileSystemArtifactStore, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
+from pneumosearch.artifacts import Artifacts
 from pneumosearch.config import RunSpec
 from pneumosearch.confirmation import Confirmation, confirmation_file
 from pneumosearch.data.description import DataDescription
 from pneumosearch.errors import StoreError, printable
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.patience import PatientStorage
+from pneumosearch.places import Folder
 from pneumosearch.records import State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.rows import TrialRow, read_rows
 from pneumosearch.storages import PATIENCE, explained, open_storage, safe_url
 
 Purpose = Literal["search", "baseline", "rerun", "confirm"]
+
+#: Attribute of a study: the URL, which holds no secret, of the artifacts that its machines share.
+_ARTIFACTS: Final = "artifacts"
 
 #: Names as study files allow them, and what is appended to them: safe in paths, pages, tables and terminals.
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
@@ -51,10 +57,15 @@ class Store:
         must_exist: Refuse a storage that is not there yet, for commands that only read.
         patience: For how long calls wait for a database that has gone away, s.
         opening_patience: The same for the first connection; as long where not given.
+        artifacts: URL of the artifacts that all machines share: a folder, file:///FOLDER or s3://BUCKET/PREFIX. None
+            where this machine keeps its own, below `results`.
 
     Raises:
+        ConfigError: The artifacts' URL cannot be used.
         StoreError: The URL is malformed, its driver is missing, or the database cannot be opened or written.
     """
+
+    shared_artifacts: Artifacts | None = None  # those that all machines share
 
     def __init__(
         self,
@@ -64,22 +75,66 @@ class Store:
         must_exist: bool = False,
         patience: float = PATIENCE,
         opening_patience: float | None = None,
+        artifacts: str | None = None,
     ) -> None:
         self.url, self.results = url, results
         self.storage = open_storage(url, must_exist=must_exist, patience=patience, opening_patience=opening_patience)
+        if artifacts is not None:
+            self._share(artifacts)
 
     @property
-    def artifacts(self) -> FileSystemArtifactStore:
-        """Where pictures and weights are kept."""
-        folder = self.results / "artifacts"
-        folder.mkdir(parents=True, exist_ok=True)
-        return FileSystemArtifactStore(str(folder))
+    def artifacts(self) -> Artifacts | Folder:
+        """Where pictures and networks are kept."""
+        return self.shared_artifacts or self._own_artifacts
+
+    @property
+    def artifacts_url(self) -> str | None:
+        """Of the artifacts that all machines share; None where this machine keeps its own."""
+        return self.shared_artifacts.url if self.shared_artifacts else None
+
+    @property
+    def _own_artifacts(self) -> Folder:
+        return Folder(self.results / "artifacts")
+
+    def _share(self, url: str) -> None:
+        self.shared_artifacts = Artifacts(url, earlier=self._own_artifacts)
+
+    def use_artifacts_of(self, *names: str) -> None:
+        """Share the artifacts of the first of these studies that has any to share, where no URL was given.
+
+        Raises:
+            ConfigError: boto3 is missing.
+        """
+        if self.shared_artifacts is not None or not any(names):
+            return
+        with explained(self.url):
+            urls = {s.study_name: s.user_attrs.get(_ARTIFACTS) for s in self.storage.get_all_studies()}
+        found = next((url for url in map(urls.get, names) if isinstance(url, str)), None)
+        if found is not None:
+            self._share(found)
+
+    def set_artifacts(self, name: str) -> None:
+        """Write down for the workers that join a study that its artifacts are now where they were said to be."""
+        study = self.load_study(name)
+        with explained(self.url):
+            study.set_user_attr(_ARTIFACTS, self.artifacts_url)
 
     def checkpoint_folder(self, study: str, number: int) -> Path:
         """Return where a trial keeps its state while it may go on."""
-        # A study of somebody's own loop may have any name, such as one that leads out of this folder.
-        folder = study if _SAFE_NAME.fullmatch(study) else "~" + quote(study, safe="")[:200]
-        return self.results / "checkpoints" / folder / str(number)
+        return self.results / state_key(study, number)
+
+    def states(self, study: str) -> set[int]:
+        """Return the numbers of the trials that keep a state, on this machine or where all share theirs."""
+        folder = states_key(study)
+        own: tuple[Folder | Artifacts, ...] = (Folder(self.results),)
+        places = own if self.shared_artifacts is None else (*own, self.shared_artifacts)
+        return {int(name) for place in places for name in place.names(folder) if name.isdecimal()}
+
+    def remove_state(self, study: str, number: int) -> None:
+        """Remove the state of a trial that will not go on."""
+        shutil.rmtree(self.checkpoint_folder(study, number), ignore_errors=True)
+        if self.shared_artifacts is not None:
+            self.shared_artifacts.remove_folder(state_key(study, number))
 
     @property
     def shared(self) -> bool:
@@ -110,8 +165,9 @@ class Store:
             _check_same(study, purpose, spec, data)
             _name_metric(study, metric, data)
             about = data.model_dump(mode="json")
-            for key, value in {"metric": metric, "spec": spec, "data": about, "purpose": purpose}.items():
-                if study.user_attrs.get(key) is None:
+            values = {"metric": metric, "spec": spec, "data": about, "purpose": purpose, _ARTIFACTS: self.artifacts_url}
+            for key, value in values.items():
+                if value is not None and study.user_attrs.get(key) is None:
                     study.set_user_attr(key, value)
         return study
 
@@ -195,9 +251,19 @@ class Store:
 
     def add_artifact(self, owner: optuna.Trial | optuna.Study, path: Path, mimetype: str) -> None:
         """Copy a file to the artifacts of a trial or a study, once by file name."""
-        there = get_all_artifact_meta(owner)
-        if all(meta.filename != path.name for meta in there):
+        there = next((meta for meta in get_all_artifact_meta(owner) if meta.filename == path.name), None)
+        if there is None:
             upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=owner, mimetype=mimetype)
+        elif not self._has(there.artifact_id):  # Optuna records first: whoever did may have been killed right then
+            with path.open("rb") as file:
+                self.artifacts.write(there.artifact_id, file)
+
+    def _has(self, artifact_id: str) -> bool:
+        try:
+            self.artifacts.open_reader(artifact_id).close()
+        except ArtifactNotFound:
+            return False
+        return True
 
     def read_artifact(self, study: str, filename: str, number: int | None = None) -> bytes | None:
         """Return an artifact of a study, or of its trial `number`; None where there is none or its file is gone."""
@@ -205,8 +271,7 @@ class Store:
         if filename not in ids:
             return None
         try:
-            with self.artifacts.open_reader(ids[filename]) as file:
-                return bytes(file.read())
+            return self.artifacts.read(ids[filename], lambda file: bytes(file.read()))
         except ArtifactNotFound:
             return None
 
@@ -234,6 +299,17 @@ class Store:
             path.write_text(confirmation.model_dump_json(indent=1), encoding="utf-8")
             with explained(self.url):
                 self.add_artifact(self.load_study(name), path, "application/json")
+
+
+def states_key(study: str) -> str:
+    """Return the folder of the states of a study's trials, below the results and among shared artifacts."""
+    # A study of somebody's own loop may have any name, such as one that leads out of this folder.
+    return "checkpoints/" + (study if _SAFE_NAME.fullmatch(study) else "~" + quote(study, safe="")[:200])
+
+
+def state_key(study: str, number: int) -> str:
+    """Return the folder of the state of a trial, in that of its study."""
+    return f"{states_key(study)}/{number}"
 
 
 def network_file(number: int) -> str:

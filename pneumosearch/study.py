@@ -2,6 +2,7 @@
 
 import errno
 import itertools
+import logging
 import os
 import signal
 import threading
@@ -21,7 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumosearch.backend import resolved_precision
 from pneumosearch.config import RunSpec
 from pneumosearch.cost import Limits
-from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
+from pneumosearch.errors import ArtifactsError, PneumosearchError, StoreError, TrainingError
 from pneumosearch.locks import study_lock
 from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
 from pneumosearch.owners import MAX_TAKEN_UP, LostTrial, Watch, beating, own
@@ -40,6 +41,8 @@ MAX_FAILURES: Final = 3
 MAX_PASSED_OVER: Final = 100
 
 _LOOK_FOR_WORK: Final = 0.5  # seconds between two looks of a process that has nothing to train while others have
+
+_log = logging.getLogger(__name__)
 
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
@@ -168,7 +171,7 @@ class StudyRun:
                 self._train(trial)
             except UpdateFinishedTrialError as error:
                 raise LostTrial from error
-        self._clean_up(trial)
+        self._clean_up()
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
         self.objective.session.listener.trial_ended(record)
         check_failures(self.study, self.max_failures)
@@ -188,18 +191,28 @@ class StudyRun:
         except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
             self._fail(trial, self._reason(error))
 
-    def _clean_up(self, trial: optuna.Trial) -> None:
+    def _clean_up(self) -> None:
         """Remove the state of trials that will not go on, and of those least likely to, beyond the disk budget."""
-        study, pruner = self.study, self.study.pruner
+        session = self.objective.session
+        try:
+            there = session.store.states(self.study.study_name)  # before its trials are looked at, as others may begin
+            trials = self.study.get_trials(deepcopy=False)
+            kept = self._kept_states()
+            for number in there:
+                if number < len(trials) and trials[number].state.is_finished() and number not in kept:
+                    self.objective.clean_up(self.study, number)
+        except ArtifactsError as error:  # the trial has ended well; what is left is removed at the end of the next
+            _log.warning("%s", error)
+
+    def _kept_states(self) -> set[int]:
+        """Return the numbers of the ended trials that may go on."""
+        pruner = self.study.pruner
         if not isinstance(pruner, PromotingPruner):
-            self.objective.clean_up(study, trial.number)
-            return
-        trials = study.get_trials(deepcopy=False)
-        going_on = {other.user_attrs.get("continues") for other in trials if not other.state.is_finished()}
-        kept = pruner.kept(study) | going_on  # whose state the process that goes on may not have taken over yet
-        for ended in trials:
-            if ended.state.is_finished() and ended.number not in kept:
-                self.objective.clean_up(study, ended.number)
+            return set()
+        unfinished = (trial for trial in self.study.get_trials(deepcopy=False) if not trial.state.is_finished())
+        # The process that goes on may not have taken over their state yet.
+        going_on = {trial.user_attrs["continues"] for trial in unfinished if "continues" in trial.user_attrs}
+        return pruner.kept(self.study) | going_on
 
     def _check_passed_over(self) -> None:
         last = self.study.get_trials(deepcopy=False)[-MAX_PASSED_OVER:]

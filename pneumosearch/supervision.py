@@ -1,6 +1,5 @@
 """Whoever trains, on this machine or others: what it tells is passed on, and what is lost is begun anew."""
 
-import shutil
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
@@ -161,6 +160,6 @@ class _Deaths:
     def _fail(self, number: int, epochs: int, ended_by: str) -> None:
         reason = f"its process died twice after epoch {epochs}: {ended_by}"
         reason += ", perhaps out of memory" if "SIGKILL" in ended_by else ""
-        shutil.rmtree(self.session.store.checkpoint_folder(self.study, number), ignore_errors=True)
         self.session.listener.trial_ended(self.session.store.fail_trial(self.study, number, reason))
+        self.session.store.remove_state(self.study, number)
         check_failures(self.session.store.load_study(self.study), self.max_failures)

@@ -25,6 +25,9 @@ from pneumosearch.metrics import Scores, score, stress_score
 #: Called after each epoch with the whole history so far, once the epoch can be resumed. It may raise to stop.
 OnEpoch = Callable[[History], None]
 
+#: Of a trial's folder: the weights of the epoch with the lowest loss so far.
+BEST_WEIGHTS_FILE: Final = "best.weights.h5"
+
 _EVALUATION_BATCH: Final = 128
 
 _log = logging.getLogger(__name__)
@@ -126,7 +129,7 @@ class _Fit:
 
     @property
     def _best_weights(self) -> Path:
-        return self.folder / "best.weights.h5"
+        return self.folder / BEST_WEIGHTS_FILE
 
     @property
     def finished(self) -> bool:

@@ -217,14 +217,8 @@ class TunerRun(StudyRun):
             attributes |= {"continues": earlier.number, "continues_after": values["tuner/initial_epoch"]}
         return attributes
 
-    def _clean_up(self, trial: optuna.Trial) -> None:
-        if self.spec.tuner != "hyperband":
-            super()._clean_up(trial)
-            return
-        kept = self._may_go_on()
-        for ended in self.study.get_trials(deepcopy=False):
-            if ended.state.is_finished() and ended.number not in kept:
-                self.objective.clean_up(self.study, ended.number)
+    def _kept_states(self) -> set[int]:
+        return self._may_go_on() if self.spec.tuner == "hyperband" else super()._kept_states()
 
     def _may_go_on(self) -> set[int]:
         """Return the numbers of the stopped trials of the present bracket that are most likely to be promoted."""

@@ -48,6 +48,7 @@ class Job:
     max_failures: int
     trials_a_process: int
     grace: float
+    artifacts: str | None = None  # URL of those that machines share
     environment: Mapping[str, str] = field(default_factory=dict)  # its share of this machine
 
 
@@ -100,7 +101,8 @@ def a_job(
     if workers > 1 and spec.engine == "keras-tuner":
         raise ConfigError("--workers: KerasTuner proposes to one process at a time; use engine = 'optuna', or 1")
     source, store = replace(session.source, progress=None), session.store
-    return Job(store.url, store.results, source, spec, n_trials, max_failures, trials_a_process, grace)
+    limits = max_failures, trials_a_process, grace
+    return Job(store.url, store.results, source, spec, n_trials, *limits, store.artifacts_url)
 
 
 @dataclass(frozen=True)
@@ -183,7 +185,7 @@ def train(job: Job, send: Callable[[Event], None], stop: StopFlag) -> None:
         send: Takes what happens, and at last how it ended.
         stop: Set by others when to stop.
     """
-    session = Session(Store(job.url, job.results), job.source, _Reporter(send), stop)
+    session = Session(Store(job.url, job.results, artifacts=job.artifacts), job.source, _Reporter(send), stop)
     run = open_run(session, job.spec)
     run.max_failures, run.watch = job.max_failures, Watch(job.grace)
     outcome = run.until(job.n_trials, at_most=job.trials_a_process)

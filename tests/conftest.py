@@ -13,6 +13,7 @@ from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.resources import thread_variables, usable_cores
 from pneumosearch.store import Store
+from tests.s3 import make_bucket, s3_environment, s3_server
 
 if TYPE_CHECKING:
     from postgres import PostgresServer
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("patient")
 
-os.environ.pop("PNEUMOSEARCH_STORAGE", None)  # a store of one's own is no place for tests
+for _name in ("PNEUMOSEARCH_STORAGE", "PNEUMOSEARCH_ARTIFACTS"):  # a store of one's own is no place for tests
+    os.environ.pop(_name, None)
 
 # Tests in several processes share the cores, and so do the programs that they start.
 os.environ.update(thread_variables(max(1, usable_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
@@ -77,3 +79,18 @@ def postgres() -> "Iterator[PostgresServer]":
             yield server
     except NoPostgres as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def s3_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
+    """Port of a server of the S3 protocol."""
+    with s3_server(tmp_path_factory.mktemp("s3")) as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(s3_port: int, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of a prefix in an empty bucket; the environment says how it is reached."""
+    for name, value in s3_environment(s3_port).items():
+        monkeypatch.setenv(name, value)
+    return make_bucket()

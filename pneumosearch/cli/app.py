@@ -74,6 +74,7 @@ def baseline(
     precision: options.Precision = None,
     data: options.Data = None,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
     skip_unreadable: options.SkipUnreadable = False,
     json: options.Json = False,
@@ -93,7 +94,7 @@ def baseline(
 
     if protocol == "original" and precision not in (None, "float32"):
         raise ConfigError(f"--precision {precision}: the original protocol computes in float32, as published")
-    store = options.open_store(storage, results)
+    store = options.open_store(storage, results, artifacts, f"baseline-{protocol}", begins=True)
     source = options.open_source(data, results, skip_unreadable)
     computed_in = resolved_precision(precision or "float32")
     run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol, precision=computed_in)
@@ -129,6 +130,7 @@ def report(
     html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file instead.")] = None,
     json: options.Json = False,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
 ) -> None:
     """Set the trials of a study beside the baseline and the published accuracies.
@@ -139,7 +141,7 @@ def report(
 
     if html is not None and (json or output is not None or format != "table"):
         raise ConfigError("--html writes a page of its own; leave out --json, --format and --output")
-    store = options.open_store(storage, results, must_exist=True)
+    store = options.open_store(storage, results, artifacts, name, must_exist=True)
     if html is not None:
         from pneumosearch.report.page import write_page
 
@@ -155,6 +157,7 @@ def rerun(
     trial: Annotated[int, typer.Argument(min=0, help="Number of the trial.")],
     data: options.Data = None,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
     skip_unreadable: options.SkipUnreadable = False,
     json: options.Json = False,
@@ -169,7 +172,7 @@ def rerun(
     from pneumosearch.rerun import rerun_trial, stored_folder
     from pneumosearch.study import stopping_on_ctrl_c
 
-    store = options.open_store(storage, results, must_exist=True)
+    store = options.open_store(storage, results, artifacts, study, must_exist=True)
     record = store.record(study)
     source = options.open_source(data or stored_folder(record), results, skip_unreadable)
     stop = StopFlag()

@@ -21,6 +21,7 @@ def confirm(
     timeout: options.Timeout = None,
     data: options.Data = None,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
     skip_unreadable: options.SkipUnreadable = False,
     json: options.Json = False,
@@ -43,7 +44,7 @@ def confirm(
     from pneumosearch.rerun import stored_folder
 
     stop_after = options.seconds_of(timeout)
-    store = options.open_store(storage, results, must_exist=True)
+    store = options.open_store(storage, results, artifacts, name, must_exist=True)
     record = store.record(name)
     plan = plan_confirmation(record, top, seeds)
     if (n_finalists := len(plan.candidates) - 1) < top:

@@ -18,6 +18,7 @@ def figures(
     trial: Annotated[int, typer.Option(min=0, help="Whose network is looked into; 0 is the baseline.")] = 0,
     data: options.Data = None,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
     skip_unreadable: options.SkipUnreadable = False,
     json: options.Json = False,
@@ -31,7 +32,7 @@ def figures(
     from pneumosearch.illustrations.subject import subject_of
     from pneumosearch.rerun import stored_folder
 
-    store = options.open_store(storage, results)
+    store = options.open_store(storage, results, artifacts, name)
     if data is None and name in store.names():
         data = stored_folder(store.record(name))
     source = options.open_source(data, results, skip_unreadable)

@@ -28,6 +28,7 @@ def predict(
     format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = "table",
     json: options.Json = False,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
 ) -> None:
     """Classify X-rays: probability of pneumonia, and the decision at the model's threshold. Not for clinical use.
@@ -41,7 +42,7 @@ def predict(
     if model is not None:
         classifier = file_classifier(model)
     else:
-        classifier = stored_classifier(options.open_store(storage, results, must_exist=True), name)
+        classifier = stored_classifier(options.open_store(storage, results, artifacts, name, must_exist=True), name)
     print(f"{WARNING}; model: {classifier.about}", file=sys.stderr)
     found = list(_told(predictions(classifier, paths, explain)))
     _PRINT["json" if json else format](classifier, [one for one in found if one.error is None])
@@ -95,6 +96,7 @@ def export(
     folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", metavar="DIR")],
     json: options.Json = False,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
 ) -> None:
     """Write a trial's network as plain Keras and TensorFlow Lite files, with a model card.
@@ -104,7 +106,7 @@ def export(
     from pneumosearch.cli.views import print_json
     from pneumosearch.export import export_trial
 
-    store = options.open_store(storage, results, must_exist=True)
+    store = options.open_store(storage, results, artifacts, study, must_exist=True)
     written = sorted(path.name for path in export_trial(store, study, trial, folder).iterdir())
     if json:
         print_json({"study": study, "trial": trial, "folder": str(folder), "files": written})

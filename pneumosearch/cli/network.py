@@ -53,6 +53,7 @@ def dashboard(
     certificate: Certificate = None,
     key: Key = None,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
 ) -> None:
     """Serve optuna-dashboard over the store, to this machine or, for a token, to others.
@@ -70,7 +71,9 @@ def dashboard(
         _warn(host, certificate is not None)
         _say(f"dashboard: {door.url}{_link(token)}")
 
-    serve(options.open_store(storage, results, must_exist=True), door, say_where)
+    store = options.open_store(storage, results, artifacts, must_exist=True)
+    store.use_artifacts_of(*store.names())
+    serve(store, door, say_where)
 
 
 def _check_pair(certificate: Path | None, key: Path | None) -> None:

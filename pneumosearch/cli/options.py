@@ -29,6 +29,16 @@ Storage = Annotated[
         show_default="sqlite:///RESULTS/pneumosearch.db",
     ),
 ]
+Artifacts = Annotated[
+    str | None,
+    typer.Option(
+        envvar="PNEUMOSEARCH_ARTIFACTS",
+        help="Where all machines keep checkpoints, networks and pictures: a folder that all mount, or "
+        "s3://BUCKET/PREFIX (address and credentials: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...).",
+        metavar="URL",
+        show_default="where the study has them; else RESULTS of each machine",
+    ),
+]
 Results = Annotated[Path, typer.Option(help="Folder of the store, artifacts, checkpoints and caches.", metavar="DIR")]
 Data = Annotated[
     Path | None,
@@ -58,12 +68,36 @@ RESULTS: Final = Path("results")
 _OPENING_PATIENCE: Final = 10.0
 
 
-def open_store(storage: str | None, results: Path, *, must_exist: bool = False) -> "Store":
-    """Open the store that the options name."""
+def open_store(
+    storage: str | None,
+    results: Path,
+    artifacts: str | None = None,
+    study: str = "",
+    *,
+    must_exist: bool = False,
+    begins: bool = False,
+) -> "Store":
+    """Open the store and the artifacts that the options name.
+
+    Args:
+        storage: URL of the store.
+        results: Folder of this machine.
+        artifacts: URL of those that machines share; where not given, those of the study.
+        study: Its name, where it has one.
+        must_exist: Refuse a store that is not there yet, for commands that only read.
+        begins: Make the artifacts' place, for commands that begin studies; others want it there.
+    """
     from pneumosearch.store import Store
 
     url = storage or f"sqlite:///{results}/pneumosearch.db"
-    return Store(url, results, must_exist=must_exist, opening_patience=_OPENING_PATIENCE)
+    store = Store(url, results, must_exist=must_exist, opening_patience=_OPENING_PATIENCE, artifacts=artifacts)
+    store.use_artifacts_of(study)
+    if store.shared_artifacts is not None and not must_exist:
+        if begins and artifacts is not None:
+            store.shared_artifacts.make()
+        else:
+            store.shared_artifacts.check()
+    return store
 
 
 def open_source(data: Path | None, results: Path, skip_unreadable: bool) -> "DataSource":

@@ -57,6 +57,7 @@ def study(
     precision: options.Precision = None,
     data: options.Data = None,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
     skip_unreadable: options.SkipUnreadable = False,
     json: options.Json = False,
@@ -70,7 +71,7 @@ def study(
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
     spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
-    store = options.open_store(storage, results)
+    store = options.open_store(storage, results, artifacts, spec.name, begins=not dry_run)
     source = options.open_source(data, results, skip_unreadable)
     if study_file is None and source.manifest.kind == "phantoms":
         from pneumosearch.studyfile import for_phantoms
@@ -79,6 +80,8 @@ def study(
     if dry_run:
         _print_plan(store, spec, json)
     else:
+        if artifacts and spec.name in store.names():
+            store.set_artifacts(spec.name)
         crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
         outcome = search(store, source, spec, crew, quiet=quiet or json)
         _print_outcome(store, spec, outcome, json)

@@ -25,6 +25,7 @@ def worker(
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     data: options.Data = None,
     storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
     quiet: options.Quiet = False,
@@ -41,7 +42,7 @@ def worker(
 
     options.seconds_of(timeout)  # so that a mistake is told in the words of the option
     _wait_for(storage, results, name, options.seconds_of(wait, "--wait") if wait else 0.0)
-    store = options.open_store(storage, results)
+    store = options.open_store(storage, results, artifacts, name)
     spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
     record = store.record(name)
     source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped))

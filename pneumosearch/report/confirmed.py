@@ -154,8 +154,7 @@ def _read(store: Store, meta: ArtifactMeta) -> Confirmation:
 
 def _bytes(store: Store, meta: ArtifactMeta) -> bytes:
     try:
-        with store.artifacts.open_reader(meta.artifact_id) as file:
-            return file.read()
+        return store.artifacts.read(meta.artifact_id, lambda file: file.read())
     except ArtifactNotFound as error:
-        folder = store.results / "artifacts"
-        raise StoreError(f"{folder}: the artifact '{meta.filename}' is not there; give its folder --results") from error
+        place, remedy = store.artifacts_url or store.results / "artifacts", "its folder --results, or --artifacts"
+        raise StoreError(f"{place}: the artifact '{meta.filename}' is not there; give {remedy}") from error
