@@ -1,5 +1,6 @@
 """`TrialConfig`: every hyperparameter of one training. With no argument it is the published baseline."""
 
+import reprlib
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
@@ -133,7 +134,7 @@ def first_problem(error: ValidationError) -> str:
     if detail["type"] == "extra_forbidden":
         return f"unknown key '{key}'"
     message = detail["msg"][0].lower() + detail["msg"][1:]
-    return f"{key}: {message}, got {detail['input']!r}"
+    return f"{key}: {message}, got {reprlib.repr(detail['input'])}"
 
 
 #: Which images train and which judge; see `data.protocols`.

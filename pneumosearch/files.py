@@ -1,12 +1,18 @@
 """Writing files so that a reader never meets a half-written one."""
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 from uuid import uuid4
 
 from pneumosearch.errors import PneumosearchError
+
+#: More than any X-ray's file has.
+MOST_BYTES: Final = 200_000_000
 
 
 @contextmanager
@@ -18,6 +24,20 @@ def replacing(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_whole(path: Path, most: int = MOST_BYTES) -> bytes:
+    """Return the content of a file; only of a regular one, as a device or a pipe may never end.
+
+    Raises:
+        OSError: It cannot be read, is no regular file, or has more than `most` bytes.
+    """
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    if status.st_size > most:
+        raise OSError(errno.EFBIG, f"{status.st_size} bytes, more than {most}", str(path))
+    return path.read_bytes()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from pneumosearch.metrics import Metric
 
@@ -39,6 +39,12 @@ class EpochMetrics(BaseModel):
     test_auc: float | None = None
     learning_rate: float  # in force during the epoch
     seconds: float
+
+    @model_validator(mode="after")
+    def _judged(self) -> "EpochMetrics":
+        if None in (getattr(self, f"{self.evaluated}_{name}") for name in ("loss", "accuracy")):
+            raise ValueError("neither validation nor test images judged the epoch")
+        return self
 
     @property
     def evaluated(self) -> Literal["validation", "test"]:

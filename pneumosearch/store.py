@@ -4,7 +4,8 @@ import itertools
 import re
 import shutil
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,7 +19,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
 from pneumosearch.artifacts import Artifacts
-from pneumosearch.config import RunSpec
+from pneumosearch.config import RunSpec, first_problem
 from pneumosearch.confirmation import Confirmation, confirmation_file
 from pneumosearch.data.description import DataDescription
 from pneumosearch.errors import StoreError, printable
@@ -194,9 +195,9 @@ class Store:
         return goal
 
     def record(self, name: str) -> StudyRecord:
-        """Read a study with all its trials."""
+        """Read a study with all its trials. Raises `StoreError` where it is not as this version writes one."""
         study = self.load_study(name)
-        with explained(self.url):
+        with explained(self.url), _as_written_here(f"study '{name}'"):
             trials = [trial_record(row) for row in self._rows(study._study_id)]
             attributes = study.user_attrs
             data = DataDescription.model_validate(attributes["data"])
@@ -325,7 +326,7 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
     """
     attributes, state = trial.user_attrs, _STATES[trial.state]
     state = "passed over" if "passed_over" in attributes and state == "pruned" else state
-    try:
+    with _as_written_here(f"trial {trial.number}"):
         return TrialRecord(
             number=trial.number,
             state=state,
@@ -341,8 +342,17 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             versions=attributes.get("versions", {}),
             data=attributes.get("data"),
         )
+
+
+@contextmanager
+def _as_written_here(what: str) -> Iterator[None]:
+    """Turn what reading the attributes of another version raises inside into one line about `what`."""
+    try:
+        yield
     except ValidationError as error:
-        raise StoreError(f"trial {trial.number}: written by another version of pneumosearch ({error})") from error
+        raise StoreError(f"{what}: written by another version of pneumosearch ({first_problem(error)})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{what}: written by another version of pneumosearch ({error!r})") from error
 
 
 def _printable(text: Any) -> Any:

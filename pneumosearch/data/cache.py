@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from platformdirs import user_cache_path
 from pneumosearch.data.description import Equalization, Interpolation
 from pneumosearch.data.manifest import ImageFile, ManifestPart
 from pneumosearch.errors import DataError
-from pneumosearch.files import replacing, writable_folder, write_text
+from pneumosearch.files import read_whole, replacing, writable_folder, write_text
 
 PixelArray = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # (images done, images in all)
@@ -31,7 +32,13 @@ _CV2_INTERPOLATION: Final = {"nearest": cv2.INTER_NEAREST_EXACT, "area": cv2.INT
 _FORMATS: Final = ("JPEG", "PNG")
 _VERSION: Final = 1  # of what is written; raise it when the same images would give other pixels
 _CHUNK: Final = 256  # images decoded between two progress reports
-_DECODING_ERRORS: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError)
+_DECODING_ERRORS: Final = (
+    *(OSError, SyntaxError, ValueError, ArithmeticError, MemoryError, cv2.error),
+    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
+)
+
+# An image of more than 89 million pixels, four times the largest X-ray, is refused by its header.
+warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
 class _Form(NamedTuple):
@@ -107,7 +114,7 @@ def decode(path: Path) -> PixelArray:
         DataError: Not a whole image of these formats; the message names the file.
     """
     try:
-        with Image.open(io.BytesIO(path.read_bytes()), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(read_whole(path)), formats=_FORMATS) as image:
             if image.mode.startswith("I"):  # 16-bit PNG
                 return (np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
             image.draft("L", image.size)

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 from pneumosearch.data.phantoms import MARKER
 from pneumosearch.errors import DataError
+from pneumosearch.files import read_whole
 
 Split = Literal["train", "val", "test"]
 Part = Literal["development", "test"]
@@ -141,7 +142,7 @@ def phantom_settings(folder: Path) -> dict[str, object] | None:
 
 def _digest(path: Path) -> str:
     try:
-        return _hash([path.read_bytes()])
+        return _hash([read_whole(path)])
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror})") from error
 

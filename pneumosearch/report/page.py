@@ -6,11 +6,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from markupsafe import Markup
-
 from pneumosearch.confirmation import Confirmation
 from pneumosearch.data.description import PHANTOMS
-from pneumosearch.errors import printable
 from pneumosearch.files import write_output
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.report import again, figures_parameters, figures_search, tables
@@ -47,7 +44,7 @@ def page(
         pictures: Of test images that its winner called wrongly.
         top: How many of the best trials are listed.
     """
-    return template("page.html", finalize=_finalized).render(
+    return template("page.html").render(
         phantoms=PHANTOMS if record.data.kind == "phantoms" else None,
         study=record,
         version=metadata.version("pneumosearch"),
@@ -62,13 +59,6 @@ def page(
         again=_again(record),
         data_uri=data_uri,
     )
-
-
-def _finalized(value: Any) -> Any:
-    """Replace characters that a browser would act on or cannot have; new lines stay."""
-    if not isinstance(value, str) or isinstance(value, Markup):
-        return value
-    return "\n".join(printable(line) for line in value.expandtabs().split("\n"))
 
 
 def _candidate(record: StudyRecord) -> str | None:

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, get_args
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.errors import printable
 from pneumosearch.records import State, StudyRecord, TrialRecord
 from pneumosearch.reference import PUBLISHED_TABLE
 
@@ -153,5 +154,7 @@ def csv_text(record: StudyRecord) -> str:
 
 
 def harmless(value: Any) -> Any:
-    """Quote text that a spreadsheet would run as a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" else value
+    """Quote text that a spreadsheet would run as a formula, and leave out what cannot be printed."""
+    if not isinstance(value, str):
+        return value
+    return ("'" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else "") + printable(value)

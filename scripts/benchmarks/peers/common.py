@@ -28,6 +28,13 @@ def started() -> float:
     return float(os.environ.get("RACE_STARTED") or time.time())
 
 
+def trials_begun(epochs_file: Path) -> int:
+    """Return how many trials have left a line, which is the number of the next."""
+    if not epochs_file.exists():
+        return 0
+    return len({json.loads(line)["trial"] for line in epochs_file.read_text().splitlines()})
+
+
 class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
     """Appends what each epoch gave, and when.
 

@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler
 from ray.tune.search.optuna import OptunaSearch
 
-from benchmarks.peers.common import EpochLog, parser, started
+from benchmarks.peers.common import EpochLog, parser, started, trials_begun
 from benchmarks.peers.images import Arrays, arrays
 from benchmarks.peers.network import build_network, learning_rate_callback
 
@@ -37,7 +38,7 @@ def train(
 ) -> None:
     """Train one trial, in a process of Ray."""
     values, (train_images, validation_images) = {**baseline, **config}, images
-    number = int(tune.get_context().get_trial_id().rsplit("_", 1)[-1])
+    number = trials_begun(epochs_file)  # Ray's own names carry no number
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed + number)
     build_network(values).fit(
@@ -95,7 +96,9 @@ def make_tuner(arguments: Namespace) -> tune.Tuner:
 
 def main() -> None:
     """Search until all trials are done, or the process is ended."""
-    make_tuner(parser(__doc__).parse_args()).fit()
+    arguments = parser(__doc__).parse_args()
+    ray.init(address="local", include_dashboard=False)  # not a cluster that happens to run here
+    make_tuner(arguments).fit()
 
 
 if __name__ == "__main__":

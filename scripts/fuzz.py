@@ -1,0 +1,289 @@
+"""Feeds pneumosearch hostile inputs by the thousand; none may end in a traceback, a hang, a crash or much memory."""
+
+import contextlib
+import io
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from functools import cache
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Final, NamedTuple, NoReturn
+
+import psutil
+import typer
+
+import hostile
+from pneumosearch.errors import PneumosearchError
+
+#: Of an input; the address space of a process is bounded at its own size at the start, and this.
+MEMORY: Final = 1 << 30
+_SECONDS: Final = 20.0  # in which an input must be dealt with
+_STARTING: Final = 120.0  # seconds for a process to be ready
+
+
+class Hang(BaseException):
+    """An input took longer than it may."""
+
+
+class Finding(NamedTuple):
+    """An input that did harm: `scripts/fuzz --target TARGET --first NUMBER --cases 1` repeats it."""
+
+    target: str
+    number: int
+    what: str  # "traceback", "hang" or "crash"
+    detail: str
+
+
+def feed_study_file(draw: random.Random, folder: Path) -> None:
+    """Read a study file."""
+    from pneumosearch.studyfile import read_study_file
+
+    path = folder / "study.toml"
+    path.write_bytes(hostile.study_file(draw))
+    read_study_file(path).search_space()
+
+
+def feed_image(draw: random.Random, folder: Path) -> None:
+    """Decode an image as training and prediction do, and measure it as the audit does."""
+    from pneumosearch.data.cache import network_input
+    from pneumosearch.data.features import _read
+    from pneumosearch.data.manifest import ImageFile
+
+    name = "image" + draw.choice((".jpeg", ".png", ".jpg"))
+    (folder / name).write_bytes(hostile.image_file(draw))
+    pixels = network_input(folder / name, draw.choice((32, 150)), draw.choice(("area", "nearest")), "clahe")
+    if pixels.shape[0] not in (32, 150):
+        raise AssertionError(f"shape {pixels.shape}")
+    _read(folder, ImageFile(name, "train", 0))
+
+
+def feed_folder(draw: random.Random, folder: Path) -> None:
+    """Audit a data folder and open its images."""
+    from rich.console import Console
+
+    from pneumosearch.data.audit import audit
+    from pneumosearch.data.cache import load_pixels
+    from pneumosearch.data.manifest import read_manifest
+    from pneumosearch.prediction import image_files
+    from pneumosearch.report.audit import print_audit
+    from pneumosearch.report.audit_page import write_page
+
+    hostile.image_folder(draw, folder / "chest")
+    manifest = read_manifest(folder / "chest")
+    image_files([folder / "chest"])
+    with contextlib.suppress(PneumosearchError):
+        load_pixels(manifest.part("development"), 32, "area", folder / "cache", skip_unreadable=True)
+    found = audit(manifest)
+    text = io.StringIO()
+    print_audit(found, Console(file=text))
+    _check_harmless(text.getvalue())
+    write_page(found, folder / "page.html")
+
+
+def feed_trial(draw: random.Random, folder: Path) -> None:
+    """Report a study one of whose trials, or whose own attributes, are not as this version writes them."""
+    from optuna.trial import TrialState, create_trial
+
+    from pneumosearch.report import render
+    from pneumosearch.store import Store
+
+    (folder / "store.db").write_bytes(_stored())
+    store, trials = Store(f"sqlite:///{folder}/store.db", folder), _attributes()
+    study = store.load_study("fuzzed")
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        if draw.random() < 0.3:
+            for key, value in hostile.attributes(draw, dict(study.user_attrs)).items():
+                study.set_user_attr(key, value)
+        for state in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL):
+            damaged = hostile.attributes(draw, trials) if draw.random() < 0.7 else trials
+            value = draw.choice((0.9, float("inf"), 1e308)) if state == TrialState.COMPLETE else None
+            study.add_trial(create_trial(state=state, value=value, user_attrs=damaged))
+        for form in ("table", "json", "csv", "markdown"):
+            render(store, "fuzzed", form, top=5, output=None)
+    _check_harmless(said.getvalue())
+
+
+@cache
+def _stored() -> bytes:
+    """Return a storage with an empty study, as a file."""
+    from benchmarks.stores import DESCRIPTION
+    from pneumosearch.data.description import DataDescription
+    from pneumosearch.store import Store
+    from pneumosearch.studyfile import StudySpec
+
+    spec, data = StudySpec(name="fuzzed"), DataDescription.model_validate(DESCRIPTION)
+    with tempfile.TemporaryDirectory() as folder:
+        store = Store(f"sqlite:///{folder}/store.db", Path(folder))
+        store.open_study("fuzzed", "search", spec.metric, spec.identity(), data)
+        return (Path(folder) / "store.db").read_bytes()
+
+
+def _attributes() -> dict[str, Any]:
+    """Return the attributes of a trial as this version writes them."""
+    from benchmarks.stores import DESCRIPTION
+    from pneumosearch.config import RunSpec
+
+    epoch = {"epoch": 1, "train_accuracy": 0.9, "train_loss": 0.2, "learning_rate": 0.001, "seconds": 9.0}
+    epoch |= {f"validation_{name}": 0.9 for name in ("accuracy", "loss", "auc", "sensitivity", "specificity")}
+    run = RunSpec().model_dump(mode="json")
+    return {"run": run, "history": [epoch], "data": DESCRIPTION, "n_parameters": 9, "versions": {"keras": "3"}}
+
+
+def feed_command(draw: random.Random, folder: Path) -> None:
+    """Run a command line in this process; whatever it does, it says why in a line and ends with 0, 1 or 2."""
+    from pneumosearch.cli import main
+
+    sys.argv = ["pneumosearch", *hostile.command_line(draw)]
+    out, said = io.StringIO(), io.StringIO()
+    with contextlib.chdir(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(said):
+        try:
+            main()
+            code: Any = 0
+        except SystemExit as ended:
+            code = ended.code or 0
+    if code not in (0, 1, 2):
+        raise AssertionError(f"exit code {code}: {said.getvalue()[-200:]}")
+    if code == 1 and said.getvalue().strip().count("\n") > 0:
+        raise AssertionError(f"more than a line: {said.getvalue()[-500:]}")
+    _check_harmless(said.getvalue() + out.getvalue())
+    if code != 2 and "SECRET" in said.getvalue():  # of wrong usage, the words of the command line are shown again
+        raise AssertionError(f"a password was shown: {said.getvalue()[-500:]}")
+
+
+def _check_harmless(text: str) -> None:
+    """Raise `AssertionError` where text would steer a terminal, or cannot be printed."""
+    bad = sorted(
+        {c for c in text if c not in "\n\t" and (ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000)}
+    )
+    if bad:
+        raise AssertionError(f"control characters {bad} in {text[:300]!r}")
+
+
+TARGETS: Final[dict[str, Callable[[random.Random, Path], None]]] = {
+    "study-file": feed_study_file,
+    "image": feed_image,
+    "folder": feed_folder,
+    "trial": feed_trial,
+    "command": feed_command,
+}
+#: Of all cases, how many a target gets: by what one costs.
+_SHARES: Final = {"study-file": 0.4, "image": 0.4, "folder": 0.03, "trial": 0.07, "command": 0.1}
+
+
+def feed(target: str, number: int, seconds: float = _SECONDS) -> Finding | None:
+    """Feed input `number` to a target; return what harm it did. What the product explains is none."""
+    draw = random.Random(f"{target} {number}")  # noqa: S311  to be repeated, not to be secret
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            with _at_most(seconds):
+                TARGETS[target](draw, Path(folder))
+        except PneumosearchError as error:
+            if "\n" in str(error).strip():
+                return Finding(target, number, "traceback", f"more than a line: {error}")
+        except Hang:
+            return Finding(target, number, "hang", f"longer than {seconds:g} s")
+        except BaseException:  # noqa: BLE001  is what is looked for
+            return Finding(target, number, "traceback", traceback.format_exc())
+    return None
+
+
+@contextlib.contextmanager
+def _at_most(seconds: float) -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Hang
+
+    before = signal.signal(signal.SIGALRM, stop)
+    left = signal.setitimer(signal.ITIMER_REAL, seconds)  # of somebody else's clock, which goes on after
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        signal.setitimer(signal.ITIMER_REAL, *left)
+
+
+def _work(target: str, numbers: range, told: Connection) -> None:
+    """Feed a target; the work of a process of its own, as an input may end it."""
+    os.environ["NO_COLOR"] = "1"
+    feed(target, -1, _STARTING)  # which imports what there is to import
+    size = psutil.Process().memory_info().vms + MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    for number in numbers:
+        told.send(("begun", number))
+        found = feed(target, number)
+        if found:
+            told.send(("found", found))
+    told.send(("done", psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+
+
+def feed_many(target: str, numbers: range) -> Iterator[Finding | int]:
+    """Feed the inputs of these numbers to a target, in processes of their own; yield the findings, then peak KiB."""
+    context, peak = get_context("spawn"), 0
+    while numbers:
+        told, tells = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(target, numbers, tells), daemon=True)
+        process.start()
+        tells.close()
+        at, done = numbers[0], False
+        try:
+            while told.poll(_STARTING + _SECONDS):
+                kind, *content = told.recv()
+                if kind == "begun":
+                    at = content[0]
+                elif kind == "found":
+                    yield content[0]
+                else:
+                    done, peak = True, max(peak, content[1])
+        except EOFError:
+            process.join(10)
+        if not done:
+            how = "hang" if process.is_alive() else "crash"
+            yield Finding(target, at, how, f"the process ended with {process.exitcode}")
+        process.kill()
+        process.join()
+        numbers = numbers[numbers.index(at) + 1 :] if not done else range(0)
+    yield peak
+
+
+def fuzz(
+    cases: Annotated[int, typer.Option(min=1, help="Inputs in all.")] = 10_000,
+    target: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}; or all.")] = "all",
+    first: Annotated[int, typer.Option(min=0, help="Number of the first input of each target.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Feed hostile inputs; end with exit code 1 where one did harm.
+
+    Example: scripts/fuzz --cases 10000 --json
+    """
+    if target != "all" and target not in TARGETS:
+        raise typer.BadParameter(f"{target}: wanted all, {', '.join(TARGETS)}")
+    shares = _SHARES if target == "all" else {target: 1.0}
+    findings: list[Finding] = []
+    counts, peak, start = {name: round(cases * share) for name, share in shares.items()}, 0, time.monotonic()
+    for name, n in counts.items():
+        for found in feed_many(name, range(first, first + n)):
+            if isinstance(found, int):
+                peak = max(peak, found)
+                continue
+            findings.append(found)
+            print(f"{found.target} {found.number}: {found.what}\n{found.detail}", file=sys.stderr)
+        print(f"{name}: {n} inputs, {time.monotonic() - start:.0f} s", file=sys.stderr)
+    kinds = {"tracebacks": "traceback", "hangs": "hang", "crashes": "crash"}
+    harm = {name: sum(each.what == kind for each in findings) for name, kind in kinds.items()}
+    result: dict[str, object] = {"cases": sum(counts.values()), **harm, "peak_mib": peak // 1024}
+    result |= {"seconds": round(time.monotonic() - start), "by_target": counts}
+    print(json.dumps(result, indent=1) if as_json else result)
+    raise typer.Exit(1 if findings else 0)
+
+
+if __name__ == "__main__":
+    typer.run(fuzz)
