@@ -9,10 +9,7 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumosearch.studyfile import StudySpec
-
-#: Of the trials that reach a rung, one in this many goes on.
-REDUCTION_FACTOR: Final = 3
+from pneumosearch.studyfile import DEFAULT_REDUCTION_FACTOR, StudySpec
 
 #: State is kept for so many trials that stopped at a rung, the most promising ones; one beyond them that is promoted
 #: all the same trains its first epochs again, with the same numbers.
@@ -26,7 +23,7 @@ def make_pruner(spec: StudySpec) -> BasePruner:
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=1),
         "halving": lambda: optuna.pruners.SuccessiveHalvingPruner(min_resource=2, reduction_factor=2),
         "hyperband": lambda: optuna.pruners.HyperbandPruner(min_resource=1, max_resource=10, reduction_factor=3),
-        "promote": lambda: PromotingPruner((0, *spec.rungs) if spec.screening else spec.rungs),
+        "promote": lambda: PromotingPruner((0, *spec.rungs) if spec.screening else spec.rungs, spec.reduction_factor),
     }
     return makers[spec.pruner]()
 
@@ -47,9 +44,9 @@ class Promotion:
 class PromotingPruner(BasePruner):
     """Asynchronous successive halving by promotion.
 
-    A trial stops at a rung unless it is among the best third of all that reached it; when others come to it later and
-    leave it among the best third, `promotions` names it, and a new trial continues it from its checkpoint. The first
-    trial, the baseline, is never stopped.
+    A trial stops at a rung unless it is among the best of all that reached it, one in `reduction_factor`; when others
+    come to it later and leave it among the best, `promotions` names it, and a new trial continues it from its
+    checkpoint. The first trial, the baseline, is never stopped.
 
     Args:
         rungs: Epochs after which a trial may stop, rising; 0 is its screening.
@@ -59,7 +56,7 @@ class PromotingPruner(BasePruner):
         Li et al., A System for Massively Parallel Hyperparameter Tuning, MLSys 2020, algorithm 2.
     """
 
-    def __init__(self, rungs: Sequence[int], reduction_factor: int = REDUCTION_FACTOR) -> None:
+    def __init__(self, rungs: Sequence[int], reduction_factor: int = DEFAULT_REDUCTION_FACTOR) -> None:
         self.rungs, self.reduction_factor = tuple(rungs), reduction_factor
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:

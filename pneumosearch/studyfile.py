@@ -24,13 +24,14 @@ EngineName = Literal["optuna", "keras-tuner"]
 TunerName = Literal["random", "bayesian", "hyperband", "grid"]
 
 DEFAULT_SAMPLER: Final = "tpe"
-DEFAULT_PRUNER: Final[PrunerName] = "median"
+DEFAULT_PRUNER: Final[PrunerName] = "promote"
 
 #: A time such as 90, 45s, 30m, 2h or 1h30m.
 DURATION_PATTERN: Final = r"^(\d+(\.\d+)?[smhd]?)+$"
 
-#: After these epochs a trial waits under the pruner "promote".
-DEFAULT_RUNGS: Final = (1, 3)
+#: After these epochs a trial waits under the pruner "promote", and of those that came there one in so many goes on.
+DEFAULT_RUNGS: Final = (1,)
+DEFAULT_REDUCTION_FACTOR: Final = 4
 
 _PRUNE_BY: Final[dict[str, Metric]] = {
     "loss": "loss",
@@ -57,7 +58,8 @@ class StudySpec(BaseModel):
     # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
     prune_by: Metric = Field(default_factory=lambda values: _PRUNE_BY.get(values.get("metric", ""), "auc"))
     rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS  # of "promote": epochs
-    # Of "promote": each configuration first trains an epoch on images of this side, and the best third go on in full.
+    reduction_factor: Annotated[int, Field(ge=2, le=100, strict=True)] = DEFAULT_REDUCTION_FACTOR  # of "promote"
+    # Of "promote": each configuration first trains an epoch on images of this side, and the best go on in full.
     screening: Annotated[int, Field(ge=2**N_BLOCKS, le=1024, strict=True)] | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     repeat_duplicates: StrictBool = False  # whether a configuration is trained again when it is proposed again
@@ -156,10 +158,9 @@ def _check_engine(spec: StudySpec, source: str) -> None:
 
 
 def _check_rungs(spec: StudySpec, source: str) -> None:
-    if spec.pruner != "promote" and spec.rungs != DEFAULT_RUNGS:
-        raise ConfigError(f"{source}: rungs: only pruner = 'promote' has them, not {spec.pruner!r}")
-    if spec.pruner != "promote" and spec.screening is not None:
-        raise ConfigError(f"{source}: screening: only pruner = 'promote' has it, not {spec.pruner!r}")
+    for key in ("rungs", "reduction_factor", "screening"):
+        if spec.pruner != "promote" and getattr(spec, key) != StudySpec.model_fields[key].default:
+            raise ConfigError(f"{source}: {key}: only for pruner = 'promote', not {spec.pruner!r}")
     if not spec.rungs or list(spec.rungs) != sorted(set(spec.rungs)):
         raise ConfigError(f"{source}: rungs: wanted rising numbers of epochs such as [1, 3], not {list(spec.rungs)}")
 

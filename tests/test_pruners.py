@@ -57,7 +57,7 @@ def test_best_configuration_is_trained_whole_and_a_third_goes_on_at_each_rung(
     seed: int, direction: Literal["maximize", "minimize"]
 ) -> None:
     values = list(np.random.default_rng(seed).permutation(27) / 27)
-    study = run_searches(values, PromotingPruner((1, 3)), direction)
+    study = run_searches(values, PromotingPruner((1, 3), 3), direction)
     reached = list(epochs_of(study).values())
     assert study.best_value == (max(values) if direction == "maximize" else min(values))
     assert len(reached) == 27
@@ -67,7 +67,7 @@ def test_best_configuration_is_trained_whole_and_a_third_goes_on_at_each_rung(
 
 
 def test_baseline_is_never_stopped_and_a_rising_rank_promotes() -> None:
-    study = run_searches([0.1, 0.5, 0.4, 0.3, 0.2, 0.1], PromotingPruner((2,)))
+    study = run_searches([0.1, 0.5, 0.4, 0.3, 0.2, 0.1], PromotingPruner((2,), 3))
     assert epochs_of(study)[0] == EPOCHS
     first_stopped = next(t for t in study.trials if t.number == 1)
     assert first_stopped.state == optuna.trial.TrialState.PRUNED
@@ -97,8 +97,10 @@ def test_rungs_are_checked() -> None:
     for rungs in ([], [3, 1], [2, 2]):
         with pytest.raises(ConfigError, match="rungs: wanted rising numbers"):
             checked_spec({"pruner": "promote", "rungs": rungs}, "file.toml")
-    with pytest.raises(ConfigError, match="only pruner = 'promote' has them, not 'median'"):
+    with pytest.raises(ConfigError, match="rungs: only for pruner = 'promote', not 'median'"):
         checked_spec({"pruner": "median", "rungs": [2]}, "file.toml")
+    with pytest.raises(ConfigError, match="reduction_factor: only for pruner = 'promote'"):
+        checked_spec({"pruner": "none", "reduction_factor": 3}, "file.toml")
 
 
 SPEC = checked_spec(
@@ -107,6 +109,7 @@ SPEC = checked_spec(
         "pruner": "promote",
         "sampler": "random",
         "rungs": [1, 2],
+        "reduction_factor": 3,
         "fixed": {**TINY, "epochs": 4},
         "space": {"zoom": {"low": 0.0, "high": 0.5}},
     },
@@ -211,5 +214,5 @@ def test_screening_on_small_images_sorts_out_before_any_full_epoch(
 
 
 def test_screening_belongs_to_promote() -> None:
-    with pytest.raises(ConfigError, match="screening: only pruner = 'promote' has it"):
+    with pytest.raises(ConfigError, match="screening: only for pruner = 'promote'"):
         checked_spec({"pruner": "median", "screening": 64}, "file.toml")

@@ -107,7 +107,7 @@ def test_settings_of_the_other_engine_are_refused(values: dict[str, object], mes
 
 def test_each_engine_has_its_own_defaults() -> None:
     optuna, kerastuner = checked_spec({}, "test"), checked_spec({"engine": "keras-tuner"}, "test")
-    assert (optuna.tuner, optuna.pruner) == (None, "median")
+    assert (optuna.tuner, optuna.pruner) == (None, "promote")
     assert (kerastuner.tuner, kerastuner.pruner) == ("random", "none")
 
 
@@ -119,7 +119,7 @@ def test_option_of_an_engine_replaces_the_settings_of_the_files_engine() -> None
     assert engine_changes(spec, "optuna", None) == {}
     assert engine_changes(changed, None, "random") == {"tuner": "random"}
     back = engine_changes(changed, "optuna", None)
-    assert (back["tuner"], back["pruner"]) == (None, "median")
+    assert (back["tuner"], back["pruner"]) == (None, "promote")
 
 
 def test_shipped_schema_is_that_of_this_version_and_accepts_the_shipped_studies() -> None:

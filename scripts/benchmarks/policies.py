@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from rich.table import Table
 from scipy.stats import rankdata
 
 from benchmarks.common import circumstances
-from benchmarks.replay import kept_value, last_epoch, promotions
+from benchmarks.replay import kept_epoch, last_epoch, promotions
 from pneumosearch.files import replacing
 from pneumosearch.pruners import PromotingPruner
 from pneumosearch.samplers import make_sampler
@@ -28,6 +28,7 @@ from pneumosearch.studyfile import read_study_file
 
 TRIALS, EPOCHS = 50, 10
 CHECKPOINTS = (50, 100, 150, 250, 500)  # epochs at which regret is told
+ReplayMetric = Literal["accuracy", "auc"]
 Floats = npt.NDArray[np.float64]
 
 
@@ -50,9 +51,10 @@ POLICIES = (
     Policy("TPE + median (Optuna's)", "tpe", MedianPruner),
     Policy("TPE + Hyperband", "tpe", partial(HyperbandPruner, min_resource=1, max_resource=EPOCHS)),
     Policy("TPE + median, start 8, warm-up 1", "tpe", partial(MedianPruner, n_startup_trials=8, n_warmup_steps=1)),
-    Policy("TPE + promote at 1, 3", "tpe", partial(PromotingPruner, (1, 3))),
-    Policy("prior + promote at 1, 3", "prior", partial(PromotingPruner, (1, 3))),
-    Policy("TPE + promote at 2", "tpe", partial(PromotingPruner, (2,))),
+    Policy("TPE + promote at 1, by 4 (default)", "tpe", partial(PromotingPruner, (1,), 4)),
+    Policy("TPE + promote at 1, 3, by 3", "tpe", partial(PromotingPruner, (1, 3), 3)),
+    Policy("random + promote at 1, by 4", "random", partial(PromotingPruner, (1,), 4)),
+    Policy("prior + promote at 1, by 4", "prior", partial(PromotingPruner, (1,), 4)),
 )
 
 
@@ -64,16 +66,18 @@ class Recorded:
     places: Floats  # (n_curves, n_dimensions)
     curves: list[list[tuple[float, float, float]]]  # by epoch: accuracy, loss, AUC
     seconds: list[list[float]]
+    values: list[float]  # of whole trainings
 
     @classmethod
-    def read(cls, table: Path, study_file: Path) -> "Recorded":
+    def read(cls, table: Path, study_file: Path, metric: ReplayMetric = "accuracy") -> "Recorded":
         """Read curves as `curves` writes them, and the space that they were drawn from."""
         space = read_study_file(study_file).search_space(str(study_file))
         groups = [curve.sort_values("epoch") for _, curve in pd.read_csv(table).groupby("seed")]
         columns = ["validation_accuracy", "validation_loss", "validation_auc"]
         places = np.array([[_place(space, name, curve[name].iloc[0]) for name in space.dimensions] for curve in groups])
         curves = [list(curve[columns].itertuples(index=False, name=None)) for curve in groups]
-        return cls(space, places, curves, [curve["seconds"].tolist() for curve in groups])
+        values = [kept_epoch(curve)[("accuracy", "loss", "auc").index(metric)] for curve in curves]
+        return cls(space, places, curves, [curve["seconds"].tolist() for curve in groups], values)
 
     def nearest(self, params: dict[str, Any], used: set[int]) -> int:
         """Return the recorded configuration next to a proposal, of those not used yet while there are any."""
@@ -119,22 +123,34 @@ class Course:
         return self.best[position] if position >= 0 else float("nan")
 
 
-def replay_policies(replay: Path, space: Path, seeds: int, picture: Path | None, *, as_json: bool) -> None:
+def replay_policies(
+    replay: Path, space: Path, metric: ReplayMetric, seeds: int, picture: Path | None, *, as_json: bool
+) -> None:
     """Replay search policies on recorded curves, and print a row for each.
 
     A proposal is answered by the recorded configuration next to it that the search has not had. Regret is what the best
-    finished trial lacks to the best of the table, in points of validation accuracy.
+    finished trial lacks to the best of the table, in points of the metric on validation.
     """
-    recorded = Recorded.read(replay, space)
+    recorded = Recorded.read(replay, space, metric)
     courses = {policy: [_course(policy, recorded, seed) for seed in range(seeds)] for policy in POLICIES}
-    best = max(kept_value(curve) for curve in recorded.curves)
+    best = max(recorded.values)
     rows = [_row(policy, courses, best) for policy in POLICIES]
     if picture:
         _draw(courses, best, picture)
     if as_json:
-        print(json.dumps({"n_curves": len(recorded.curves), "seeds": seeds, "policies": rows, **circumstances()}))
+        print(
+            json.dumps(
+                {
+                    "n_curves": len(recorded.curves),
+                    "metric": metric,
+                    "seeds": seeds,
+                    "policies": rows,
+                    **circumstances(),
+                }
+            )
+        )
     else:
-        _print(rows, f"{seeds} searches a policy on {len(recorded.curves)} curves of {replay}")
+        _print(rows, f"{seeds} searches a policy on {len(recorded.curves)} curves of {replay}, {metric}")
 
 
 def _course(policy: Policy, recorded: Recorded, seed: int) -> Course:
@@ -158,7 +174,7 @@ def _course(policy: Policy, recorded: Recorded, seed: int) -> Course:
         _train(study, trial, recorded, position, begun, course, only_first=policy.best_after_one > 0)
     for position in _best_after_one(policy, recorded, curve_of):
         course.train(recorded.seconds[position][1:])
-        course.found(kept_value(recorded.curves[position]))
+        course.found(recorded.values[position])
     return course
 
 
@@ -179,8 +195,8 @@ def _train(
     if reached < len(curve):
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     else:
-        study.tell(trial, kept_value(curve))
-        course.found(kept_value(curve))
+        study.tell(trial, recorded.values[position])
+        course.found(recorded.values[position])
 
 
 def _best_after_one(policy: Policy, recorded: Recorded, curve_of: dict[int, int]) -> list[int]:

@@ -148,12 +148,12 @@ def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> 
         reached = last_epoch(trial, curve)
         epochs += reached - begun
         if reached == len(curve):
-            value = kept_value(curve)
+            value = kept_epoch(curve)[0]
             study.tell(trial, value)
             best = max(best, value)
         else:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    return max(kept_value(curve) for curve in drawn) - best, epochs / sum(map(len, drawn))
+    return max(kept_epoch(curve)[0] for curve in drawn) - best, epochs / sum(map(len, drawn))
 
 
 def promotions(study: optuna.Study) -> list[Promotion]:
@@ -170,6 +170,6 @@ def last_epoch(trial: optuna.Trial, curve: Curve) -> int:
     return len(curve)
 
 
-def kept_value(curve: Curve) -> float:
-    """The accuracy at the lowest loss, as `pneumosearch.history.kept_epoch` has it."""
-    return min(curve, key=lambda point: point[1])[0]
+def kept_epoch(curve: Curve) -> tuple[float, float, float]:
+    """Return the epoch of the lowest loss, as `pneumosearch.history.kept_epoch` does."""
+    return min(curve, key=lambda point: point[1])

@@ -8,7 +8,7 @@ import typer
 
 from benchmarks.live import race
 from benchmarks.live_sides import SIDES
-from benchmarks.policies import replay_policies
+from benchmarks.policies import ReplayMetric, replay_policies
 from pneumosearch.cli.options import seconds_of
 
 _REPLAYED = Path("studies/curves-75.toml")
@@ -25,6 +25,7 @@ def search(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Searches of each policy or side.", show_default="live: 5; else 30")
     ] = None,
+    metric: Annotated[ReplayMetric, typer.Option(help="Replay: what is searched for.")] = "accuracy",
     picture: Annotated[Path | None, typer.Option(help="Replay: SVG file of the anytime curves.")] = None,
     data: Annotated[
         Path | None, typer.Option(envvar="PNEUMOSEARCH_DATA", help="Live: folder of X-rays or phantoms.")
@@ -52,7 +53,7 @@ def search(
     if (replay is None) != live:
         raise typer.BadParameter("wanted either --replay CURVES.csv or --live")
     if replay is not None:
-        replay_policies(replay, space or _REPLAYED, seeds or _REPLAY_SEEDS, picture, as_json=as_json)
+        replay_policies(replay, space or _REPLAYED, metric, seeds or _REPLAY_SEEDS, picture, as_json=as_json)
         return
     if data is None:
         raise typer.BadParameter("--live needs --data DIR")
