@@ -112,7 +112,7 @@ def test_each_engine_has_its_own_defaults() -> None:
 
 
 def test_option_of_an_engine_replaces_the_settings_of_the_files_engine() -> None:
-    spec = checked_spec({"sampler": "random", "pruner": "promote", "rungs": [2]}, "test")
+    spec = checked_spec({"sampler": "random", "rungs": [2], "reduction_factor": 3}, "test")
     changes = engine_changes(spec, "keras-tuner", "grid")
     changed = checked_spec({**spec.model_dump(mode="json"), **changes}, "test")
     assert (changed.engine, changed.tuner, changed.sampler, changed.pruner) == ("keras-tuner", "grid", "tpe", "none")

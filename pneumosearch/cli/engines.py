@@ -31,5 +31,5 @@ def engine_changes(spec: "StudySpec", engine: str | None, tuner: str | None) -> 
     if engine is None or engine == spec.engine:
         return chosen
     default = StudySpec.model_validate({"engine": engine})
-    of_the_engine = {"engine", "tuner", "sampler", "pruner", "rungs", "screening"}
+    of_the_engine = {"engine", "tuner", "sampler", "pruner", "rungs", "reduction_factor", "screening"}
     return default.model_dump(mode="json", include=of_the_engine) | chosen
