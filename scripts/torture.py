@@ -8,7 +8,8 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,7 +21,7 @@ from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.resources import environments
 from pneumosearch.store import Store
-from postgres import PostgresServer, postgres_server
+from postgres import Mode, PostgresServer, free_port, postgres_server
 
 STUDY = """
 name = "torture"
@@ -43,6 +44,48 @@ class Storage(StrEnum):
 
     sqlite = "sqlite"
     postgresql = "postgresql"
+    grpc = "grpc"
+
+
+class Served:
+    """An SQLite file that `pneumosearch serve` serves on a free local port.
+
+    Args:
+        folder: Where the file and what the server says are kept.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.port = folder, free_port()
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def url(self) -> str:
+        """Return the storage URL."""
+        return f"grpc://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start the server; clients wait for it."""
+        command = [sys.executable, "-m", "pneumosearch", "serve", "--port", str(self.port), "--results", "served"]
+        with (self.folder / "served.log").open("ab") as log:
+            self.process = subprocess.Popen(command, cwd=self.folder, stdout=log, stderr=log)
+
+    def stop(self, _: Mode = "immediate") -> None:
+        """Kill it."""
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+
+@contextmanager
+def _served(folder: Path) -> Iterator[Served]:
+    server = Served(folder)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+Server = PostgresServer | Served
 
 
 def torture(
@@ -75,7 +118,7 @@ def torture(
         for key, value in settings.items():
             text = text.replace(key, value)
         (folder / "torture.toml").write_text(text)
-        server = stack.enter_context(postgres_server()) if storage == Storage.postgresql else None
+        server = stack.enter_context(_server(storage, folder)) if storage != Storage.sqlite else None
         victims = stack.enter_context(Victims(folder, workers, server, rng))
         wanted = victims.disturb(kills, trials, patience)
         _command(folder, "twin", ["study", "torture.toml", "--trials", str(wanted), "--workers", str(workers)]).wait()
@@ -87,10 +130,14 @@ def torture(
         raise typer.Exit(1)
 
 
+def _server(storage: Storage, folder: Path) -> AbstractContextManager[Server]:
+    return postgres_server() if storage == Storage.postgresql else _served(folder)
+
+
 class Victims(AbstractContextManager["Victims"]):
     """The processes of a disturbed study, its database among them, and how often each kind was killed."""
 
-    def __init__(self, folder: Path, workers: int, server: PostgresServer | None, rng: random.Random) -> None:
+    def __init__(self, folder: Path, workers: int, server: Server | None, rng: random.Random) -> None:
         self.folder, self.workers, self.server, self.rng = folder, workers, server, rng
         self.done: Counter[str] = Counter()
         self.study: subprocess.Popen[bytes] | None = None
@@ -186,7 +233,7 @@ def _command(folder: Path, results: str, arguments: list[str], workers: int = 1)
         return subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=log, env=environment)
 
 
-def _record(folder: Path, results: str, server: PostgresServer | None = None) -> StudyRecord:
+def _record(folder: Path, results: str, server: Server | None = None) -> StudyRecord:
     url = server.url() if server else f"sqlite:///{folder / results}/pneumosearch.db"
     return Store(url, folder / results, must_exist=True).record("torture")
 

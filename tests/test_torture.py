@@ -9,7 +9,10 @@ from tests.conftest import ROOT
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [[], ["--workers", "2"], ["--workers", "2", "--storage", "postgresql"]])
+@pytest.mark.parametrize(
+    "options",
+    [[], ["--workers", "2"], ["--workers", "2", "--storage", "postgresql"], ["--workers", "2", "--storage", "grpc"]],
+)
 def test_study_killed_at_random_moments_equals_its_undisturbed_twin(options: list[str], request: Any) -> None:
     """Three kills; `scripts/torture` does more."""
     if "postgresql" in options:
