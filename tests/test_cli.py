@@ -37,6 +37,7 @@ COMMANDS = [
 ]
 TINY_STUDY = """
 name = "tiny"
+pruner = "none"
 [fixed]
 image_size = 32
 width = 0.25

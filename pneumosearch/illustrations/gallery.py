@@ -144,7 +144,7 @@ def _of_the_network(content: bytes, pixels: PixelArray, config: TrialConfig) -> 
 
 def _curves(subject: Subject) -> Iterator[Illustration]:
     config, n_images = subject.config, subject.n_train
-    steps = n_images // config.batch_size
+    steps, epochs = n_images // config.batch_size, len(subject.history) or config.epochs
     yield Illustration(
         "activations",
         "svg",
@@ -156,9 +156,9 @@ def _curves(subject: Subject) -> Iterator[Illustration]:
         "iterations",
         "svg",
         f"The relation d/b = i/e: {n_images} images in batches of {config.batch_size} are {steps} whole batches an "
-        f"epoch, {steps * config.epochs} iterations in {config.epochs} epoch{'s' * (config.epochs != 1)}.",
+        f"epoch, {steps * epochs} iterations in {epochs} epoch{'s' * (epochs != 1)}.",
         "Iterations rise by the same step each epoch.",
-        lambda: curves.batches_and_epochs(n_images, config.batch_size, config.epochs),
+        lambda: curves.batches_and_epochs(n_images, config.batch_size, epochs),
     )
     yield Illustration(
         "accuracy",
