@@ -215,7 +215,7 @@ def _row(policy: Policy, courses: dict[Policy, list[Course]], best: float) -> di
         "final_regret": float(final.mean()),
         "final_regret_low": float(final.mean() - 1.96 * final.std(ddof=1) / len(own) ** 0.5),
         "final_regret_high": float(final.mean() + 1.96 * final.std(ddof=1) / len(own) ** 0.5),
-        "epochs_to_random": float(np.median(reached)),
+        "epochs_to_random": float(np.median(reached)) if np.isfinite(np.median(reached)) else None,
         **{f"regret_at_{n}": _mean_regret([course.at(n) for course in own], best) for n in CHECKPOINTS},
         "mean_rank": _mean_rank(policy, courses),
     }
@@ -250,9 +250,10 @@ def _draw(courses: dict[Policy, list[Course]], best: float, path: Path) -> None:
     figure = Figure(figsize=(11, 4.5), layout="constrained")
     axes = figure.subplots(1, 2)
     for axis, unit, scale in zip(axes, ("epochs", "seconds"), (1, 60), strict=True):
-        for label, budgets, (low, middle, high) in _bands(courses, best, unit):
-            (line,) = axis.plot(budgets / scale, middle, label=label)
-            axis.fill_between(budgets / scale, low, high, color=line.get_color(), alpha=0.12)
+        for n, (label, budgets, (low, middle, high)) in enumerate(_bands(courses, best, unit)):
+            colour, width = ("black", 2.5) if "default" in label else (f"C{n}", 1.2)
+            axis.plot(budgets / scale, middle, ("-", "--")[n // 6], color=colour, linewidth=width, label=label)
+            axis.fill_between(budgets / scale, low, high, color=colour, alpha=0.1)
         axis.set(xscale="log", xlabel="epochs" if unit == "epochs" else "minutes", ylabel="regret (points), mean, 95%")
         axis.grid(alpha=0.3)
     axes[1].legend(fontsize="x-small")
