@@ -39,6 +39,8 @@ _DECODING_ERRORS: Final = (
 
 # An image of more than 89 million pixels, four times the largest X-ray, is refused by its header.
 warnings.simplefilter("error", Image.DecompressionBombWarning)
+# Damaged notes beside the pixels (EXIF and the like) are of no use here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 class _Form(NamedTuple):
