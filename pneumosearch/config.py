@@ -5,7 +5,7 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
-from pneumosearch.errors import ConfigError
+from pneumosearch.errors import ConfigError, printable
 from pneumosearch.reference import PUBLISHED_SEED
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -130,7 +130,7 @@ class TrialConfig(BaseModel):
 def first_problem(error: ValidationError) -> str:
     """Say the first problem of a pydantic error in one line: key, message and the value found."""
     detail = error.errors()[0]
-    key = ".".join(str(part) for part in detail["loc"])
+    key = printable(".".join(str(part) for part in detail["loc"]))
     if detail["type"] == "extra_forbidden":
         return f"unknown key '{key}'"
     message = detail["msg"][0].lower() + detail["msg"][1:]

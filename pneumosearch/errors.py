@@ -1,5 +1,7 @@
 """The mistakes pneumosearch can explain. The library raises them; only the command line prints them."""
 
+import re
+
 
 class PneumosearchError(Exception):
     """Something the user can mend: the message names what is wrong and what would be right, in one line."""
@@ -23,6 +25,11 @@ class ArtifactsError(StoreError):
 
 class TrainingError(PneumosearchError):
     """A training cannot go on: its loss or a metric is not a finite number."""
+
+
+def as_message(text: str) -> str:
+    """Return a line for the terminal: without control characters, and without the user and password of any URL."""
+    return printable(re.sub(r"(:/+)[^/\s@:]*:(?!\*\*\*@)[^/\s@]*@", r"\1***@", text))
 
 
 def printable(text: str) -> str:

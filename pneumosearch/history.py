@@ -15,7 +15,7 @@ class EpochMetrics(BaseModel):
     `validation_` or the `test_` figures are there, as the protocol has it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epoch: int
     train_accuracy: float

@@ -1,9 +1,10 @@
 """What the store knows, as plain values: a trial and a study as every reader (report, rerun, dashboard) sees them."""
 
+import json
 from collections.abc import Sequence
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from pneumosearch.config import RunSpec
 from pneumosearch.data.description import DataDescription
@@ -30,7 +31,7 @@ class Screening(BaseModel):
 class TrialRecord(BaseModel):
     """One training in the store."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
 
     number: int
     state: State
@@ -85,6 +86,13 @@ class StudyRecord(BaseModel):
     data: DataDescription
     trials: tuple[TrialRecord, ...]  # by number; a stopped trial that another continues is told by that one
     test_openings: tuple[TestOpening, ...]  # of this data's test folder, in the whole store
+
+    @field_validator("spec")
+    @classmethod
+    def _is_json(cls, value: dict[str, object]) -> dict[str, object]:
+        """As reports print it; NaN is no JSON."""
+        json.dumps(value, allow_nan=False)
+        return value
 
     def count(self, state: State) -> int:
         """Count the trials in `state`."""

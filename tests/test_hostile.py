@@ -13,12 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from pydantic import ValidationError
 
 import hostile
 from fuzz import TARGETS, feed, feed_many
+from pneumosearch.config import first_problem
 from pneumosearch.data.cache import decode
 from pneumosearch.data.manifest import read_manifest
-from pneumosearch.errors import ConfigError, DataError, StoreError
+from pneumosearch.errors import ConfigError, DataError, StoreError, as_message
+from pneumosearch.history import EpochMetrics
 from pneumosearch.prediction import file_classifier
 from pneumosearch.report.summary import harmless
 from pneumosearch.store import Store
@@ -118,12 +121,34 @@ def test_study_of_another_version_is_told_in_one_line(store: Store) -> None:
     with pytest.raises(StoreError, match="^study 'old': written by another version of pneumosearch .[^\n]*$"):
         store.record("old")
     study.set_user_attr("data", a_description().model_dump(mode="json"))
+    study.set_user_attr("spec", {"rungs": [float("nan")]})
+    with pytest.raises(StoreError, match="^study 'old': written by another version .*not JSON compliant[^\n]*$"):
+        store.record("old")
+    study.set_user_attr("spec", {})
     trial = study.ask()
     trial.set_user_attr(
         "history", [{"epoch": 1, "train_accuracy": 0.5, "train_loss": 1, "learning_rate": 0.1, "seconds": 1}]
     )
     with pytest.raises(StoreError, match="^trial 0: written by another version .*neither validation nor test[^\n]*$"):
         store.record("old")
+
+
+def test_numbers_of_a_stored_epoch_are_finite_and_keys_are_shown_without_line_ends() -> None:
+    epoch = {"epoch": 1, "train_accuracy": 0.5, "train_loss": 1, "validation_accuracy": 0.5, "validation_loss": 1}
+    epoch |= {"learning_rate": 0.1, "seconds": 1.0}
+    EpochMetrics.model_validate(epoch)
+    with pytest.raises(ValidationError, match="finite number"):
+        EpochMetrics.model_validate({**epoch, "train_loss": float("nan")})
+    with pytest.raises(ValidationError) as caught:
+        EpochMetrics.model_validate({**epoch, "a\n\x1b[2Jb": 1})
+    assert first_problem(caught.value).isprintable()
+
+
+def test_message_holds_no_password_wherever_a_url_was_typed() -> None:
+    assert as_message("mysql:/me:S3CR3T@db/x: no such file") == "mysql:/***@db/x: no such file"
+    assert as_message("s3://KEY:S3CR3T@b/x\x1b[2J") == "s3://***@b/x\N{REPLACEMENT CHARACTER}[2J"
+    for plain in ("postgresql://me:***@db/x: no answer", "http://host:80/a@b", "C:/a b:c@d", "at 12:30:01 a@b"):
+        assert as_message(plain) == plain
 
 
 def test_cells_of_a_spreadsheet_stay_text() -> None:

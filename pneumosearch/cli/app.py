@@ -16,7 +16,7 @@ from pneumosearch.cli.models import export, predict
 from pneumosearch.cli.network import dashboard, serve
 from pneumosearch.cli.study import study
 from pneumosearch.cli.worker import worker
-from pneumosearch.errors import ConfigError, PneumosearchError, printable
+from pneumosearch.errors import ConfigError, PneumosearchError, as_message, printable
 
 app = typer.Typer(
     name="pneumosearch",
@@ -37,7 +37,7 @@ def main() -> None:
     except PneumosearchError as error:
         if debug:
             raise
-        print(f"error: {printable(str(error))}", file=sys.stderr)
+        print(f"error: {as_message(str(error))}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
         print("interrupted; run the same command again to go on", file=sys.stderr)

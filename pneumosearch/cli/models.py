@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pneumosearch.cli import options
-from pneumosearch.errors import printable
+from pneumosearch.errors import as_message, printable
 
 if TYPE_CHECKING:
     from pneumosearch.prediction import Classifier, Prediction
@@ -54,7 +54,7 @@ def _told(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
     """Pass on predictions, and write what could not be read on standard error."""
     for prediction in predictions:
         if prediction.error:
-            print(f"error: {printable(prediction.error)}", file=sys.stderr)
+            print(f"error: {as_message(prediction.error)}", file=sys.stderr)
         yield prediction
 
 
