@@ -185,8 +185,8 @@ _OPTIONS: Final = (
 )
 _URLS: Final = (
     *("sqlite:///nowhere/x.db", "sqlite:////", "sqlite:///x?a=\0", "://", "redis://h", "file:///x"),
-    *("postgresql://u:SECRET@127.0.0.1:1/x", "mysql://u:SECRET@127.0.0.1:1/x", "grpc://127.0.0.1:1"),
-    "s3://SECRET:SECRET@b/x",
+    *("postgresql://u:HUSH77@127.0.0.1:1/x", "mysql://u:HUSH77@127.0.0.1:1/x", "grpc://127.0.0.1:1"),
+    "s3://HUSH77:HUSH77@b/x",
 )
 
 

@@ -115,12 +115,19 @@ def decode(path: Path) -> PixelArray:
     Raises:
         DataError: Not a whole image of these formats; the message names the file.
     """
+    with opened(path) as image:
+        if image.mode.startswith("I"):  # 16-bit PNG
+            return (np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
+        image.draft("L", image.size)
+        return np.asarray(image.convert("L"))
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Image.Image]:
+    """Open an image file for what is done inside; raises as `decode`."""
     try:
         with Image.open(io.BytesIO(read_whole(path)), formats=_FORMATS) as image:
-            if image.mode.startswith("I"):  # 16-bit PNG
-                return (np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-            image.draft("L", image.size)
-            return np.asarray(image.convert("L"))
+            yield image
     except UnidentifiedImageError as error:
         raise DataError(f"{path}: not a JPEG or PNG image") from error
     except _DECODING_ERRORS as error:

@@ -7,9 +7,8 @@ from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
-from PIL import Image
 
-from pneumosearch.data.cache import PixelArray, Progress, decode, in_threads, shrink
+from pneumosearch.data.cache import PixelArray, Progress, decode, in_threads, opened, shrink
 from pneumosearch.data.duplicates import Bits, perceptual_hash
 from pneumosearch.data.manifest import ImageFile, Manifest
 from pneumosearch.errors import DataError
@@ -113,7 +112,7 @@ def _gradient(grey: PixelArray) -> float:
 
 def _coloured_share(path: Path) -> float:
     """Return the share of pixels whose channels differ by more than 16 levels; large JPEGs are read reduced."""
-    with Image.open(path) as image:
+    with opened(path) as image:
         if image.mode not in ("RGB", "RGBA", "P", "CMYK"):
             return 0.0
         image.draft("RGB", (MEASURED_SIZE, MEASURED_SIZE))
