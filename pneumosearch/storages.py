@@ -34,7 +34,7 @@ PATIENCE: Final = 300.0
 MAX_CONNECTIONS: Final = 2
 
 #: Most workers that each kind of storage is advised for.
-SQLITE_WORKERS: Final = 4
+SQLITE_WORKERS: Final = 16  # with more, fewer trials a second; `scripts/bench storages`, figures in results/storages.md
 DATABASE_WORKERS: Final = 48  # at two connections each, PostgreSQL's default of 100 is reached
 
 #: What the storage raises when it cannot be read or written.

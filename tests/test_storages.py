@@ -221,7 +221,7 @@ def test_lock_of_sqlite_is_waited_for_even_where_sqlite_answers_at_once(store: S
     [
         ("sqlite:///x.db", 1, None),
         ("sqlite:///x.db", SQLITE_WORKERS, None),
-        ("sqlite:///x.db", SQLITE_WORKERS + 1, "one SQLite file is slow for 5 workers"),
+        ("sqlite:///x.db", SQLITE_WORKERS + 1, "one SQLite file is slow for 17 workers"),
         ("postgresql://me:secret@host/db", DATABASE_WORKERS, None),
         ("postgresql://me:secret@host/db", 64, "64 workers hold up to 128 connections"),
         ("mysql://me:secret@host/db", 64, "max_connections"),
