@@ -5,14 +5,18 @@ import io
 import json
 import os
 import random
+import re
 import resource
+import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
 from functools import cache
+from importlib.util import find_spec
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -254,16 +258,46 @@ def feed_many(target: str, numbers: range) -> Iterator[Finding | int]:
     yield peak
 
 
+def guided(seconds: int) -> dict[str, dict[str, int]]:
+    """Let atheris mutate study files and images for so long each, in processes of their own."""
+    if find_spec("atheris") is None:
+        raise typer.BadParameter("--guided needs the package atheris, which is not installed")
+    result: dict[str, dict[str, int]] = {}
+    for target in ("study-file", "image"):
+        command = [sys.executable, str(Path(__file__).with_name("guided.py")), target, str(seconds)]
+        with tempfile.TemporaryDirectory() as folder:  # where it leaves an input that does harm
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
+            for path in Path(folder).iterdir():
+                shutil.copy(path, ".")
+                print(f"{target}: {path.name} does harm", file=sys.stderr)
+        if done.returncode:
+            print(done.stderr[-4000:], file=sys.stderr)
+        stats = dict(re.findall(r"stat::(\w+):\s+(\d+)", done.stderr))
+        cases, peak = int(stats.get("number_of_executed_units", 0)), int(stats.get("peak_rss_mb", 0))
+        result[target] = {"cases": cases, "peak_mib": peak, "harm": done.returncode != 0}
+    return result
+
+
 def fuzz(
     cases: Annotated[int, typer.Option(min=1, help="Inputs in all.")] = 10_000,
     target: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}; or all.")] = "all",
     first: Annotated[int, typer.Option(min=0, help="Number of the first input of each target.")] = 0,
+    seconds: Annotated[
+        int | None,
+        typer.Option(
+            "--guided", min=1, help="Instead: let atheris mutate study files, then images, for so many seconds each."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Feed hostile inputs; end with exit code 1 where one did harm.
 
-    Example: scripts/fuzz --cases 10000 --json
+    Examples: scripts/fuzz --cases 10000 --json; scripts/fuzz --guided 600
     """
+    if seconds:
+        steered = guided(seconds)
+        print(json.dumps(steered, indent=1) if as_json else steered)
+        raise typer.Exit(1 if any(each["harm"] for each in steered.values()) else 0)
     if target != "all" and target not in TARGETS:
         raise typer.BadParameter(f"{target}: wanted all, {', '.join(TARGETS)}")
     shares = _SHARES if target == "all" else {target: 1.0}

@@ -10,13 +10,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
 import hostile
-from fuzz import TARGETS, feed, feed_many
+from fuzz import TARGETS, feed, feed_many, guided
 from pneumosearch.config import first_problem
 from pneumosearch.data.cache import decode
 from pneumosearch.data.manifest import read_manifest
@@ -215,3 +216,17 @@ def test_nothing_is_ever_unpickled() -> None:
                 wanted = node.arg == "safe_mode"
                 assert isinstance(node.value, ast.Constant), path
                 assert node.value.value is wanted, path
+
+
+def test_guided_fuzzing_says_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fuzz.find_spec", lambda name: None)
+    with pytest.raises(typer.BadParameter, match="needs the package atheris"):
+        guided(1)
+
+
+@pytest.mark.slow
+def test_guided_fuzzing_feeds_both_targets() -> None:
+    pytest.importorskip("atheris", reason="atheris is not installed")
+    found = guided(2)
+    assert all(each["cases"] > 10 and not each["harm"] for each in found.values())
+    assert list(found) == ["study-file", "image"]
