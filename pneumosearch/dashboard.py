@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna_dashboard
+from optuna.storages import get_storage
 from optuna_dashboard import save_note
 
 from pneumosearch.errors import StoreError
@@ -66,7 +67,7 @@ def serve(store: Store, door: Door, opened: Callable[[], None] = lambda: None) -
     for name in store.names():
         write_note(store, name)
     app = Guard(
-        optuna_dashboard.wsgi(store.storage, artifact_store=store.artifacts),
+        pages(store),
         door.token,
         local=is_loopback(door.host),
         secure=door.certificate is not None,
@@ -74,6 +75,11 @@ def serve(store: Store, door: Door, opened: Callable[[], None] = lambda: None) -
     with _server(app, door) as server:
         opened()
         server.serve_forever()
+
+
+def pages(store: Store) -> Any:
+    """Return the dashboard as a WSGI application, which reads an ended trial from the database once."""
+    return optuna_dashboard.wsgi(get_storage(store.storage), artifact_store=store.artifacts)
 
 
 def _server(app: Guard, door: Door) -> WSGIServer:

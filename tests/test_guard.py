@@ -12,6 +12,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from wsgiref.types import StartResponse, WSGIEnvironment
@@ -20,10 +21,12 @@ from wsgiref.util import setup_testing_defaults
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from optuna.trial import create_trial
 
-from pneumosearch.dashboard import Door, serve
+from pneumosearch.dashboard import Door, pages, serve
 from pneumosearch.errors import StoreError
 from pneumosearch.guard import COOKIE, Guard
+from pneumosearch.patience import PatientStorage
 from pneumosearch.serving import Tls
 from pneumosearch.store import Store
 from pneumosearch.tokens import VARIABLE
@@ -223,6 +226,27 @@ def terminal(tmp_path: Path) -> Terminal:
     store = Store(f"sqlite:///{tmp_path}/results/pneumosearch.db", tmp_path / "results")
     store.open_study("mine", "search", "accuracy", SPEC, a_description())
     return Terminal(tmp_path)
+
+
+def test_dashboard_has_ended_trials_in_memory(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = store.open_study("a", "search", "accuracy", SPEC, a_description())
+    study.add_trials([create_trial(value=0.5), create_trial(value=0.75)])
+    read: list[int] = []
+    original = PatientStorage._get_trials
+
+    def noted(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+        trials = original(self, *args, **kwargs)
+        read.extend(trial.number for trial in trials)
+        return trials
+
+    monkeypatch.setattr(PatientStorage, "_get_trials", noted)
+    monkeypatch.setattr(PatientStorage, "get_all_trials", None)  # which reads them all each time
+    monkeypatch.setattr("optuna_dashboard._storage.timedelta", lambda **_: timedelta(0))  # it keeps them for seconds
+    dashboard: Any = pages(store)
+    for _ in range(2):
+        answer = ask(dashboard, "/api/studies/1", "after=0")
+        assert [trial["values"] for trial in json.loads(answer.body)["trials"]] == [[0.5], [0.75]]
+    assert read == [0, 1]
 
 
 def test_dashboard_on_this_machine_answers_to_its_own_name_alone(terminal: Terminal) -> None:

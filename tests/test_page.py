@@ -16,7 +16,7 @@ from PIL import Image
 from pneumosearch.confirmation import Confirmation
 from pneumosearch.errors import PneumosearchError, StoreError
 from pneumosearch.records import StudyRecord, TestOpening
-from pneumosearch.report import figures_search
+from pneumosearch.report import figures, figures_search
 from pneumosearch.report.again import study_file
 from pneumosearch.report.confirmed import WrongPicture, latest_confirmation, wrong_pictures
 from pneumosearch.report.figures import INK
@@ -219,6 +219,16 @@ def test_many_trials_make_a_page_of_bounded_size() -> None:
     text = page(a_study(*trials), None, top=5)
     assert len(text) < 1_500_000
     assert "<image" in text
+    assert "faint lines" not in text
+
+
+def test_of_thousands_of_lines_a_share_is_drawn_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "MOST_LINES", 40)
+    trials = [a_trial(n, 0.7, 0.8, 0.8 + n / 5000, zoom=(n % 10) / 20) for n in range(100)]
+    words = Elements(page(a_study(*trials), None, top=5)).words
+    assert "accuracy (%). Of 100 faint lines 40 are drawn" in words
+    assert "Of 90 faint lines 40 are drawn" in words  # those that are not the best
+    assert figures.thinned(list(range(100)))[0] == [n * 5 // 2 for n in range(40)]
 
 
 def test_study_file_of_the_page_reads_back_as_the_stored_study() -> None:

@@ -8,7 +8,8 @@ from rich.console import Console
 from pneumosearch.records import StudyRecord, TestOpening
 from pneumosearch.reference import PUBLISHED_TABLE
 from pneumosearch.report import tables
-from pneumosearch.report.summary import csv_text, importance, study_summary
+from pneumosearch.report.importance import importance
+from pneumosearch.report.summary import csv_text, study_summary
 from tests.fakes import a_study, a_trial
 
 OPENING = TestOpening(

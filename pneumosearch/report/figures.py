@@ -3,9 +3,9 @@
 import io
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from xml.etree import ElementTree
 
 from markupsafe import Markup
@@ -26,6 +26,8 @@ GREY: Final = "#808080"
 
 #: From so many points or curves on, they are a picture inside the figure, which then stays small.
 N_RASTERISED: Final = 200
+#: So many faint lines one over the other are a grey ground; more only take time to draw.
+MOST_LINES: Final = 2000
 
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
@@ -65,6 +67,9 @@ _LARGEST: Final = 1.45  # pixels on a page for a point of a figure
 _DPI: Final = 144  # of what is a picture inside a figure
 
 
+T = TypeVar("T")
+
+
 @dataclass(frozen=True)
 class Drawing:
     """A figure of a page."""
@@ -95,6 +100,14 @@ def drawing(figure: Figure, name: str, *, alt: str, caption: str = "", wide: boo
     root.set("role", "img")
     root.set("aria-label", printable(alt))
     return Drawing(Markup(_serialised(root)), caption, wide)  # noqa: S704  (ElementTree has escaped all text)
+
+
+def thinned(lines: Sequence[T]) -> tuple[Sequence[T], str]:
+    """Return at most `MOST_LINES` of the lines, evenly spaced, and what the caption says where some are left out."""
+    if len(lines) <= MOST_LINES:
+        return lines, ""
+    kept = [lines[len(lines) * index // MOST_LINES] for index in range(MOST_LINES)]
+    return kept, f" Of {len(lines)} faint lines {MOST_LINES} are drawn, evenly spaced."
 
 
 def label(text: str) -> str:

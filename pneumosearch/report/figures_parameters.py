@@ -26,6 +26,7 @@ from pneumosearch.report.figures import (
     scale,
     shown,
     styled,
+    thinned,
 )
 from pneumosearch.report.figures_search import evaluated
 from pneumosearch.space import Choice, Dimension, Range, Scalar, Space
@@ -178,7 +179,7 @@ def parallel_coordinates(record: StudyRecord, order: Sequence[str] = ()) -> Draw
     figure = Figure(figsize=(max(6.5, 0.64 * (len(names) + 1)), 4.2))
     axes: Axes = figure.add_axes((0.04, 0.33, 0.92, 0.58))
     n_best = min(max(1, round(_BEST_SHARE * len(results))), _MOST_BEST)
-    _draw_lines(axes, lines, n_best, [result.is_baseline for result in results])
+    left_out = _draw_lines(axes, lines, n_best, [result.is_baseline for result in results])
     ends = [_ends(space.dimensions[name], column) for name, column in zip(names, values, strict=True)]
     _label_axes(axes, [*names, metric_name(record.metric)], [*ends, (f"{heights.min():.4g}", f"{heights.max():.4g}")])
     alt = (
@@ -186,7 +187,7 @@ def parallel_coordinates(record: StudyRecord, order: Sequence[str] = ()) -> Draw
         f"{evaluated(record)} {metric_name(record.metric)}, which is {heights.min():.4g} to {heights.max():.4g}."
     )
     caption = f"Orange: the best {n_best} of {len(results)}. Green, dashed: the baseline. Each axis says where it ends."
-    return drawing(figure, "parallel", alt=alt, caption=caption, wide=True)
+    return drawing(figure, "parallel", alt=alt, caption=caption + left_out, wide=True)
 
 
 def _between(values: Floats, low: float, high: float) -> Floats:
@@ -210,16 +211,16 @@ def _ends(dimension: Dimension, values: Sequence[Scalar]) -> tuple[str, str]:
     return label(_text(choices[0])), label(_text(choices[-1]))
 
 
-def _draw_lines(axes: Axes, lines: Floats, n_best: int, is_baseline: Sequence[bool]) -> None:
+def _draw_lines(axes: Axes, lines: Floats, n_best: int, is_baseline: Sequence[bool]) -> str:
     many, places = len(lines) > N_RASTERISED, np.arange(lines.shape[1])
     curves = [np.column_stack([places, line]) for line in lines]
+    others, left_out = thinned(curves[n_best:])
     faint = max(0.08, min(0.35, 20 / len(lines)))
-    axes.add_collection(
-        LineCollection(curves[n_best:], colors=TRAIN_COLOUR, alpha=faint, linewidths=1, rasterized=many)
-    )
+    axes.add_collection(LineCollection(others, colors=TRAIN_COLOUR, alpha=faint, linewidths=1, rasterized=many))
     axes.add_collection(LineCollection(curves[:n_best], colors=EVALUATION_COLOUR, alpha=0.8, linewidths=1.3))
     baseline = [curve for curve, is_it in zip(curves, is_baseline, strict=True) if is_it]
     axes.add_collection(LineCollection(baseline, colors=GREEN, linewidths=1.8, linestyles="--"))
+    return left_out
 
 
 def _label_axes(axes: Axes, names: Sequence[str], ends: Sequence[tuple[str, str]]) -> None:

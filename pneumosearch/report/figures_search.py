@@ -26,6 +26,7 @@ from pneumosearch.report.figures import (
     scale,
     shown,
     styled,
+    thinned,
 )
 
 _FAINT: Final = 0.35
@@ -166,8 +167,9 @@ def learning_curves(record: StudyRecord, metric: Literal["accuracy", "auc"]) -> 
     figure = Figure(figsize=(5.2, 3.7), layout="constrained")
     axes: Axes = figure.subplots()
     complete = {trial.number for trial in record.trials if trial.state == "complete"}
-    _bundle(axes, [curve for number, curve in curves.items() if number not in complete], INK, "not complete")
-    _bundle(axes, [curve for number, curve in curves.items() if number in complete], TRAIN_COLOUR, "complete")
+    others = [curve for number, curve in curves.items() if number not in complete]
+    left_out = _bundle(axes, others, INK, "not complete")
+    left_out += _bundle(axes, [curves[number] for number in curves if number in complete], TRAIN_COLOUR, "complete")
     best = next((trial.number for trial in record.ranking()), None)
     for number, colour, name in (
         (record.baseline.number if record.baseline else None, GREEN, "baseline"),
@@ -180,9 +182,8 @@ def learning_curves(record: StudyRecord, metric: Literal["accuracy", "auc"]) -> 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2)
     alt = _curves_alt(record, metric, list(curves.values()))
-    return drawing(
-        figure, f"curves-{metric}", alt=alt, caption=f"Each line is a trial: {axis_label(metric, '').strip()}."
-    )
+    caption = f"Each line is a trial: {axis_label(metric, '').strip()}.{left_out}"
+    return drawing(figure, f"curves-{metric}", alt=alt, caption=caption)
 
 
 def _curve(trial: TrialRecord, metric: Literal["accuracy", "auc"]) -> list[tuple[int, float]]:
@@ -190,17 +191,19 @@ def _curve(trial: TrialRecord, metric: Literal["accuracy", "auc"]) -> list[tuple
     return [(number, scale(metric) * value) for number, value in values if value is not None]
 
 
-def _bundle(axes: Axes, curves: list[list[tuple[int, float]]], colour: str, name: str) -> None:
-    """Draw curves faintly as one; a curve of one epoch is a dot."""
+def _bundle(axes: Axes, curves: list[list[tuple[int, float]]], colour: str, name: str) -> str:
+    """Draw curves faintly as one; a curve of one epoch is a dot. Returns what the caption says of those left out."""
     if not curves:
-        return
+        return ""
+    drawn, left_out = thinned(curves)
     many = len(curves) > N_RASTERISED
     colour = GREY if many and colour == INK else colour
-    faint = max(0.06, min(_FAINT, 15 / len(curves)))
-    axes.add_collection(LineCollection(curves, colors=colour, alpha=faint, linewidths=1, rasterized=many))
-    dots = [curve[0] for curve in curves if len(curve) == 1]
+    faint = max(0.06, min(_FAINT, 15 / len(drawn)))
+    axes.add_collection(LineCollection(drawn, colors=colour, alpha=faint, linewidths=1, rasterized=many))
+    dots = [curve[0] for curve in drawn if len(curve) == 1]
     axes.plot(*(zip(*dots, strict=True) if dots else ((), ())), ".", color=colour, alpha=faint, ms=3, rasterized=many)
     axes.plot([], [], color=colour, alpha=_FAINT, label=f"{name} ({len(curves)})")
+    return left_out
 
 
 def _curves_alt(record: StudyRecord, metric: Metric, curves: list[list[tuple[int, float]]]) -> str:

@@ -14,7 +14,7 @@ from pneumosearch.report import again, figures_parameters, figures_search, table
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.confirmed import WrongPicture, latest_confirmation, wrong_pictures
 from pneumosearch.report.figures import metric_name, shown
-from pneumosearch.report.summary import importance
+from pneumosearch.report.importance import importance
 from pneumosearch.store import Store
 from pneumosearch.templates import data_uri, template
 

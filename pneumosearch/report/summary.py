@@ -2,15 +2,13 @@
 
 import csv
 import io
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, get_args
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import printable
 from pneumosearch.records import State, StudyRecord, TrialRecord
 from pneumosearch.reference import PUBLISHED_TABLE
+from pneumosearch.report.importance import importance
 
 
 def study_summary(record: StudyRecord) -> dict[str, Any]:
@@ -87,53 +85,6 @@ def baseline_summary(trial: TrialRecord) -> dict[str, Any]:
         "versions": trial.versions,
         "history": history_summary(trial),
     }
-
-
-def importance(record: StudyRecord) -> dict[str, float]:
-    """Return each searched hyperparameter's share of importance (PED-ANOVA), largest first.
-
-    Empty with fewer than four complete trials, or where all have one value. Source: Watanabe, Bansal, Hutter,
-    "PED-ANOVA", IJCAI 2023.
-    """
-    searched = record.spec.get("space")
-    results = [(trial.run.config, trial.value) for trial in record.trials if trial.value is not None and trial.run]
-    if not isinstance(searched, dict) or len(results) < 4 or len({value for _, value in results}) < 2:
-        return {}
-    with _without_random_forests():
-        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
-
-        shares = get_param_importances(_in_memory(record, results), evaluator=PedAnovaImportanceEvaluator())
-    return {name: float(share) for name, share in shares.items()}
-
-
-@contextmanager
-def _without_random_forests() -> Iterator[None]:
-    """Keep scikit-learn, which `optuna.importance` imports for another evaluator, from costing more than a second."""
-    if "optuna.importance._fanova" in sys.modules or "sklearn" in sys.modules:
-        yield
-        return
-    sys.modules["sklearn"] = None  # type: ignore[assignment]  # Optuna takes it as not installed
-    try:
-        yield
-    finally:
-        del sys.modules["sklearn"]
-
-
-def _in_memory(record: StudyRecord, results: list[tuple[TrialConfig, float]]) -> Any:
-    """Build the study that Optuna's evaluators want from what the store told."""
-    import optuna
-
-    from pneumosearch.metrics import direction
-    from pneumosearch.studyfile import checked_spec
-
-    space = checked_spec(dict(record.spec), "stored study").search_space()
-    ranges = {name: dimension.distribution() for name, dimension in space.dimensions.items()}
-    study = optuna.create_study(direction=direction(record.metric))
-    for config, value in results:
-        params = space.chosen(config)
-        distributions = {name: ranges[name] for name in params}
-        study.add_trial(optuna.trial.create_trial(params=params, distributions=distributions, value=value))
-    return study
 
 
 def csv_text(record: StudyRecord) -> str:

@@ -14,7 +14,7 @@ from pneumosearch.data.description import PHANTOMS
 from pneumosearch.history import EpochMetrics, History
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.reference import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
-from pneumosearch.report.summary import importance
+from pneumosearch.report.importance import importance
 from pneumosearch.statistics import wilson_interval
 
 if TYPE_CHECKING:
