@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 
 USER: Final = "searcher"
 PASSWORD: Final = "p@ss:word/{1}"  # noqa: S105  as awkward as a password may be, quoted in URLs
-_QUOTED: Final = "p%40ss%3Aword%2F%7B1%7D"
+QUOTED: Final = "p%40ss%3Aword%2F%7B1%7D"
 _SERVER_USER: Final = "postgres"  # of Debian's package; the server does not run as root
 _SECONDS: Final = 60
 
@@ -41,7 +41,7 @@ class PostgresServer:
 
     def url(self, database: str = "postgres") -> str:
         """Return the storage URL of a database."""
-        return f"postgresql://{USER}:{_QUOTED}@127.0.0.1:{self.port}/{database}"
+        return f"postgresql://{USER}:{QUOTED}@127.0.0.1:{self.port}/{database}"
 
     def new_database(self, name: str) -> str:
         """Make an empty database, and return its URL."""

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from hosts import network
+from mariadb import mariadb_server
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.store import Store
@@ -37,6 +38,7 @@ class Storage(StrEnum):
 
     sqlite = "sqlite"
     postgresql = "postgresql"
+    mysql = "mysql"
     grpc = "grpc"
 
 
@@ -108,6 +110,8 @@ def _victims(
     server: Server | None = None
     if storage == Storage.postgresql:
         server = stack.enter_context(postgres_server())
+    elif storage == Storage.mysql:
+        server = stack.enter_context(mariadb_server())
     elif storage == Storage.grpc:
         server = stack.enter_context(served(folder))
     kind = RayVictims if executor == Place.ray else LocalVictims

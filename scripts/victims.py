@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from hosts import NETWORK, Hosts
+from mariadb import MariadbServer
 from pneumosearch.resources import thread_variables
 from postgres import Mode, PostgresServer, free_port
 
@@ -67,7 +68,7 @@ def served(folder: Path) -> Iterator[Served]:
         server.stop()
 
 
-Server = PostgresServer | Served
+Server = PostgresServer | MariadbServer | Served
 
 
 def command(folder: Path, results: str, arguments: list[str]) -> subprocess.Popen[bytes]:
