@@ -5,6 +5,7 @@ import sys
 import typer
 
 from benchmarks.fidelity import fidelity
+from benchmarks.precision import precision
 from benchmarks.replay import curves, pruners
 from benchmarks.scale import scale
 from benchmarks.search import search
@@ -15,7 +16,7 @@ from benchmarks.trial import trial
 from pneumosearch.errors import PneumosearchError
 
 app = typer.Typer(help="Measure pneumosearch.", no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (training, trial, startup, scale, curves, pruners, fidelity, search, storages):
+for command in (training, trial, startup, scale, curves, pruners, fidelity, search, storages, precision):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -1,0 +1,70 @@
+"""Measurements whose figures are published: what they compute from trainings that are known."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from benchmarks.fidelity import fidelity
+from benchmarks.precision import FIGURES, _comparison, precision
+from pneumosearch.store import Store
+from tests.fakes import a_trial
+
+
+def test_precisions_are_compared_seed_by_seed_at_the_kept_epoch() -> None:
+    float32 = [a_trial(0, 0.80, 0.90), a_trial(1, 0.70, 0.94)]
+    bfloat16 = [a_trial(0, 0.92, 0.80), a_trial(1, 0.94, 0.60)]
+    row = _comparison(float32, bfloat16, FIGURES["kept accuracy"])
+    assert (row["float32"], row["bfloat16"]) == pytest.approx((0.92, 0.93))
+    assert row["difference"] == pytest.approx(0.01)
+    # Differences of 0.02 and 0: deviation 0.01414, error 0.01, and Student's quantile of one degree of freedom.
+    assert (row["from"], row["to"]) == pytest.approx((0.01 - 0.12706, 0.01 + 0.12706), abs=1e-5)
+    assert row["deviation within"] == pytest.approx(((0.0008 + 0.0002) / 2) ** 0.5)
+
+
+@pytest.mark.slow
+def test_precision_trains_both_and_goes_on_with_its_store(phantoms: Path, tmp_path: Path) -> None:
+    app = typer.Typer()
+    app.command()(precision)
+    command = ["--data", str(phantoms), "--output", str(tmp_path / "out"), "--epochs", "2", "--size", "32", "--json"]
+    first = json.loads(CliRunner().invoke(app, [*command, "--seeds", "2"]).stdout)
+    more = json.loads(CliRunner().invoke(app, [*command, "--seeds", "3"]).stdout)
+    trials = Store(f"sqlite:///{tmp_path}/out/trials.db", tmp_path / "out").record("precision").trials
+    runs = [trial.run for trial in trials if trial.run]
+    order = [(0, "float32"), (0, "bfloat16"), (1, "float32"), (1, "bfloat16"), (2, "float32"), (2, "bfloat16")]
+    assert [(run.seed, run.precision) for run in runs] == order
+    assert first["seeds"] == 2
+    losses = [trial.history[-1].train_loss for trial in trials]
+    assert losses[0] != losses[1]
+    assert more["best AUC"]["float32"] == pytest.approx(
+        sum(max(epoch.validation_auc or 0 for epoch in trial.history) for trial in trials[0::2]) / 3
+    )
+
+
+def test_fidelity_of_results_in_the_same_and_in_opposite_order(tmp_path: Path) -> None:
+    def write(name: str, accuracies: list[float]) -> Path:
+        rows = [
+            {
+                "seed": seed,
+                "epoch": epoch,
+                "validation_auc": value,
+                "validation_accuracy": value,
+                "validation_loss": 1 / epoch,
+            }
+            for seed, accuracy in enumerate(accuracies)
+            for epoch, value in ((1, 1 - accuracy), (2, accuracy))
+        ]
+        pd.DataFrame(rows).to_csv(tmp_path / name, index=False)
+        return tmp_path / name
+
+    full = write("full.csv", [0.6, 0.7, 0.8, 0.9])
+    cheap = write("cheap.csv", [0.6, 0.7, 0.8, 0.9])
+    app = typer.Typer()
+    app.command()(fidelity)
+    told = json.loads(CliRunner().invoke(app, [str(cheap), str(full), "--json"]).stdout)["rows"]
+    by_epoch = {row["epoch"]: row for row in told if row["seen"] == "accuracy"}
+    assert (by_epoch[1]["accuracy"], by_epoch[2]["accuracy"]) == pytest.approx((-1, 1))
+    assert by_epoch[2]["n"] == 4
