@@ -52,7 +52,7 @@ def test_fidelity_of_results_in_the_same_and_in_opposite_order(tmp_path: Path) -
                 "epoch": epoch,
                 "validation_auc": value,
                 "validation_accuracy": value,
-                "validation_loss": 1 / epoch,
+                "validation_loss": (2 - accuracy) / epoch,
             }
             for seed, accuracy in enumerate(accuracies)
             for epoch, value in ((1, 1 - accuracy), (2, accuracy))
