@@ -32,6 +32,25 @@ def under_stress(metric: Metric) -> bool:
     return metric.startswith("stress_")
 
 
+def scale(metric: Metric) -> float:
+    """Return by what a value is multiplied to be drawn: accuracies are percentages."""
+    return 1.0 if metric.removeprefix("stress_") in ("auc", "loss") else 100.0
+
+
+def metric_name(metric: Metric) -> str:
+    """Return the metric as words."""
+    if metric == "stress_worst":
+        return "balanced accuracy under the worst change"
+    plain = metric.removeprefix("stress_")
+    words = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}.get(plain, plain)
+    return words + " of changed copies" * (plain != metric)
+
+
+def shown(value: float, metric: Metric) -> str:
+    """Return a value of the metric as text, with its unit."""
+    return f"{100 * value:.1f} %" if scale(metric) == 100.0 else f"{value:.4f}"
+
+
 @dataclass(frozen=True)
 class Scores:
     """One model on one set of images; all but `loss` are fractions in [0, 1]."""

@@ -302,6 +302,17 @@ def test_page_is_written_whole_or_not_at_all(filled: Store, tmp_path: Path) -> N
         write_page(filled, "default", path / "below-a-file.html", top=3)
 
 
+def test_page_without_pictures_names_the_images(filled: Store, tmp_path: Path) -> None:
+    _keep(filled, tmp_path, "confirmation-1.json", a_confirmation().model_dump_json().encode())
+    _keep(filled, tmp_path, "wrong-01-im-0005.png", a_png())
+    for pictures in (True, False):
+        write_page(filled, "default", tmp_path / "page.html", top=3, pictures=pictures)
+        elements = Elements((tmp_path / "page.html").read_text(encoding="utf-8"))
+        assert len(elements.attributes("img")) == pictures
+        assert "im-0005" in elements.text
+        assert ("without pictures" in elements.text) != pictures
+
+
 _LOADED = """
 import sys
 from pneumosearch.cli import main

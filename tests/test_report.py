@@ -112,3 +112,15 @@ def test_no_column_of_the_table_vanishes_on_a_narrow_terminal(width: int, headin
     Console(file=text, width=width, color_system=None).print(table)
     assert "differs" in text.getvalue()
     assert "zoom" in text.getvalue()
+
+
+def test_what_a_study_searches_for_has_a_column_where_no_other_shows_it() -> None:
+    record = some_study().model_copy(update={"metric": "stress_auc"})
+    headings = [heading for heading, _ in tables.trial_columns(record)]
+    column = headings.index("AUC of changed copies")
+    rows = {cells[0]: cells for cells in tables.trial_rows(record, 5)}
+    assert rows["1"][column] == "0.9500"
+    assert all(len(cells) == len(headings) for cells in rows.values())
+    assert "AUC of changed copies" in tables.markdown(record, top=5)
+    assert headings.count("AUC") == 1
+    assert "AUC of changed copies" not in tables.markdown(some_study(), top=5)

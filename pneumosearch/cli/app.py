@@ -128,6 +128,9 @@ def report(
     ] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file instead.")] = None,
+    pictures: Annotated[
+        bool, typer.Option("--pictures/--no-pictures", help="Show test images on the page, or only name them.")
+    ] = True,
     json: options.Json = False,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
@@ -141,11 +144,13 @@ def report(
 
     if html is not None and (json or output is not None or format != "table"):
         raise ConfigError("--html writes a page of its own; leave out --json, --format and --output")
+    if html is None and not pictures:
+        raise ConfigError("--no-pictures is about the page that --html writes")
     store = options.open_store(storage, results, artifacts, name, must_exist=True)
     if html is not None:
         from pneumosearch.report.page import write_page
 
-        write_page(store, name, html, top=top)
+        write_page(store, name, html, top=top, pictures=pictures)
         print(printable(f"{html}: written"), file=sys.stderr)
         return
     render(store, name, "json" if json else format, top=top, output=output)

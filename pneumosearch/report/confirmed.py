@@ -94,7 +94,7 @@ class WrongPicture:
 
     file: str
     image: int  # position in `Confirmation.images`
-    png: bytes
+    png: bytes | None  # None on a page that names the image only
 
 
 def latest_confirmation(store: Store, name: str) -> Confirmation | None:
@@ -129,8 +129,9 @@ def wrong_pictures(store: Store, name: str) -> list[WrongPicture]:
     for meta in sorted(_artifacts(store, name), key=lambda meta: meta.filename):
         position = images.get(_without_rank(meta.filename))
         if position is not None:
-            found.append(WrongPicture(meta.filename, position, _bytes(store, meta)))
-    return [picture for picture in found if picture.png.startswith(_PNG)]
+            png = _bytes(store, meta)
+            found += [WrongPicture(meta.filename, position, png)] * png.startswith(_PNG)
+    return found
 
 
 def _without_rank(filename: str) -> str:

@@ -13,7 +13,7 @@ from matplotlib import rc_context
 from matplotlib.figure import Figure
 
 from pneumosearch.errors import printable
-from pneumosearch.metrics import Metric
+from pneumosearch.metrics import Metric, metric_name, scale
 from pneumosearch.pictures import TRAIN_COLOUR
 
 #: Stands for the colour of the page's text; no other part of a figure has it.
@@ -116,28 +116,9 @@ def label(text: str) -> str:
     return clean if len(clean) <= _LONGEST_LABEL else clean[: _LONGEST_LABEL - 1] + "…"
 
 
-def scale(metric: Metric) -> float:
-    """Return by what a value is multiplied to be drawn: accuracies are percentages."""
-    return 1.0 if metric.removeprefix("stress_") in ("auc", "loss") else 100.0
-
-
-def metric_name(metric: Metric) -> str:
-    """Return the metric as words."""
-    if metric == "stress_worst":
-        return "balanced accuracy under the worst change"
-    plain = metric.removeprefix("stress_")
-    words = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}.get(plain, plain)
-    return words + " of changed copies" * (plain != metric)
-
-
 def axis_label(metric: Metric, evaluated: str) -> str:
     """Return the title of an axis: which images, which metric, which unit."""
     return f"{evaluated} {metric_name(metric)}" + {100.0: " (%)", 1.0: ""}[scale(metric)]
-
-
-def shown(value: float, metric: Metric) -> str:
-    """Return a value of the metric as text, with its unit."""
-    return f"{100 * value:.1f} %" if scale(metric) == 100.0 else f"{value:.4f}"
 
 
 def _widths(points: float, wide: bool) -> str:

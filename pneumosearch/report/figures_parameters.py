@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.metrics import metric_name, scale, shown
 from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
 from pneumosearch.records import StudyRecord
 from pneumosearch.report.figures import (
@@ -22,9 +23,6 @@ from pneumosearch.report.figures import (
     axis_label,
     drawing,
     label,
-    metric_name,
-    scale,
-    shown,
     styled,
     thinned,
 )

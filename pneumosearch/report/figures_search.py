@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pneumosearch.history import History
-from pneumosearch.metrics import Metric, direction
+from pneumosearch.metrics import Metric, direction, metric_name, scale, shown
 from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.reference import PUBLISHED_TABLE
@@ -22,9 +22,6 @@ from pneumosearch.report.figures import (
     Drawing,
     axis_label,
     drawing,
-    metric_name,
-    scale,
-    shown,
     styled,
     thinned,
 )

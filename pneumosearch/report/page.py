@@ -1,6 +1,7 @@
 """A study as one HTML page that needs nothing else: no network, no script."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -9,11 +10,11 @@ from typing import Any, Final
 from pneumosearch.confirmation import Confirmation
 from pneumosearch.data.description import PHANTOMS
 from pneumosearch.files import write_output
+from pneumosearch.metrics import metric_name, shown
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.report import again, figures_parameters, figures_search, tables
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.confirmed import WrongPicture, latest_confirmation, wrong_pictures
-from pneumosearch.report.figures import metric_name, shown
 from pneumosearch.report.importance import importance
 from pneumosearch.store import Store
 from pneumosearch.templates import data_uri, template
@@ -21,15 +22,25 @@ from pneumosearch.templates import data_uri, template
 _MOST_REASONS: Final = 50  # failed trials that are listed
 
 
-def write_page(store: Store, name: str, path: Path, *, top: int) -> None:
+def write_page(store: Store, name: str, path: Path, *, top: int, pictures: bool = True) -> None:
     """Write the page of study `name` to `path`, whole or not at all.
+
+    Args:
+        store: Where the study is.
+        name: Of the study.
+        path: Of the page; its folder is made.
+        top: How many of the best trials are listed.
+        pictures: Show the test images that the winner calls wrongly; otherwise they are only named.
 
     Raises:
         StoreError: No such study, or a confirmation that cannot be read.
         PneumosearchError: The file cannot be written.
     """
     confirmation = latest_confirmation(store, name)
-    text = page(store.record(name), confirmation, wrong_pictures(store, name), top=top)
+    wrong = wrong_pictures(store, name)
+    if not pictures:
+        wrong = [replace(picture, png=None) for picture in wrong]
+    text = page(store.record(name), confirmation, wrong, top=top)
     write_output(path, text)
 
 
@@ -103,7 +114,7 @@ def _trials(record: StudyRecord, top: int) -> dict[str, Any]:
     failed = [trial for trial in record.trials if trial.state in ("failed", "passed over")]
     reasons = [[str(trial.number), trial.state, _reason(trial)] for trial in failed]
     return {
-        "headings": [heading for heading, _ in tables.COLUMNS],
+        "headings": [heading for heading, _ in tables.trial_columns(record)],
         "rows": tables.trial_rows(record, top),
         "reasons": reasons[:_MOST_REASONS],
         "more": len(reasons) - len(reasons[:_MOST_REASONS]),

@@ -12,6 +12,7 @@ from rich.table import Table
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.description import PHANTOMS
 from pneumosearch.history import EpochMetrics, History
+from pneumosearch.metrics import Metric, metric_name, shown
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.reference import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
 from pneumosearch.report.importance import importance
@@ -129,21 +130,28 @@ def trials_table(record: StudyRecord, top: int, width: int = _WIDTH) -> Table:
         top: How many of the best.
         width: Of the console, in characters; on a narrow one the columns that can be done without are left out.
     """
-    table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by validation {record.metric}")
-    kept = [position for position, (heading, _) in enumerate(COLUMNS) if width >= _WIDTH or heading not in _DISPENSABLE]
-    for heading, right in (COLUMNS[position] for position in kept):
+    judged_by = f"validation {metric_name(record.metric)}"
+    table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by {judged_by}")
+    columns = trial_columns(record)
+    kept = [position for position, (heading, _) in enumerate(columns) if width >= _WIDTH or heading not in _DISPENSABLE]
+    for heading, right in (columns[position] for position in kept):
         table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in trial_rows(record, top):
         table.add_row(*(escape(cells[position]) for position in kept))
     return table
 
 
-#: Headings of `trial_rows`, and whether a column holds numbers.
-COLUMNS: Final = (
-    ("trial", True), ("state", False), ("validation %", True), ("AUC", True), ("train %", True), ("test % (95%)", True),
-    ("epochs", True), ("minutes", True), ("differs from the baseline in", False),
-)  # fmt: skip
+def trial_columns(record: StudyRecord) -> list[tuple[str, bool]]:
+    """Return the headings of `trial_rows`, and whether a column holds numbers."""
+    searched = [] if record.metric in _ALWAYS_SHOWN else [(metric_name(record.metric), True)]
+    return [
+        ("trial", True), ("state", False), *searched, ("validation %", True), ("AUC", True), ("train %", True),
+        ("test % (95%)", True), ("epochs", True), ("minutes", True), ("differs from the baseline in", False),
+    ]  # fmt: skip
 
+
+#: Metrics whose columns every study has; another that a study searches for has one of its own.
+_ALWAYS_SHOWN: Final = ("accuracy", "auc")
 _DISPENSABLE: Final = ("state", "train %", "epochs", "minutes")
 
 
@@ -160,9 +168,11 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
     n_test = sum(record.data.counts["test"])
     test = kept.test_accuracy if kept else None
     config = trial.run.config if trial.run else None
+    searched = [] if record.metric in _ALWAYS_SHOWN else [_value(trial, record.metric)]
     return [
         str(trial.number),
         trial.state,
+        *searched,
         percent(kept.validation_accuracy if kept else None),
         "–" if kept is None or kept.validation_auc is None else f"{kept.validation_auc:.4f}",
         percent(kept.train_accuracy if kept else None),
@@ -171,6 +181,10 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
         f"{trial.seconds / 60:.1f}",
         (changes_text(config) or "nothing: it is the baseline") if config else "–",
     ]
+
+
+def _value(trial: TrialRecord, metric: Metric) -> str:
+    return "–" if trial.value is None else shown(trial.value, metric)
 
 
 def summary_lines(record: StudyRecord) -> list[str]:
@@ -266,7 +280,7 @@ def markdown(record: StudyRecord, *, top: int) -> str:
         lines += [f"- {line}" for line in published_lines()] + [""]
         if record.baseline and record.baseline.history:
             lines += [*_markdown_rows(*table_cells(comparison_table(record.baseline.history))), ""]
-    headings = [heading for heading, _ in COLUMNS]
+    headings = [heading for heading, _ in trial_columns(record)]
     lines += [*_markdown_rows(headings, trial_rows(record, top)), ""]
     return "\n".join([*lines, *(f"- {line}" for line in summary_lines(record))]) + "\n"
 
