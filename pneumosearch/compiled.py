@@ -14,7 +14,7 @@ _OUTSIDE: Final = {
     *("dropout_conv", "dropout_1", "dropout_2", "dropout_3"),
     *("zoom", "vertical_flip", "horizontal_flip", "shift", "rotation", "brightness", "contrast", "equalization"),
     *("learning_rate", "lr_schedule", "warmup_epochs", "lr_reduce_factor", "lr_reduce_patience", "lr_reduce_mode"),
-    *("epochs", "early_stopping", "class_weight"),
+    *("epochs", "early_stopping", "class_weight", "keep"),
 }
 
 _Shape = tuple[Any, ...]

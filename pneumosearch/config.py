@@ -12,6 +12,8 @@ Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Filters = Annotated[int, Field(ge=1, le=4096)]
 Units = Annotated[int, Field(ge=1, le=65536)]
 
+Keep = Literal["best", "last"]
+
 #: How many blocks the network may have; each halves the image, so no image may be smaller than 2 ** N_BLOCKS.
 N_BLOCKS: Final = 5
 
@@ -85,6 +87,9 @@ class TrialConfig(BaseModel):
     lr_reduce_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
     lr_reduce_patience: Annotated[int, Field(ge=0, le=1000)] = 2
     lr_reduce_mode: Literal["max", "min"] = "max"
+
+    # The epoch whose weights are kept: that of the lowest loss on the judging images, as published, or the last one.
+    keep: Keep = "best"
 
     # EarlyStopping(val_loss, min_delta=0.1, patience=1): defined in the listing, never passed to the training.
     early_stopping: StrictBool = False

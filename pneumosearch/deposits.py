@@ -24,14 +24,14 @@ from pneumosearch.config import RunSpec
 from pneumosearch.files import replacing
 from pneumosearch.history import History
 from pneumosearch.store import Store, state_key
-from pneumosearch.training import BEST_WEIGHTS_FILE
+from pneumosearch.training import KEPT_WEIGHTS_FILE
 
 ATTRIBUTE: Final = "checkpoints"
 
 _KEPT: Final = 2
 _CHUNK: Final = 2**20  # bytes
-# The best weights first: a checkpoint that is there has them beside it.
-_FILES: Final = (BEST_WEIGHTS_FILE, CHECKPOINT_FILE)
+# The kept weights first: a checkpoint that is there has them beside it.
+_FILES: Final = (KEPT_WEIGHTS_FILE, CHECKPOINT_FILE)
 
 _SLOW: Final = 1.0  # seconds
 _told: Final[set[str]] = set()  # of which places that they are slow

@@ -5,6 +5,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
+from pneumosearch.config import Keep
 from pneumosearch.metrics import Metric
 
 
@@ -63,6 +64,8 @@ class EpochMetrics(BaseModel):
 History = tuple[EpochMetrics, ...]
 
 
-def kept_epoch(history: Sequence[EpochMetrics]) -> EpochMetrics:
-    """Return the epoch whose weights are kept: the first with the lowest loss, as `save_best_only` chooses."""
+def kept_epoch(history: Sequence[EpochMetrics], keep: Keep) -> EpochMetrics:
+    """Return the epoch whose weights are kept: the last, or the first of the lowest loss, as in `save_best_only`."""
+    if keep == "last":
+        return history[-1]
     return min(history, key=lambda epoch: epoch.evaluation("loss"))

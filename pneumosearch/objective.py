@@ -133,7 +133,7 @@ class Objective:
         fetch(self.session.store, trial, folder, run, dataset.description.fingerprint)
         self._screen(trial, run, folder)
         result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, folder, config, history))
-        value = kept_epoch(result.history).evaluation(self.metric)
+        value = kept_epoch(result.history, config.keep).evaluation(self.metric)
         self._keep(trial, folder, result, value)
         return value
 

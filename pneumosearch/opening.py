@@ -159,9 +159,11 @@ class _Opening:
 
     def _trained_on(self) -> str:
         data = self._images(run_of(self.plan.candidates[0]))[0].description
+        last = [self.plan.label(trial) for trial in self.plan.candidates if run_of(trial).config.keep == "last"]
+        of_some = f", of {' and '.join(last)} the last" * bool(last)
         return (
             f"trained on {data.n_train} training images; {data.n_evaluation} validation images of other patients chose "
-            "the epoch (lowest loss) and the threshold"
+            f"the epoch (lowest loss{of_some}) and the threshold"
         )
 
     def _searched(self) -> Searched:

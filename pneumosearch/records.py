@@ -51,7 +51,7 @@ class TrialRecord(BaseModel):
     @property
     def kept(self) -> EpochMetrics | None:
         """The epoch whose weights are kept; None before the first epoch."""
-        return kept_epoch(self.history) if self.history else None
+        return kept_epoch(self.history, self.run.config.keep) if self.history and self.run else None
 
     @property
     def seconds(self) -> float:

@@ -25,8 +25,8 @@ from pneumosearch.metrics import Scores, score, stress_score
 #: Called after each epoch with the whole history so far, once the epoch can be resumed. It may raise to stop.
 OnEpoch = Callable[[History], None]
 
-#: Of a trial's folder: the weights of the epoch with the lowest loss so far.
-BEST_WEIGHTS_FILE: Final = "best.weights.h5"
+#: Of a trial's folder: the weights to be kept so far, as `TrialConfig.keep` says.
+KEPT_WEIGHTS_FILE: Final = "best.weights.h5"
 
 _EVALUATION_BATCH: Final = 128
 
@@ -60,7 +60,7 @@ def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Tr
     Args:
         run: Configuration, seed, protocol and precision.
         dataset: As `DataSource.load` gives it for the run.
-        folder: For the checkpoint and the best weights, overwritten after each epoch.
+        folder: For the checkpoint and the kept weights, overwritten after each epoch.
         on_epoch: Told the history after each epoch; also at once when resuming.
 
     Raises:
@@ -73,7 +73,7 @@ def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Tr
     while not fit.finished:
         fit.run_epoch()
         on_epoch(fit.history)
-    fit.restore_best()
+    fit.restore_kept()
     return TrainingResult(run.config, fit.history, fit.model, n_parameters(fit.model))
 
 
@@ -82,12 +82,13 @@ def n_parameters(model: Any) -> int:
     return sum(int(np.prod(weight.shape)) for weight in model.weights)
 
 
-def build_callbacks(config: TrialConfig, best_weights: Path) -> list[Any]:
+def build_callbacks(config: TrialConfig, kept_weights: Path) -> list[Any]:
     """Return the Keras callbacks of the published listing; `EarlyStopping` only where the configuration asks."""
     backend.start()
     from keras.callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 
-    callbacks = [ModelCheckpoint(filepath=str(best_weights), save_best_only=True, save_weights_only=True)]
+    best_only = config.keep == "best"
+    callbacks = [ModelCheckpoint(filepath=str(kept_weights), save_best_only=best_only, save_weights_only=True)]
     if config.lr_schedule == "plateau":
         plateau = ReduceLROnPlateau(
             monitor="val_loss",
@@ -117,7 +118,7 @@ class _Fit:
         self.model = compiled_model(run)
         self.batches = _batches(run, dataset)
         self.class_weights = _class_weights(run.config, dataset.train)
-        self.callbacks = build_callbacks(run.config, self._best_weights)
+        self.callbacks = build_callbacks(run.config, self._kept_weights)
         for callback in self.callbacks:
             callback.set_model(self.model)
             callback.on_train_begin()
@@ -128,8 +129,8 @@ class _Fit:
             _log.info("resumed after epoch %d", len(self.history))
 
     @property
-    def _best_weights(self) -> Path:
-        return self.folder / BEST_WEIGHTS_FILE
+    def _kept_weights(self) -> Path:
+        return self.folder / KEPT_WEIGHTS_FILE
 
     @property
     def finished(self) -> bool:
@@ -173,9 +174,9 @@ class _Fit:
             done = epoch - 1 + (step + 1) / self.batches.steps
             self.model.optimizer.learning_rate.assign(cosine_rate(self.run.config, done))
 
-    def restore_best(self) -> None:
-        if self._best_weights.exists():
-            self.model.load_weights(self._best_weights)
+    def restore_kept(self) -> None:
+        if self._kept_weights.exists():
+            self.model.load_weights(self._kept_weights)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
         totals = np.zeros(2)  # Keras resets its own running means before each batch

@@ -192,8 +192,9 @@ class TunerRun(StudyRun):
         """Tell how good the trial was at its kept epoch, of the epochs that KerasTuner gave it."""
         record = trial_record(trial)
         history = record.history[: asked.hyperparameters.values.get("tuner/epochs")]
-        if trial.state in _ENDED and history:
-            _tell(self.oracle, asked, kept_epoch(history).evaluation(self.objective.metric), len(history))
+        if trial.state in _ENDED and history and record.run:
+            kept = kept_epoch(history, record.run.config.keep)
+            _tell(self.oracle, asked, kept.evaluation(self.objective.metric), len(history))
         else:
             asked.status, asked.message = "FAILED", record.failure or record.passed_over
             self.oracle.end_trial(asked)

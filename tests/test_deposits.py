@@ -30,7 +30,7 @@ from pneumosearch.rerun import rerun_trial
 from pneumosearch.store import Store
 from pneumosearch.study import open_search
 from pneumosearch.studyfile import checked_spec, read_study_file
-from pneumosearch.training import BEST_WEIGHTS_FILE, TrainingResult
+from pneumosearch.training import KEPT_WEIGHTS_FILE, TrainingResult
 from tests.conftest import ROOT, TINY
 from tests.fakes import SilentListener, a_history
 from tests.s3 import SECRET, keys
@@ -81,7 +81,7 @@ def save(store: Store, trial: optuna.Trial, epoch: int, run: RunSpec = RUN) -> P
     """Save an epoch on a machine, without sending it."""
     folder = store.checkpoint_folder("tiny", trial.number)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / BEST_WEIGHTS_FILE).write_bytes(b"best of %d" % epoch)
+    (folder / KEPT_WEIGHTS_FILE).write_bytes(b"best of %d" % epoch)
     history = a_history(*[0.5] * epoch)
     write_checkpoint(folder, Checkpoint(run, FINGERPRINT, history, [np.full(1000, epoch)], [], False))
     return folder
@@ -101,9 +101,9 @@ def fetched(store: Store, number: int = 0) -> int:
     found = read_checkpoint(folder, RUN, FINGERPRINT)
     if found is None:
         return 0
-    assert (folder / BEST_WEIGHTS_FILE).read_bytes() == b"best of %d" % len(found.history)
+    assert (folder / KEPT_WEIGHTS_FILE).read_bytes() == b"best of %d" % len(found.history)
     assert found.arrays[0].tolist() == [len(found.history)] * 1000
-    assert sorted(path.name for path in folder.iterdir()) == sorted([BEST_WEIGHTS_FILE, CHECKPOINT_FILE])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([KEPT_WEIGHTS_FILE, CHECKPOINT_FILE])
     return len(found.history)
 
 

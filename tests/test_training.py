@@ -8,10 +8,11 @@ import pytest
 from pneumosearch import backend, compiled, training
 from pneumosearch.checkpoint import read_checkpoint
 from pneumosearch.compiled import compiled_model
-from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.config import Keep, RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import TrainingError
 from pneumosearch.history import History, kept_epoch
+from pneumosearch.metrics import score
 from pneumosearch.training import build_callbacks, cosine_rate, predict, train
 from tests.conftest import TINY
 from tests.fakes import an_epoch
@@ -229,19 +230,23 @@ def first_fingerprint(source: DataSource) -> str:
     return source.manifest.part("development").fingerprint
 
 
-def test_result_holds_the_weights_of_the_kept_epoch(source: DataSource, tmp_path: Path) -> None:
-    run = a_run(config={"learning_rate": 0.01, "epochs": 4})
+@pytest.mark.parametrize("keep", ["best", "last"])
+def test_result_holds_the_weights_of_the_kept_epoch(source: DataSource, tmp_path: Path, keep: Keep) -> None:
+    run = a_run(config={"batch_norm_momentum": 0.5, "learning_rate": 0.03, "epochs": 4, "keep": keep})
     dataset = source.load("holdout", 32)
     result = train(run, dataset, tmp_path, lambda history: None)
     images = dataset.evaluation
-    called = predict(result.model, images) > 0.5
-    accuracy = (called == (images.labels[images.indices] > 0.5)).mean()
-    assert accuracy == kept_epoch(result.history).validation_accuracy
+    loss = score(images.labels[images.indices], predict(result.model, images)).loss
+    losses = [epoch.evaluation("loss") for epoch in result.history]
+    assert len(set(losses)) == 4
+    assert loss == pytest.approx(min(losses) if keep == "best" else losses[-1], abs=1e-12)
+    assert min(losses) != losses[-1]  # or the test could not tell them apart
 
 
 def test_kept_epoch_is_the_first_with_the_lowest_loss() -> None:
     history = (an_epoch(1, 0.7, 0.5), an_epoch(2, 0.8, 0.2), an_epoch(3, 0.9, 0.2))
-    assert kept_epoch(history).epoch == 2
+    assert kept_epoch(history, "best").epoch == 2
+    assert kept_epoch(history, "last").epoch == 3
 
 
 def test_loss_that_is_not_finite_is_told_with_its_epoch(

@@ -24,8 +24,8 @@ STUDY: Final = "precision"
 PRECISIONS: Final = ("float32", "bfloat16")
 #: What is compared, and how it is read from a training.
 FIGURES: Final[dict[str, Callable[[TrialRecord], float]]] = {
-    "kept accuracy": lambda trial: kept_epoch(trial.history).validation_accuracy or 0.0,
-    "kept AUC": lambda trial: kept_epoch(trial.history).validation_auc or 0.0,
+    "kept accuracy": lambda trial: kept_epoch(trial.history, "best").validation_accuracy or 0.0,
+    "kept AUC": lambda trial: kept_epoch(trial.history, "best").validation_auc or 0.0,
     "best accuracy": lambda trial: max(epoch.validation_accuracy or 0.0 for epoch in trial.history),
     "best AUC": lambda trial: max(epoch.validation_auc or 0.0 for epoch in trial.history),
     "seconds an epoch": lambda trial: statistics.median(epoch.seconds for epoch in trial.history[1:]),
