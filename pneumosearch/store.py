@@ -291,7 +291,8 @@ class Store:
         names = {meta.filename for meta in self._artifacts_of(name, None)}
         found = itertools.takewhile(names.__contains__, map(confirmation_file, itertools.count(1)))
         texts = (self.read_artifact(name, filename) for filename in found)
-        return [Confirmation.model_validate_json(text) for text in texts if text is not None]
+        with _as_written_here(f"confirmation of '{name}'"):
+            return [Confirmation.model_validate_json(text) for text in texts if text is not None]
 
     def add_confirmation(self, name: str, number: int, confirmation: Confirmation) -> None:
         """Keep the confirmation `number` of the study `name`, counted from 1."""

@@ -287,6 +287,8 @@ def test_a_confirmation_that_cannot_be_read_is_told_and_not_taken_for_none(fille
     _keep(filled, tmp_path, "confirmation-1.json", b"{}")
     with pytest.raises(StoreError, match=r"confirmation-1\.json: no confirmation of this version"):
         latest_confirmation(filled, "default")
+    with pytest.raises(StoreError, match="confirmation of 'default': written by another version of pneumosearch"):
+        filled.confirmations("default")
     elsewhere = Store(filled.url, tmp_path / "elsewhere")
     with pytest.raises(StoreError, match=r"elsewhere/artifacts: the artifact 'confirmation-1\.json' is not there"):
         latest_confirmation(elsewhere, "default")
