@@ -39,21 +39,26 @@ def start() -> None:
 def resolved_precision(choice: PrecisionChoice) -> Precision:
     """Return `choice`, or for "auto" what this machine's processor computes fastest without loss.
 
-    bfloat16 only where the processor multiplies matrices of it (AMX). AVX512-BF16 alone is slower than float32, and a
-    bfloat16 network trains as well as a float32 one; figures of both in results/LOG.md.
+    A bfloat16 network trains as well as a float32 one, and is faster where the processor multiplies bfloat16 at a
+    higher rate: Intel's with AMX, AMD's with AVX512-BF16. With Intel's AVX512-BF16 alone it is slower. Figures of all
+    three in results/LOG.md.
     """
     if choice != "auto":
         return choice
-    return "bfloat16" if "amx_bf16" in _processor_flags() else "float32"
+    maker, flags = _processor()
+    native = "amx_bf16" in flags or (maker == "AuthenticAMD" and "avx512_bf16" in flags)
+    return "bfloat16" if native else "float32"
 
 
-def _processor_flags() -> frozenset[str]:
-    """Return the abilities that the processor reports; none where the system does not tell."""
+def _processor() -> tuple[str, frozenset[str]]:
+    """Return the processor's maker and the abilities that it reports; nothing where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return frozenset()
-    return frozenset(next((line.partition(":")[2].split() for line in lines if line.startswith("flags")), []))
+        return "", frozenset()
+    # Of the last core, and all are alike.
+    fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
+    return fields.get("vendor_id", ""), frozenset(fields.get("flags", "").split())
 
 
 @cache

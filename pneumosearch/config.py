@@ -145,7 +145,7 @@ def first_problem(error: ValidationError) -> str:
 #: Which images train and which judge; see `data.protocols`.
 Protocol = Literal["original", "holdout", "brightness"]
 Precision = Literal["float32", "bfloat16"]
-PrecisionChoice = Literal["auto", "float32", "bfloat16"]  # auto: as `backend.native_precision` says
+PrecisionChoice = Literal["auto", "float32", "bfloat16"]  # auto: as `backend.resolved_precision` says
 
 
 class RunSpec(BaseModel):

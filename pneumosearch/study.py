@@ -31,7 +31,7 @@ from pneumosearch.records import TrialRecord
 from pneumosearch.samplers import make_sampler
 from pneumosearch.space import Space
 from pneumosearch.storages import STORAGE_ERRORS, explained
-from pneumosearch.store import Purpose, trial_record
+from pneumosearch.store import Purpose, Store, trial_record
 from pneumosearch.studyfile import StudySpec
 
 #: A study stops when this many trials in a row fail for the same reason.
@@ -270,17 +270,26 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
     Raises:
         StoreError: A study of this name searches something else, or other data.
     """
+    spec = settled(session.store, spec)
     objective = search_objective(session, spec)
     space = objective.space
     data = objective.dataset(space.centre).description
-    stored = {**spec.identity(), "precision": objective.precision}
     with explained(session.store.url), study_lock(session.store.storage, spec.name):
-        study = session.store.open_study(spec.name, "search", spec.metric, stored, data)
+        study = session.store.open_study(spec.name, "search", spec.metric, spec.identity(), data)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(space.baseline())
     study.pruner = make_pruner(spec)
     study_sampler(spec, space, 0)  # so that one that cannot be made is told now
     return StudyRun(study, objective, lambda number: study_sampler(spec, space, number))
+
+
+def settled(store: Store, spec: StudySpec) -> StudySpec:
+    """Return `spec` with the precision that "auto" means: the one that the study began with, or this machine's."""
+    if spec.precision != "auto":
+        return spec
+    with explained(store.url):
+        begun = store.load_study(spec.name).user_attrs["spec"] if spec.name in store.names() else {}
+    return spec.model_copy(update={"precision": begun.get("precision", resolved_precision("auto"))})
 
 
 def search_objective(session: Session, spec: StudySpec) -> Objective:

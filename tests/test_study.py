@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from pneumosearch import objective as objective_module
+from pneumosearch import study as study_module
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
@@ -61,6 +62,21 @@ def search(store: Store, source: DataSource, spec: StudySpec = SPEC, stop: StopF
 
 def outcome(record: StudyRecord) -> list[Any]:
     return [(t.number, t.state, t.value, t.run, t.failure, [e.numbers() for e in t.history]) for t in record.trials]
+
+
+@pytest.mark.usefixtures("fake")
+def test_auto_means_the_precision_that_the_study_began_with(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPEC.model_copy(update={"precision": "auto"})
+    for of_this_machine, of_the_study in (("bfloat16", "bfloat16"), ("float32", "bfloat16")):
+        here = {"auto": of_this_machine, "bfloat16": "bfloat16", "float32": "float32"}
+        monkeypatch.setattr(study_module, "resolved_precision", here.__getitem__)
+        run = search(store, source, spec)
+        assert run.objective.precision == of_the_study
+        assert store.record("tiny").spec["precision"] == of_the_study
+    with pytest.raises(StoreError, match="started with another precision"):
+        search(store, source, SPEC.model_copy(update={"precision": "float32"}))
 
 
 @pytest.mark.usefixtures("fake")

@@ -53,7 +53,7 @@ SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave o
 Precision = Annotated[
     Literal["auto", "float32", "bfloat16"] | None,
     typer.Option(
-        help="Of the computation. auto: bfloat16 where the processor has it natively (AMX).",
+        help="Of the computation. auto: bfloat16 where the processor is faster with it.",
         show_default="the study file's, or float32",
     ),
 ]

@@ -127,9 +127,10 @@ def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: 
 def _print_plan(store: "Store", spec: "StudySpec", json: bool) -> None:
     from pneumosearch.cli.views import print_json, print_plan
     from pneumosearch.plan import plan
+    from pneumosearch.study import settled
 
     earlier = store.record(spec.name) if spec.name in store.names() else None
-    planned = plan(spec, spec.trials, earlier)
+    planned = plan(settled(store, spec), spec.trials, earlier)
     if json:
         print_json(planned.as_dict())
     else:
