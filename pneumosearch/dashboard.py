@@ -4,18 +4,20 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from socketserver import ThreadingMixIn
 from typing import Any, Final, NamedTuple
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna_dashboard
-from optuna.storages import get_storage
+from optuna.storages import BaseStorage, get_storage
 from optuna_dashboard import save_note
 
 from pneumosearch.errors import StoreError
 from pneumosearch.guard import Guard
 from pneumosearch.report.tables import markdown
+from pneumosearch.storages import STORAGE_ERRORS
 from pneumosearch.store import Store
 from pneumosearch.tokens import is_loopback, name_in_url
 
@@ -64,8 +66,6 @@ def serve(store: Store, door: Door, opened: Callable[[], None] = lambda: None) -
     """
     if door.token is None and not is_loopback(door.host):
         raise StoreError(f"{door.host}: other machines can reach it, so that a token is needed; none was given")
-    for name in store.names():
-        write_note(store, name)
     app = Guard(
         pages(store),
         door.token,
@@ -73,13 +73,27 @@ def serve(store: Store, door: Door, opened: Callable[[], None] = lambda: None) -
         secure=door.certificate is not None,
     )
     with _server(app, door) as server:
+        for name in store.names():
+            write_note(store, name)
         opened()
         server.serve_forever()
 
 
 def pages(store: Store) -> Any:
-    """Return the dashboard as a WSGI application, which reads an ended trial from the database once."""
-    return optuna_dashboard.wsgi(get_storage(store.storage), artifact_store=store.artifacts)
+    """Return the dashboard as a WSGI application, which reads an ended trial from the database once.
+
+    It begins to read at once, so that the first visitor need not wait for it.
+    """
+    storage = get_storage(store.storage)
+    threading.Thread(target=_read_ahead, args=(storage,), daemon=True).start()
+    return optuna_dashboard.wsgi(storage, artifact_store=store.artifacts)
+
+
+def _read_ahead(storage: BaseStorage) -> None:
+    with suppress(*STORAGE_ERRORS, StoreError):  # a visitor's own reading meets them again, and tells
+        for study in storage.get_all_studies():
+            with suppress(KeyError):  # removed meanwhile
+                storage.get_all_trials(study._study_id, deepcopy=False)
 
 
 def _server(app: Guard, door: Door) -> WSGIServer:
