@@ -119,6 +119,8 @@ def test_race_runs_sides_in_turn_kills_them_in_time_and_goes_on(raced: list[str]
     assert summary["exit_status"] is None
     assert summary["seconds"] == 2.0
     assert summary["peak_mib"] > 0
+    assert figures["processor"] == summary["processor"]
+    assert figures["date"].split(" to ")[0] <= summary["date"]
     assert not psutil.pid_exists(int((output / "child.txt").read_text()))
     assert not (output / "runs" / "pneumosearch" / "seed-2" / "work").exists()
     assert "ray: no_such_module is not installed" in (output / "race.md").read_text()

@@ -13,7 +13,7 @@ from benchmarks.common import ROOT, circumstances
 from benchmarks.live_data import Course, prepare, race_spec
 from benchmarks.live_process import ending_tidily, run_until
 from benchmarks.live_report import draw, markdown
-from benchmarks.live_rows import read_runs, results
+from benchmarks.live_rows import Runs, read_runs, results
 from benchmarks.live_sides import EPOCHS_FILE, SIDES, Side
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import ConfigError
@@ -88,7 +88,7 @@ def _run(side: Side, course: Course, seed: int, folder: Path, budget: float) -> 
         "budget_s": budget,
         **asdict(ending),
         "failures": watch.failures() + crashed,
-        "date": circumstances()["date"],
+        **circumstances(),
     }
     shutil.rmtree(folder / "work")  # the libraries' own files: gigabytes of weights
     write_text(folder / SUMMARY, json.dumps(summary, indent=1))
@@ -143,6 +143,14 @@ def race(
     return publish(own, baseline_accuracy)
 
 
+def _where(runs: Runs) -> dict[str, str]:
+    """Return when and on what the runs were made; a race may be gone on with another day, or on another machine."""
+    summaries = [run.summary for own in runs.values() for run in own]
+    dates = sorted(summary["date"] for summary in summaries)
+    told = {key: ", ".join(sorted({str(s[key]) for s in summaries})) for key in ("commit", "processor", "cores")}
+    return {"date": f"{dates[0]} to {dates[-1]}", **told}
+
+
 def publish(own: Race, baseline_accuracy: float | None) -> dict[str, Any]:
     """Write table, picture and figures of what has been run, and return the figures. Raises `ConfigError` for none."""
     runs = read_runs(own.output, [side.name for side in own.sides], own.seeds)
@@ -150,7 +158,7 @@ def publish(own: Race, baseline_accuracy: float | None) -> dict[str, Any]:
         raise ConfigError("--sides: none can run here: " + "; ".join(f"{s}: {why}" for s, why in own.skipped.items()))
     terms = json.loads((own.output / "terms.json").read_text())
     figures = results(runs, own.budget, baseline_accuracy)
-    figures |= {"skipped": own.skipped, "terms": terms, **circumstances()}
+    figures |= {"skipped": own.skipped, "terms": terms, **_where(runs)}
     write_text(own.output / "race.json", json.dumps(figures, indent=1))
     write_text(own.output / "race.md", markdown(figures))
     draw(runs, own.budget, own.output / "race.svg")
