@@ -15,6 +15,7 @@ _OUTSIDE: Final = {
     *("zoom", "vertical_flip", "horizontal_flip", "shift", "rotation", "brightness", "contrast", "equalization"),
     *("learning_rate", "lr_schedule", "warmup_epochs", "lr_reduce_factor", "lr_reduce_patience", "lr_reduce_mode"),
     *("epochs", "early_stopping", "class_weight", "keep"),
+    "batch_norm_statistics",
 }
 
 _Shape = tuple[Any, ...]

@@ -49,6 +49,7 @@ class TrialConfig(BaseModel):
     filters_5: Filters = 256
     dropout_conv: Rate = 0.2  # after blocks 4 and 5
     batch_norm_momentum: Rate = 0.99  # of the moving averages that evaluation uses
+    batch_norm_statistics: Literal["moving", "precise"] = "moving"  # precise: measured anew after each epoch instead
 
     # From features to dense layers: all of them in a row, or the mean of each channel.
     head: Literal["flatten", "mean"] = "flatten"
@@ -158,11 +159,13 @@ class RunSpec(BaseModel):
     protocol: Protocol = "holdout"
     precision: Precision = "float32"
     stress: StrictBool = False  # whether changed copies of the validation images judge each epoch too
+    precise: StrictBool = False  # whether each epoch is judged with precise batch normalisation too
 
     @model_validator(mode="after")
     def _as_published(self) -> "RunSpec":
         if self.protocol == "original" and self.precision != "float32":
             raise ValueError(f"precision {self.precision}: the original protocol computes in float32, as published")
-        if self.protocol == "original" and self.stress:
-            raise ValueError("stress: the original protocol judges by the test folder alone, as published")
+        for name in ("stress", "precise"):
+            if self.protocol == "original" and getattr(self, name):
+                raise ValueError(f"{name}: the original protocol judges by the test folder alone, as published")
         return self

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from pneumosearch.config import Keep
-from pneumosearch.metrics import Metric
+from pneumosearch.metrics import PruneMetric
 
 
 class EpochMetrics(BaseModel):
@@ -32,6 +32,10 @@ class EpochMetrics(BaseModel):
     validation_stress_auc: float | None = None
     validation_stress_balanced_accuracy: float | None = None
     validation_stress_worst: float | None = None
+    # With precise batch normalisation, where the run asks for it.
+    validation_precise_accuracy: float | None = None
+    validation_precise_loss: float | None = None
+    validation_precise_auc: float | None = None
     test_accuracy: float | None = None
     test_loss: float | None = None
     test_sensitivity: float | None = None
@@ -52,7 +56,7 @@ class EpochMetrics(BaseModel):
         """Which images judged the epoch."""
         return "validation" if self.validation_loss is not None else "test"
 
-    def evaluation(self, metric: Metric) -> float:
+    def evaluation(self, metric: PruneMetric) -> float:
         """Return `metric` on the images that judged the epoch."""
         return float(getattr(self, f"{self.evaluated}_{metric}"))
 

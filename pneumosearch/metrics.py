@@ -18,16 +18,19 @@ Metric = Literal[
     "stress_worst",
 ]
 
+#: What a pruner may see. The last is of the network with precise batch normalisation, see `normalization`.
+PruneMetric = Metric | Literal["precise_auc"]
+
 #: Keras keeps probabilities this far from 0 and 1 before it takes their logarithm.
 _EPSILON: Final = 1e-7
 
 
-def direction(metric: Metric) -> Literal["maximize", "minimize"]:
+def direction(metric: PruneMetric) -> Literal["maximize", "minimize"]:
     """Tell whether a search wants `metric` large or small."""
     return "minimize" if metric == "loss" else "maximize"
 
 
-def under_stress(metric: Metric) -> bool:
+def under_stress(metric: PruneMetric) -> bool:
     """Tell whether `metric` is of changed copies of the validation images."""
     return metric.startswith("stress_")
 

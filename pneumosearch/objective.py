@@ -16,7 +16,7 @@ from pneumosearch.cost import Limits
 from pneumosearch.data.protocols import Dataset, DataSource
 from pneumosearch.deposits import deposit, fetch
 from pneumosearch.history import EpochMetrics, History, kept_epoch
-from pneumosearch.metrics import Metric, direction
+from pneumosearch.metrics import Metric, PruneMetric, direction
 from pneumosearch.owners import check_owned
 from pneumosearch.pictures import learning_curves
 from pneumosearch.records import Screening, TrialRecord
@@ -91,12 +91,13 @@ class Objective:
         screening: Train an epoch on images of this side first, which the pruner sees as epoch 0.
         keep_all: Keep the network of every trial, not only of the best.
         stress: Judge each epoch by changed copies of the validation images too.
+        precise: Judge each epoch with precise batch normalisation too.
     """
 
     session: Session
     space: Space
     metric: Metric
-    prune_by: Metric
+    prune_by: PruneMetric
     protocol: DataProtocol
     precision: Precision
     seed_of: Callable[[int], int]
@@ -105,6 +106,7 @@ class Objective:
     screening: int | None = None
     keep_all: bool = False
     stress: bool = False
+    precise: bool = False
     _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -122,9 +124,8 @@ class Objective:
             if earlier is not None:
                 return self._repeat(trial, earlier)
             seed = self.seed_of(trial.number)
-            run = RunSpec(
-                config=config, seed=seed, protocol=self.protocol, precision=self.precision, stress=self.stress
-            )
+            judged = {"stress": self.stress, "precise": self.precise}
+            run = RunSpec(config=config, seed=seed, protocol=self.protocol, precision=self.precision, **judged)
             self._check_limits(trial, run)
         dataset = self.dataset(config)
         self._record_start(trial, run, dataset)

@@ -310,6 +310,7 @@ def search_objective(session: Session, spec: StudySpec) -> Objective:
         Limits(spec.max_parameters, spec.max_seconds_an_epoch),
         spec.screening,
         stress=spec.stress,
+        precise=spec.precise,
     )
 
 
@@ -331,7 +332,7 @@ def train_once(
     """
     space = Space({}, run.config.changes())
     objective = Objective(session, space, "accuracy", "accuracy", run.protocol, run.precision, lambda number: run.seed)
-    objective.stress = run.stress
+    objective.stress, objective.precise = run.stress, run.precise
     objective.keep_all = True  # of what was asked for by name: a replicate is still to see the test images
     data = objective.dataset(run.config).description
     study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
-from pneumosearch.metrics import Metric, direction, under_stress
+from pneumosearch.metrics import Metric, PruneMetric, direction, under_stress
 from pneumosearch.reference import PUBLISHED_SEED
 from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Scalar, Space
 
@@ -33,7 +33,7 @@ DURATION_PATTERN: Final = r"^(\d+(\.\d+)?[smhd]?)+$"
 DEFAULT_RUNGS: Final = (1,)
 DEFAULT_REDUCTION_FACTOR: Final = 4
 
-_PRUNE_BY: Final[dict[str, Metric]] = {
+_PRUNE_BY: Final[dict[str, PruneMetric]] = {
     "loss": "loss",
     **dict.fromkeys(("stress_accuracy", "stress_auc", "stress_balanced_accuracy", "stress_worst"), "stress_auc"),
 }
@@ -56,7 +56,7 @@ class StudySpec(BaseModel):
     pruner: PrunerName = Field(default_factory=lambda v: "none" if v.get("engine") == "keras-tuner" else DEFAULT_PRUNER)
     # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from
     # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
-    prune_by: Metric = Field(default_factory=lambda values: _PRUNE_BY.get(values.get("metric", ""), "auc"))
+    prune_by: PruneMetric = Field(default_factory=lambda values: _PRUNE_BY.get(values.get("metric", ""), "auc"))
     rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS  # of "promote": epochs
     reduction_factor: Annotated[int, Field(ge=2, le=100, strict=True)] = DEFAULT_REDUCTION_FACTOR  # of "promote"
     # Of "promote": each configuration first trains an epoch on images of this side, and the best go on in full.
@@ -79,6 +79,11 @@ class StudySpec(BaseModel):
     def stress(self) -> bool:
         """Whether changed copies of the validation images judge each epoch too."""
         return under_stress(self.metric) or under_stress(self.prune_by)
+
+    @property
+    def precise(self) -> bool:
+        """Whether each epoch is judged with precise batch normalisation too."""
+        return self.prune_by == "precise_auc"
 
     def identity(self) -> dict[str, Any]:
         """Return what must stay the same when the study goes on, for the store."""

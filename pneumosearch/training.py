@@ -137,6 +137,7 @@ class _Fit:
         return len(self.history) >= self.run.config.epochs or bool(self.model.stop_training)
 
     def run_epoch(self) -> None:
+        from pneumosearch.normalization import set_precise_statistics
         from pneumosearch.optimizer import averaged_weights
 
         start, epoch = time.perf_counter(), len(self.history) + 1
@@ -144,8 +145,11 @@ class _Fit:
         learning_rate = float(np.asarray(self.model.optimizer.learning_rate))
         train_loss, train_accuracy = self._train_epoch(epoch)
         with averaged_weights(self.model):
+            if self.run.config.batch_norm_statistics == "precise":
+                set_precise_statistics(self.model, self.batches, epoch)
             scores = self._evaluate(epoch)
             stress = self._evaluate_stressed()
+            precise = self._evaluate_precisely(epoch, scores)
             self._call_back(epoch, train_loss, train_accuracy, scores)
         metrics = EpochMetrics.model_validate({
             "epoch": epoch,
@@ -153,6 +157,7 @@ class _Fit:
             "train_loss": train_loss,
             **scores.as_dict(self.dataset.evaluated),
             **stress,
+            **precise,
             "learning_rate": learning_rate,
             "seconds": time.perf_counter() - start,
         })  # fmt: skip
@@ -194,6 +199,17 @@ class _Fit:
         scores = score(images.labels[images.indices], predict(self.model, images))
         _check_finite(epoch, f"{self.dataset.evaluated} loss", scores.loss)
         return scores
+
+    def _evaluate_precisely(self, epoch: int, scores: Scores) -> dict[str, float]:
+        from pneumosearch.normalization import precise_statistics
+
+        if not self.run.precise:
+            return {}
+        if self.run.config.batch_norm_statistics == "moving":
+            with precise_statistics(self.model, self.batches, epoch):
+                scores = self._evaluate(epoch)
+        judged_by = self.dataset.evaluated
+        return {f"{judged_by}_precise_{name}": getattr(scores, name) for name in ("accuracy", "loss", "auc")}
 
     def _evaluate_stressed(self) -> dict[str, float]:
         copies = self.dataset.stressed

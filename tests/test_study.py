@@ -262,6 +262,18 @@ def test_search_under_stress_is_judged_by_changed_copies_and_each_trial_reruns(
     assert comparison.identical
 
 
+@pytest.mark.slow
+def test_pruner_may_see_precise_batch_normalisation_and_each_trial_reruns(store: Store, source: DataSource) -> None:
+    values = {**SPEC.model_dump(mode="json"), "prune_by": "precise_auc"}
+    search(store, source, checked_spec(values, "test")).until(2)
+    record = store.record("tiny")
+    reported = [trial.intermediate_values for trial in store.load_study("tiny").get_trials(deepcopy=False)]
+    assert reported == [{e.epoch: e.validation_precise_auc for e in trial.history} for trial in record.trials]
+    comparison = rerun_trial(a_session(store, source), record, 1)
+    assert comparison is not None
+    assert comparison.identical
+
+
 def forget_owner(store: Store, number: int) -> None:
     """As if the process that trained the trial had ended."""
     trial = store.load_study("tiny").get_trials(deepcopy=False)[number]

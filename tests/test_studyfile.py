@@ -91,6 +91,13 @@ def test_a_search_by_loss_prunes_by_loss_and_any_other_by_auc() -> None:
     assert checked_spec({"metric": "balanced_accuracy"}, "test").prune_by == "auc"
 
 
+def test_a_pruner_may_see_precise_batch_normalisation_and_a_search_may_not() -> None:
+    assert checked_spec({"prune_by": "precise_auc"}, "test").precise
+    assert not checked_spec({"prune_by": "auc"}, "test").precise
+    with pytest.raises(ConfigError, match="file: metric: "):
+        checked_spec({"metric": "precise_auc"}, "file")
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

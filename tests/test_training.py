@@ -167,6 +167,7 @@ FAR_FROM_PUBLISHED = {
     "convolution": "plain",
     "head": "mean",
     "batch_norm_momentum": 0.9,
+    "batch_norm_statistics": "precise",
     "equalization": "clahe",
     "optimizer": "rmsprop",
     "weight_decay": 0.01,
@@ -192,7 +193,8 @@ def test_resumed_training_equals_an_uninterrupted_one(
     source: DataSource, tmp_path: Path, precision: str, config: dict[str, Any]
 ) -> None:
     stress = bool(config)
-    run = a_run(precision=precision, config={"lr_reduce_patience": 1, "epochs": 4, **config}, stress=stress)
+    config = {"lr_reduce_patience": 1, "epochs": 4, **config}
+    run = a_run(precision=precision, config=config, stress=stress, precise=not stress)
     dataset = source.load("holdout", 32, stress=stress)
 
     def stop_at(n: int) -> training.OnEpoch:
@@ -232,15 +234,17 @@ def first_fingerprint(source: DataSource) -> str:
 
 @pytest.mark.parametrize("keep", ["best", "last"])
 def test_result_holds_the_weights_of_the_kept_epoch(source: DataSource, tmp_path: Path, keep: Keep) -> None:
-    run = a_run(config={"batch_norm_momentum": 0.5, "learning_rate": 0.03, "epochs": 4, "keep": keep})
+    config = {"batch_norm_momentum": 0.5, "learning_rate": 0.03, "epochs": 4, "keep": keep}
     dataset = source.load("holdout", 32)
-    result = train(run, dataset, tmp_path, lambda history: None)
+    for seed in range(9):  # until the best epoch is not the last, or the test could not tell them apart
+        result = train(a_run(seed=seed, config=config), dataset, tmp_path / str(seed), lambda history: None)
+        losses = [epoch.evaluation("loss") for epoch in result.history]
+        if min(losses) != losses[-1]:
+            break
+    assert min(losses) != losses[-1]
     images = dataset.evaluation
     loss = score(images.labels[images.indices], predict(result.model, images)).loss
-    losses = [epoch.evaluation("loss") for epoch in result.history]
-    assert len(set(losses)) == 4
     assert loss == pytest.approx(min(losses) if keep == "best" else losses[-1], abs=1e-12)
-    assert min(losses) != losses[-1]  # or the test could not tell them apart
 
 
 def test_kept_epoch_is_the_first_with_the_lowest_loss() -> None:
