@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.fidelity import fidelity
+from benchmarks.policies import Recorded
 from benchmarks.precision import FIGURES, _comparison, precision
 from pneumosearch.store import Store
 from tests.fakes import a_trial
@@ -52,6 +53,7 @@ def test_fidelity_of_results_in_the_same_and_in_opposite_order(tmp_path: Path) -
                 "epoch": epoch,
                 "validation_auc": value,
                 "validation_accuracy": value,
+                "validation_precise_auc": accuracy,
                 "validation_loss": (2 - accuracy) / epoch,
             }
             for seed, accuracy in enumerate(accuracies)
@@ -68,3 +70,22 @@ def test_fidelity_of_results_in_the_same_and_in_opposite_order(tmp_path: Path) -
     by_epoch = {row["epoch"]: row for row in told if row["seen"] == "accuracy"}
     assert (by_epoch[1]["accuracy"], by_epoch[2]["accuracy"]) == pytest.approx((-1, 1))
     assert by_epoch[2]["n"] == 4
+    assert {row["seen"] for row in told} == {"auc", "accuracy", "loss", "precise_auc"}  # as far as recorded
+    assert next(row for row in told if row["seen"] == "precise_auc")["accuracy"] == pytest.approx(1)
+
+
+def test_replay_takes_what_the_pruner_sees_from_another_table_as_far_as_it_goes(tmp_path: Path) -> None:
+    study = tmp_path / "study.toml"
+    study.write_text("[space]\nzoom = { low = 0.0, high = 0.5 }\n")
+    rows = [
+        {"seed": 7, "epoch": epoch, "zoom": 0.25, "seconds": 1.0}
+        | {"validation_accuracy": 0.8 + epoch / 100, "validation_loss": 1 / epoch, "validation_auc": 0.9}
+        for epoch in (1, 2)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "curves.csv", index=False)
+    seen = pd.DataFrame([{"seed": 7, "epoch": 1, "validation_precise_auc": 0.5}, {"seed": 8, "epoch": 1}])
+    seen.to_csv(tmp_path / "seen.csv", index=False)
+    recorded = Recorded.read(tmp_path / "curves.csv", study, "auc", tmp_path / "seen.csv", "precise_auc")
+    assert recorded.curves == [[pytest.approx((0.81, 1.0, 0.5)), pytest.approx((0.82, 0.5, 0.9))]]
+    assert recorded.values == [0.9]
+    assert recorded.places.tolist() == [[0.5]]

@@ -12,7 +12,7 @@ from rich.table import Table
 from scipy.stats import rankdata, spearmanr
 
 RESAMPLES = 2000
-SEEN = ("auc", "accuracy", "loss")
+SEEN = ("auc", "accuracy", "loss", "precise_auc", "precise_accuracy", "precise_loss")  # as far as recorded
 
 
 def fidelity(
@@ -34,6 +34,7 @@ def fidelity(
     rows = [
         {"seen": seen, "epoch": int(epoch), **_correlations(at_epoch.set_index("seed")[f"validation_{seen}"], results)}
         for seen in SEEN
+        if f"validation_{seen}" in cheap_table
         for epoch, at_epoch in cheap_table.groupby("epoch")
     ]
     if as_json:

@@ -69,14 +69,27 @@ class Recorded:
     values: list[float]  # of whole trainings
 
     @classmethod
-    def read(cls, table: Path, study_file: Path, metric: ReplayMetric = "accuracy") -> "Recorded":
-        """Read curves as `curves` writes them, and the space that they were drawn from."""
+    def read(
+        cls, table: Path, study_file: Path, metric: ReplayMetric = "accuracy", seen: Path | None = None, by: str = "auc"
+    ) -> "Recorded":
+        """Read curves as `curves` writes them, and the space that they were drawn from.
+
+        Args:
+            table: The curves.
+            study_file: The space.
+            metric: The value of a whole training.
+            seen: Curves of the same seeds, whose epochs stand for what the pruner sees after them.
+            by: What that is: a column of `seen` without its `validation_`.
+        """
         space = read_study_file(study_file).search_space(str(study_file))
         groups = [curve.sort_values("epoch") for _, curve in pd.read_csv(table).groupby("seed")]
         columns = ["validation_accuracy", "validation_loss", "validation_auc"]
         places = np.array([[_place(space, name, curve[name].iloc[0]) for name in space.dimensions] for curve in groups])
         curves = [list(curve[columns].itertuples(index=False, name=None)) for curve in groups]
         values = [kept_epoch(curve)[("accuracy", "loss", "auc").index(metric)] for curve in curves]
+        if seen is not None:
+            seeds = [int(curve["seed"].iloc[0]) for curve in groups]
+            _show(curves, seeds, pd.read_csv(seen).set_index(["seed", "epoch"])[f"validation_{by}"])
         return cls(space, places, curves, [curve["seconds"].tolist() for curve in groups], values)
 
     def nearest(self, params: dict[str, Any], used: set[int]) -> int:
@@ -86,6 +99,13 @@ class Recorded:
         if len(used) < len(self.curves):
             distances[list(used)] = np.inf
         return int(distances.argmin())
+
+
+def _show(curves: list[list[tuple[float, float, float]]], seeds: list[int], seen: "pd.Series[float]") -> None:
+    """Put what is seen, by seed and epoch, into the curves, as far as it goes."""
+    for seed, curve in zip(seeds, curves, strict=True):
+        for position, (accuracy, loss, auc) in enumerate(curve):
+            curve[position] = accuracy, loss, float(seen.get((seed, position + 1), auc))
 
 
 def _place(space: Space, name: str, value: Any) -> float:
@@ -124,14 +144,22 @@ class Course:
 
 
 def replay_policies(
-    replay: Path, space: Path, metric: ReplayMetric, seeds: int, picture: Path | None, *, as_json: bool
+    replay: Path,
+    space: Path,
+    metric: ReplayMetric,
+    seeds: int,
+    picture: Path | None,
+    *,
+    seen: Path | None = None,
+    by: str = "auc",
+    as_json: bool,
 ) -> None:
     """Replay search policies on recorded curves, and print a row for each.
 
     A proposal is answered by the recorded configuration next to it that the search has not had. Regret is what the best
     finished trial lacks to the best of the table, in points of the metric on validation.
     """
-    recorded = Recorded.read(replay, space, metric)
+    recorded = Recorded.read(replay, space, metric, seen, by)
     courses = {policy: [_course(policy, recorded, seed) for seed in range(seeds)] for policy in POLICIES}
     best = max(recorded.values)
     rows = [_row(policy, courses, best) for policy in POLICIES]
@@ -143,6 +171,7 @@ def replay_policies(
                 {
                     "n_curves": len(recorded.curves),
                     "metric": metric,
+                    "seen": f"{by} of {seen}" if seen else "auc",
                     "seeds": seeds,
                     "policies": rows,
                     **circumstances(),

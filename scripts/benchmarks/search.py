@@ -27,6 +27,10 @@ def search(
     ] = None,
     metric: Annotated[ReplayMetric, typer.Option(help="Replay: what is searched for.")] = "accuracy",
     picture: Annotated[Path | None, typer.Option(help="Replay: SVG file of the anytime curves.")] = None,
+    seen: Annotated[
+        Path | None, typer.Option(help="Replay: curves of the same seeds; what the pruner sees after their epochs.")
+    ] = None,
+    by: Annotated[str, typer.Option(help="Replay: what that is: auc, precise_auc.")] = "auc",
     data: Annotated[
         Path | None, typer.Option(envvar="PNEUMOSEARCH_DATA", help="Live: folder of X-rays or phantoms.")
     ] = None,
@@ -53,7 +57,8 @@ def search(
     if (replay is None) != live:
         raise typer.BadParameter("wanted either --replay CURVES.csv or --live")
     if replay is not None:
-        replay_policies(replay, space or _REPLAYED, metric, seeds or _REPLAY_SEEDS, picture, as_json=as_json)
+        n_seeds = seeds or _REPLAY_SEEDS
+        replay_policies(replay, space or _REPLAYED, metric, n_seeds, picture, seen=seen, by=by, as_json=as_json)
         return
     if data is None:
         raise typer.BadParameter("--live needs --data DIR")
