@@ -64,7 +64,7 @@ class StudySpec(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     repeat_duplicates: StrictBool = False  # whether a configuration is trained again when it is proposed again
     protocol: Protocol = "holdout"
-    precision: PrecisionChoice = "float32"
+    precision: PrecisionChoice = "auto"
     # Configurations beyond these, but the baseline, are passed over: neither trained nor counted. By
     # `cost.n_parameters` and `cost.seconds_an_epoch`, which knows nothing before the study's first epoch.
     max_parameters: Annotated[int, Field(ge=1, strict=True)] | None = None

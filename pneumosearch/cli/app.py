@@ -92,11 +92,11 @@ def baseline(
     from pneumosearch.report.summary import baseline_summary
     from pneumosearch.study import stopping_on_ctrl_c, train_once
 
-    if protocol == "original" and precision not in (None, "float32"):
-        raise ConfigError(f"--precision {precision}: the original protocol computes in float32, as published")
+    if protocol == "original" and precision == "bfloat16":
+        raise ConfigError("--precision bfloat16: the original protocol computes in float32, as published")
     store = options.open_store(storage, results, artifacts, f"baseline-{protocol}", begins=True)
     source = options.open_source(data, results, skip_unreadable)
-    computed_in = resolved_precision(precision or "float32")
+    computed_in = "float32" if protocol == "original" else resolved_precision(precision or "auto")
     run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol, precision=computed_in)
     stop = StopFlag()
     with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):

@@ -54,7 +54,7 @@ Precision = Annotated[
     Literal["auto", "float32", "bfloat16"] | None,
     typer.Option(
         help="Of the computation. auto: bfloat16 where the processor is faster with it.",
-        show_default="the study file's, or float32",
+        show_default="the study file's, or auto; float32 with the original protocol",
     ),
 ]
 StudyName = Annotated[str, typer.Option(help="Name of the study in the store.")]
