@@ -12,6 +12,7 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
+from pneumosearch.backend import resolved_precision
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.locks import study_lock
@@ -164,7 +165,8 @@ def test_worker_joins_with_what_the_store_says(store: Store, source: DataSource)
     with pytest.raises(StoreError, match="says not how many trials"):
         joined_spec(store, "tiny")
     store.set_goal("tiny", 7)
-    assert joined_spec(store, "tiny") == SPEC.model_copy(update={"trials": 7})
+    held = {"trials": 7, "precision": resolved_precision("auto")}  # a study keeps the precision it began with
+    assert joined_spec(store, "tiny") == SPEC.model_copy(update=held)
 
 
 def test_several_processes_are_not_for_keras_tuner(store: Store, source: DataSource) -> None:
