@@ -38,6 +38,13 @@ _PRUNE_BY: Final[dict[str, PruneMetric]] = {
     **dict.fromkeys(("stress_accuracy", "stress_auc", "stress_balanced_accuracy", "stress_worst"), "stress_auc"),
 }
 
+
+def _default_prune_by(values: dict[str, Any]) -> PruneMetric:
+    seen = _PRUNE_BY.get(values.get("metric", ""), "precise_auc")
+    # Judging with precise statistics costs some time, and nothing looks where nothing prunes.
+    return "auc" if seen == "precise_auc" and values.get("pruner") == "none" else seen
+
+
 #: A study's name is part of file names: letters, digits, and . _ - inside.
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -54,9 +61,9 @@ class StudySpec(BaseModel):
     tuner: TunerName | None = Field(default_factory=lambda v: "random" if v.get("engine") == "keras-tuner" else None)
     sampler: Annotated[str, Field(pattern=_SAMPLER_PATTERN)] = DEFAULT_SAMPLER
     pruner: PrunerName = Field(default_factory=lambda v: "none" if v.get("engine") == "keras-tuner" else DEFAULT_PRUNER)
-    # What the pruner sees after an epoch. The area under the ROC curve needs no threshold and tells trials apart from
-    # the first epoch on, while batch normalisation's moving averages lag and accuracy stands at the share of one class.
-    prune_by: PruneMetric = Field(default_factory=lambda values: _PRUNE_BY.get(values.get("metric", ""), "auc"))
+    # What the pruner sees after an epoch. The area under the ROC curve needs no threshold, and precise batch
+    # normalisation tells trials apart from the first epoch on, while the moving averages lag (results/LOG.md).
+    prune_by: PruneMetric = Field(default_factory=_default_prune_by)
     rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS  # of "promote": epochs
     reduction_factor: Annotated[int, Field(ge=2, le=100, strict=True)] = DEFAULT_REDUCTION_FACTOR  # of "promote"
     # Of "promote": each configuration first trains an epoch on images of this side, and the best go on in full.

@@ -86,9 +86,11 @@ def test_any_values_give_a_study_or_one_line(values: dict[str, object]) -> None:
         assert isinstance(spec, StudySpec)
 
 
-def test_a_search_by_loss_prunes_by_loss_and_any_other_by_auc() -> None:
+def test_a_search_by_loss_prunes_by_loss_and_any_other_by_the_area_under_the_curve() -> None:
     assert checked_spec({"metric": "loss"}, "test").prune_by == "loss"
-    assert checked_spec({"metric": "balanced_accuracy"}, "test").prune_by == "auc"
+    assert checked_spec({"metric": "balanced_accuracy"}, "test").prune_by == "precise_auc"
+    assert checked_spec({"pruner": "none"}, "test").prune_by == "auc"  # and pays for no judgement that nobody sees
+    assert checked_spec({"engine": "keras-tuner"}, "test").prune_by == "auc"
 
 
 def test_a_pruner_may_see_precise_batch_normalisation_and_a_search_may_not() -> None:

@@ -44,9 +44,14 @@ def fidelity(
     for heading in ("seen", "epoch", "n", "with the kept accuracy", "with the best AUC"):
         table.add_column(heading, justify="right")
     for row in rows:
-        told = (f"{row[k]:.2f} ({row[k + '_low']:.2f} to {row[k + '_high']:.2f})" for k in ("accuracy", "auc"))
-        table.add_row(row["seen"], str(row["epoch"]), str(row["n"]), *told)
+        table.add_row(row["seen"], str(row["epoch"]), str(row["n"]), *(_told(row, k) for k in ("accuracy", "auc")))
     Console(width=120).print(table)
+
+
+def _told(row: dict[str, Any], target: str) -> str:
+    if row[target] is None:
+        return "all equal"
+    return f"{row[target]:.2f} ({row[target + '_low']:.2f} to {row[target + '_high']:.2f})"
 
 
 def _full_results(table: pd.DataFrame) -> pd.DataFrame:
@@ -61,8 +66,10 @@ def _correlations(seen: pd.Series, results: pd.DataFrame) -> dict[str, Any]:
     row: dict[str, Any] = {"n": len(joined)}
     for target in ("accuracy", "auc"):
         pairs = joined[["seen", target]].to_numpy()
-        low, high = _interval(pairs)
-        row |= {target: float(spearmanr(*pairs.T).statistic), f"{target}_low": low, f"{target}_high": high}
+        row |= dict.fromkeys((target, f"{target}_low", f"{target}_high"))
+        if (pairs != pairs[0]).any(axis=0).all():  # equal values have no ranks: accuracy may stand at a class's share
+            low, high = _interval(pairs)
+            row |= {target: float(spearmanr(*pairs.T).statistic), f"{target}_low": low, f"{target}_high": high}
     return row
 
 
