@@ -212,7 +212,8 @@ def test_share_takes_whole_patients_of_both_classes(phantoms: Path, tmp_path: Pa
 def test_store_tells_epochs_as_they_come_and_failures(tmp_path: Path) -> None:
     watch = Ours("pneumosearch").watch(tmp_path)
     watch.look(1.0)
-    store = Store(f"sqlite:///{tmp_path}/work/pneumosearch.db", tmp_path / "work")
+    work = tmp_path / "work"
+    store = Store(f"sqlite:///{work / 'pneumosearch.db'}", work)
     watch.look(2.0)
     study = store.open_study("race", "search", "accuracy", SPEC, a_description())
     first, second = study.ask(), study.ask()
