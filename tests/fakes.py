@@ -13,6 +13,8 @@ def an_epoch(epoch: int, accuracy: float = 0.9, loss: float = 0.3, evaluated: st
     names = ("sensitivity", "specificity", "balanced_accuracy", "auc")
     scores = {f"{evaluated}_{name}": accuracy for name in names}
     scores |= {f"{evaluated}_accuracy": accuracy, f"{evaluated}_loss": loss}
+    if evaluated == "validation":  # what the default pruner sees
+        scores["validation_precise_auc"] = accuracy
     fixed = {"train_accuracy": 0.8, "train_loss": 0.5, "learning_rate": 0.001, "seconds": 1.0}
     return EpochMetrics.model_validate({"epoch": epoch, **fixed, **scores})
 

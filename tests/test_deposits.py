@@ -376,9 +376,9 @@ def test_a_trial_promoted_on_another_machine_has_the_digits_of_one_never_stopped
 ) -> None:
     spec = checked_spec({**PROMOTING.model_dump(mode="json"), "fixed": {**TINY, "epochs": 3}, "rungs": [1]}, "test")
     with caplog.at_level("INFO", "pneumosearch"):
-        for turn in range(10):  # each trial, and each promotion, on a machine of its own
+        for turn in range(20):  # each trial, and each promotion, on a machine of its own
             store = host(f"machine-{turn}")
-            if search(store, source, spec).until(4, at_most=1).done:
+            if search(store, source, spec).until(8, at_most=1).done:
                 break
     record = store.record("tiny")
     went_on = next(trial for trial in record.trials if trial.earlier)
