@@ -377,8 +377,10 @@ def test_network_of_the_peers_is_the_published_one() -> None:
     backend.start()
     from pneumosearch.model import plain_model
 
-    config = TrialConfig(width=0.5, filters_3=32, units_2=8)
+    config = TrialConfig(width=0.5, filters_3=32, units_2=8, batch_norm_momentum=0.9)
     theirs, ours = build_network(config.model_dump()), plain_model(config)
     assert [weight.shape for weight in theirs.trainable_variables] == [w.shape for w in ours.trainable_variables]
     rates = [[layer.rate for layer in model.layers if type(layer).__name__ == "Dropout"] for model in (theirs, ours)]
     assert rates[0] == rates[1]
+    norms = [layer for model in (theirs, ours) for layer in model.layers if "BatchNorm" in type(layer).__name__]
+    assert [norm.momentum for norm in norms] == [0.9] * 8

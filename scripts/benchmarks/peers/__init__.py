@@ -7,4 +7,5 @@ UNDERSTOOD: Final = {
     *("image_size", "width", "filters_1", "filters_2", "filters_3", "filters_4", "filters_5", "dropout_conv"),
     *("units_1", "units_2", "units_3", "dropout_1", "dropout_2", "dropout_3", "zoom", "vertical_flip"),
     *("learning_rate", "lr_reduce_factor", "lr_reduce_patience", "lr_reduce_mode", "batch_size", "epochs"),
+    "batch_norm_momentum",
 }

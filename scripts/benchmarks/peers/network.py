@@ -36,7 +36,7 @@ def _convolutions(x: Any, values: Values) -> Any:
     for block, n in enumerate(filters[1:], start=2):
         for _ in range(2):
             x = layers.SeparableConv2D(n, 3, activation="relu", padding="same")(x)
-        x = layers.BatchNormalization()(x)
+        x = layers.BatchNormalization(momentum=values["batch_norm_momentum"])(x)
         x = layers.MaxPooling2D()(x)
         if block >= 4:
             x = layers.Dropout(values["dropout_conv"])(x)
