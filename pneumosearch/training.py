@@ -54,6 +54,15 @@ class TrainingResult:
         plain.save(path)
 
 
+def prepare() -> None:
+    """Import all that a training needs, once: Keras, its backend, and what computes the scores; it takes seconds."""
+    backend.start()
+    import sklearn.metrics  # noqa: F401
+
+    import pneumosearch.normalization
+    import pneumosearch.optimizer  # noqa: F401
+
+
 def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> TrainingResult:
     """Train `run` on `dataset`, going on from the checkpoint in `folder` where it holds one of this run.
 

@@ -4,15 +4,14 @@ TensorFlow keeps tens of megabytes of every network that it has traced; they go 
 process (a crash of native code, the system out of memory) does not end the study.
 """
 
-import multiprocessing
 import os
 import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
 from pneumosearch.history import History
 from pneumosearch.objective import Session, StopFlag
 from pneumosearch.owners import GRACE, Watch
+from pneumosearch.processes import Helper
 from pneumosearch.records import TrialRecord
 from pneumosearch.resources import environments
 from pneumosearch.store import Store
@@ -61,6 +61,7 @@ def search(
     trials_a_process: int = TRIALS_A_PROCESS,
     workers: int = 1,
     grace: float = GRACE,
+    helpers: list[Helper] | None = None,
 ) -> Outcome:
     """Train until the study of `spec` has `n_trials` ended trials in all, in `workers` processes at a time.
 
@@ -72,6 +73,7 @@ def search(
         trials_a_process: After so many a process makes room for the next.
         workers: Processes at a time.
         grace: Seconds without a sign of life after which trials of other machines are taken up.
+        helpers: Processes begun early, which are taken out of the list.
 
     Raises:
         ConfigError: More than one process with an engine that is for one.
@@ -80,7 +82,7 @@ def search(
     limits = {"max_failures": max_failures, "trials_a_process": trials_a_process}
     job = a_job(session, spec, n_trials, workers=workers, grace=grace, **limits)
     jobs = [replace(job, environment=environment) for environment in environments(workers)]
-    return supervise(session, spec.name, _OwnProcesses(jobs), workers, max_failures)
+    return supervise(session, spec.name, _OwnProcesses(jobs, helpers or []), workers, max_failures)
 
 
 def a_job(
@@ -107,12 +109,14 @@ def a_job(
 
 @dataclass(frozen=True)
 class _OwnProcesses:
-    """Training processes of this machine, by their jobs."""
+    """Training processes of this machine, by their jobs; the first of them may have begun early."""
 
     jobs: Sequence[Job]
+    helpers: list[Helper]
 
     def start(self, number: int) -> "_OwnProcess":
-        return _OwnProcess(self.jobs[number])
+        job = self.jobs[number]
+        return _OwnProcess(self.helpers.pop(0) if self.helpers else Helper(job.environment), job)
 
     def events(self, processes: Mapping[int, "_OwnProcess"]) -> Iterator[tuple[int, Event | None]]:
         ready = set(wait([process.events for process in processes.values()], _LOOK_AT_STOP))
@@ -128,36 +132,29 @@ class _OwnProcesses:
 class _OwnProcess(TrainingProcess):
     """One process, its events (process to us) and its orders (us to the process)."""
 
-    def __init__(self, job: Job) -> None:
+    def __init__(self, helper: Helper, job: Job) -> None:
         super().__init__()
-        context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
-        self.events, events = context.Pipe(duplex=False)
-        orders, self._orders = context.Pipe(duplex=False)
-        self._process: SpawnProcess = context.Process(target=_work, args=(job, events, orders), daemon=True)
-        self._process.start()
-        events.close()  # ours of its ends, so that its death ends the pipe
-        orders.close()
+        self._helper, self.events = helper, helper.events
+        self._send(partial(_work, job))
         self._ordered = False
 
     def order(self, reason: str) -> None:
-        if self._ordered:
-            return
+        if not self._ordered:
+            self._ordered = self._send(reason)
+
+    def _send(self, order: object) -> bool:
         try:
-            self._orders.send(reason)
-            self._ordered = True
+            self._helper.send(order)
         except OSError:
-            return  # it is gone, as the events will tell
+            return False  # it is gone, as the events will tell
+        return True
 
     def end(self) -> None:
-        self._orders.close()
-        self._process.join(timeout=10)
-        if self._process.is_alive():
-            self._process.kill()
-            self._process.join()
+        self._helper.end()
 
     @property
     def ended_by(self) -> str:
-        code = self._process.exitcode or 0
+        code = self._helper.exit_code
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
 
@@ -202,10 +199,7 @@ def told(error: Exception) -> PneumosearchError:
 
 
 def _work(job: Job, events: Connection, orders: Connection) -> None:
-    """Train a few trials; the target of a training process."""
-    os.environ.update(job.environment)  # before anything looks at it
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which tells us what it means
+    """Train a few trials; the task of a training process."""
     stop = StopFlag()
     threading.Thread(target=_obey, args=(orders, stop), daemon=True).start()
     try:

@@ -15,6 +15,7 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.history import History
 from pneumosearch.objective import Session, StopFlag
+from pneumosearch.processes import begun_early
 from pneumosearch.records import StudyRecord
 from pneumosearch.store import Store
 from pneumosearch.study import open_search
@@ -104,6 +105,35 @@ def test_stopped_search_ends_after_the_epoch_and_can_go_on(store: Store, source:
     assert store.record("tiny").count("complete") <= 1
     again = search(Session(store, source, SilentListener(), StopFlag()), SPEC, 1)
     assert (again.finished, again.stopped) == (1, "")
+
+
+@pytest.mark.slow
+def test_process_begun_early_trains_as_one_begun_later(store: Store, source: DataSource, tmp_path: Path) -> None:
+    session = Session(store, source, SilentListener(), StopFlag())
+    with begun_early(1) as helpers:
+        (early,) = helpers
+        open_search(session, SPEC)
+        assert search(session, SPEC, 2, trials_a_process=1, helpers=helpers).done
+        assert not helpers
+    assert early.exit_code == 0
+    twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
+    search(Session(twin, source, SilentListener(), StopFlag()), SPEC, 2)
+    assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
+
+
+def test_processes_begun_early_for_nothing_are_gone_at_once() -> None:
+    with begun_early(2) as helpers:
+        assert len(psutil.Process().children()) >= 2
+    assert all(helper.exit_code == -signal.SIGKILL for helper in helpers)
+
+
+@pytest.mark.slow
+def test_process_that_died_before_its_task_is_begun_anew(store: Store, source: DataSource) -> None:
+    session = Session(store, source, SilentListener(), StopFlag())
+    open_search(session, SPEC)
+    with begun_early(1) as helpers:
+        kill_training_process()
+        assert search(session, SPEC, 1, helpers=helpers).done
 
 
 def test_mistake_in_the_process_is_raised_here(store: Store, source: DataSource) -> None:

@@ -1,7 +1,7 @@
 """The options that choose where training processes run, and what becomes ready for them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -11,6 +11,7 @@ from pneumosearch.errors import ConfigError
 
 if TYPE_CHECKING:
     from pneumosearch.clusters import Cluster
+    from pneumosearch.processes import Helper
     from pneumosearch.study import Outcome
 
 Executor = Annotated[
@@ -63,12 +64,22 @@ def cluster_of(
     return Cluster(address, 1.0 if cpus is None else cpus, gpus or 0.0, restarts)
 
 
+def begun_early(crew: Crew) -> AbstractContextManager[list["Helper"]]:
+    """Begin the training processes of this machine, to be ready when images and store are; none for a cluster."""
+    from pneumosearch import processes
+
+    return processes.begun_early(crew.workers if crew.cluster is None else 0)
+
+
 @contextmanager
-def ready(crew: Crew, url: str, say: Callable[[str], None]) -> Iterator[Callable[..., "Outcome"]]:
+def ready(
+    crew: Crew, helpers: list["Helper"], url: str, say: Callable[[str], None]
+) -> Iterator[Callable[..., "Outcome"]]:
     """Give what trains a study as `crew` says, while the block runs; its arguments are those of `workers.search`.
 
     Args:
         crew: Where, and how many.
+        helpers: As `begun_early` gives them.
         url: Of the storage.
         say: Takes a line for the user.
 
@@ -82,7 +93,7 @@ def ready(crew: Crew, url: str, say: Callable[[str], None]) -> Iterator[Callable
         warning = memory_warning(crew.workers)
         if warning:
             say(f"warning: {warning}")
-        yield partial(workers.search, workers=crew.workers, grace=crew.grace)
+        yield partial(workers.search, workers=crew.workers, grace=crew.grace, helpers=helpers)
         return
     from pneumosearch import clusters
 

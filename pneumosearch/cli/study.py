@@ -1,5 +1,6 @@
 """The command that searches."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pneumosearch.cli.executors import Crew
 
 if TYPE_CHECKING:
     from pneumosearch.data.protocols import DataSource
+    from pneumosearch.processes import Helper
     from pneumosearch.store import Store
     from pneumosearch.study import Outcome
     from pneumosearch.studyfile import StudySpec
@@ -71,23 +73,26 @@ def study(
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
     spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
-    store = options.open_store(storage, results, artifacts, spec.name, begins=not dry_run)
-    source = options.open_source(data, results, skip_unreadable)
-    if study_file is None and source.manifest.kind == "phantoms":
-        from pneumosearch.studyfile import for_phantoms
+    crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
+    with nullcontext([]) if dry_run else executors.begun_early(crew) as helpers:
+        store = options.open_store(storage, results, artifacts, spec.name, begins=not dry_run)
+        source = options.open_source(data, results, skip_unreadable)
+        if study_file is None and source.manifest.kind == "phantoms":
+            from pneumosearch.studyfile import for_phantoms
 
-        spec = for_phantoms(spec)
-    if dry_run:
-        _print_plan(store, spec, json)
-    else:
+            spec = for_phantoms(spec)
+        if dry_run:
+            _print_plan(store, spec, json)
+            return
         if artifacts and spec.name in store.names():
             store.set_artifacts(spec.name)
-        crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
-        outcome = search(store, source, spec, crew, quiet=quiet or json)
-        _print_outcome(store, spec, outcome, json)
+        outcome = search(store, source, spec, crew, helpers, quiet=quiet or json)
+    _print_outcome(store, spec, outcome, json)
 
 
-def search(store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, *, quiet: bool) -> "Outcome":
+def search(
+    store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, helpers: list["Helper"], *, quiet: bool
+) -> "Outcome":
     """Train and show until the study has its trials, or something stops it."""
     from pneumosearch.cli.views import StudyView
     from pneumosearch.objective import Session, StopFlag
@@ -97,7 +102,7 @@ def search(store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
     view = StudyView(source.manifest.kind, spec.trials, spec.metric, quiet=quiet)
     # Ray takes SIGTERM when it starts, so it starts before that is taken here.
-    with view, executors.ready(crew, store.url, view.say) as train, stopping_on_ctrl_c(stop, view.say):
+    with view, executors.ready(crew, helpers, store.url, view.say) as train, stopping_on_ctrl_c(stop, view.say):
         session = Session(store, source, view, stop)
         open_search(session, spec)  # so that images are decoded and mistakes told here
         store.set_goal(spec.name, spec.trials)

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from pneumosearch.cli import options
+from pneumosearch.cli import executors, options
 from pneumosearch.cli.executors import Crew
 from pneumosearch.cli.study import Grace, Workers, search
 
@@ -37,17 +37,19 @@ def worker(
     Example: [bold]pneumosearch worker --name default --storage postgresql://me@db.example/studies[/bold]
     """
     from pneumosearch.cli.views import print_json, stopped
-    from pneumosearch.rerun import stored_folder
-    from pneumosearch.workers import joined_spec
 
     options.seconds_of(timeout)  # so that a mistake is told in the words of the option
     _wait_for(storage, results, name, options.seconds_of(wait, "--wait") if wait else 0.0)
-    store = options.open_store(storage, results, artifacts, name)
-    spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
-    record = store.record(name)
-    source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped))
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures)
-    outcome = search(store, source, spec, crew, quiet=quiet or json)
+    with executors.begun_early(crew) as helpers:
+        from pneumosearch.rerun import stored_folder
+        from pneumosearch.workers import joined_spec
+
+        store = options.open_store(storage, results, artifacts, name)
+        spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
+        record = store.record(name)
+        source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped))
+        outcome = search(store, source, spec, crew, helpers, quiet=quiet or json)
     if json:
         print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})
     elif not quiet:

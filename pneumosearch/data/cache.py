@@ -91,7 +91,7 @@ def load_pixels(
     Raises:
         DataError: An image cannot be decoded (its name is in the message), or there is no room for the file.
     """
-    folder = cache_dir if writable_folder(cache_dir) else user_cache_path("pneumosearch")
+    folder = cache_folder(cache_dir)
     form = _Form(size, interpolation, equalization)
     path = folder / f"{part.part}-{part.fingerprint}-{form}-v{_VERSION}.npy"
     array, bad = _look_up(path)
@@ -107,6 +107,11 @@ def load_pixels(
         raise DataError(_unreadable_message(part, bad))
     rest = load_pixels(part.without(bad), size, interpolation, cache_dir, equalization=equalization, progress=progress)
     return Pixels(rest.part, rest.array, tuple(bad))
+
+
+def cache_folder(wanted: Path) -> Path:
+    """Return `wanted`, or the user's own cache folder where that cannot be written."""
+    return wanted if writable_folder(wanted) else user_cache_path("pneumosearch")
 
 
 def decode(path: Path) -> PixelArray:

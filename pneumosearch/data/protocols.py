@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from pneumosearch.config import Protocol
 from pneumosearch.data.batches import Labels
-from pneumosearch.data.cache import PixelArray, Pixels, Progress, load_pixels
+from pneumosearch.data.cache import PixelArray, Pixels, Progress, cache_folder, load_pixels
 from pneumosearch.data.description import DataDescription, Equalization, Interpolation
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
-from pneumosearch.data.splits import Indices, brightness_split, holdout_split
+from pneumosearch.data.splits import Indices, brightness_split, kept_holdout_split
 from pneumosearch.data.stress import stressed
 
 #: Seed of the validation split: one for all studies, so that their validation figures can be compared.
@@ -86,7 +86,7 @@ class DataSource:
         if protocol == "brightness":
             split = brightness_split(pixels.part, self._brightness())
         else:
-            split = holdout_split(pixels.part, seed=SPLIT_SEED)
+            split = kept_holdout_split(pixels.part, seed=SPLIT_SEED, folder=cache_folder(self.cache_dir))
         labels = _labels(pixels.part)
         train = ImageSet(pixels.array, labels, split.train)
         validation = ImageSet(pixels.array, labels, split.validation)

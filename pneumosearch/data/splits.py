@@ -1,6 +1,10 @@
 """The validation split: stratified by class, and no patient or identical image on both sides."""
 
+import io
+import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -8,11 +12,14 @@ import numpy.typing as npt
 
 from pneumosearch.data.manifest import ManifestPart
 from pneumosearch.errors import DataError
+from pneumosearch.files import replacing
 
 Indices = npt.NDArray[np.int64]
 
 #: One image in this many (about 10 %) goes to validation.
 FOLDS: Final = 10
+
+_VERSION: Final = 1  # of what is kept; raise it when the same images would be split otherwise
 
 
 @dataclass(frozen=True)
@@ -44,6 +51,29 @@ def holdout_split(part: ManifestPart, *, seed: int) -> Holdout:
     folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups)
     train, validation = next(folds)
     return Holdout(np.sort(train), np.sort(validation))
+
+
+def kept_holdout_split(part: ManifestPart, *, seed: int, folder: Path) -> Holdout:
+    """Return `holdout_split`, made once, which takes seconds, and kept in `folder`; arguments and errors as there."""
+    path = folder / f"{part.part}-{part.fingerprint}-holdout-{seed}-v{_VERSION}.npz"
+    kept = _read_split(path, len(part.images))
+    if kept is not None:
+        return kept
+    split = holdout_split(part, seed=seed)
+    with suppress(OSError), replacing(path) as temporary:  # no room: it is made again the next time
+        np.savez(temporary, train=split.train, validation=split.validation)
+    return split
+
+
+def _read_split(path: Path, n_images: int) -> Holdout | None:
+    """Return the split that a file holds; None where there is none, or not one of so many images."""
+    try:
+        with io.BytesIO(path.read_bytes()) as file, np.load(file, allow_pickle=False) as arrays:
+            train, validation = arrays["train"], arrays["validation"]
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    whole = np.array_equal(np.sort(np.concatenate([train, validation])), np.arange(n_images))
+    return Holdout(train, validation) if whole else None
 
 
 def brightness_split(part: ManifestPart, brightness: npt.NDArray[np.float64]) -> Holdout:

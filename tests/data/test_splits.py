@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pneumosearch.data import splits
 from pneumosearch.data.manifest import ImageFile, ManifestPart, read_manifest
-from pneumosearch.data.splits import holdout_split, leak_groups
+from pneumosearch.data.splits import holdout_split, kept_holdout_split, leak_groups
 from pneumosearch.errors import DataError
 
 
@@ -49,6 +50,36 @@ def test_one_seed_gives_one_split(phantoms: Path) -> None:
     first, again = holdout_split(part, seed=3), holdout_split(part, seed=3)
     assert np.array_equal(first.validation, again.validation)
     assert not np.array_equal(first.validation, holdout_split(part, seed=4).validation)
+
+
+def test_split_is_made_once_and_made_again_where_its_file_is_no_use(
+    phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = read_manifest(phantoms).part("development")
+    wanted = holdout_split(part, seed=3)
+
+    def kept() -> None:
+        split = kept_holdout_split(part, seed=3, folder=tmp_path)
+        assert np.array_equal(split.train, wanted.train)
+        assert np.array_equal(split.validation, wanted.validation)
+
+    kept()
+    with monkeypatch.context() as patch:
+        patch.setattr(splits, "holdout_split", None)  # so that making it fails
+        kept()
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    np.savez(tmp_path / "other.npz", train=wanted.train[1:], validation=wanted.validation)
+    for useless in (b"", whole[:100], whole[:-20], (tmp_path / "other.npz").read_bytes(), b"not a file of arrays"):
+        file.write_bytes(useless)
+        kept()
+        assert file.read_bytes() == whole
+
+
+def test_split_needs_no_room(phantoms: Path, tmp_path: Path) -> None:
+    part = read_manifest(phantoms).part("development")
+    split = kept_holdout_split(part, seed=3, folder=tmp_path / "missing")
+    assert np.array_equal(split.train, holdout_split(part, seed=3).train)
 
 
 def test_too_few_patients_are_told(tmp_path: Path) -> None:
