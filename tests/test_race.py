@@ -284,7 +284,8 @@ def test_figures_tell_times_ratios_and_losses() -> None:
     assert "It takes more memory (150 MiB at its peak) than optuna (100)" in sentences
     about = {"skipped": {}, "terms": {"study": {"fixed": {}}, "share": 1.0}}
     where = dict.fromkeys(("commit", "date", "processor", "cores"), "x")
-    page = markdown({**figures, **about, **where})
+    page = markdown({**figures, **about, **where, "n_validation": 125})
+    assert "the same 125 validation images: one of them is 0.80%." in page
     assert "| optuna | 92.00 | 75.0 | 22.0 | 3.4 |" in page
     assert "| keras-tuner-random | 95.00 | 50.0 | never | not at all |" in page
 

@@ -138,9 +138,10 @@ def race(
     own = Race(output, [SIDES[name] for name in sides], seeds, budget)
     fingerprint = read_manifest(data).part("development").fingerprint
     Terms(budget, share, spec.model_dump(mode="json"), fingerprint).check(output / "terms.json")
+    course = prepare(data, spec, share, output / "course")
     with ending_tidily():
-        own.run(prepare(data, spec, share, output / "course"))
-    return publish(own, baseline_accuracy)
+        own.run(course)
+    return publish(own, course, baseline_accuracy)
 
 
 def _where(runs: Runs) -> dict[str, str]:
@@ -151,14 +152,15 @@ def _where(runs: Runs) -> dict[str, str]:
     return {"date": f"{dates[0]} to {dates[-1]}", **told}
 
 
-def publish(own: Race, baseline_accuracy: float | None) -> dict[str, Any]:
+def publish(own: Race, course: Course, baseline_accuracy: float | None) -> dict[str, Any]:
     """Write table, picture and figures of what has been run, and return the figures. Raises `ConfigError` for none."""
     runs = read_runs(own.output, [side.name for side in own.sides], own.seeds)
     if not runs:
         raise ConfigError("--sides: none can run here: " + "; ".join(f"{s}: {why}" for s, why in own.skipped.items()))
     terms = json.loads((own.output / "terms.json").read_text())
     figures = results(runs, own.budget, baseline_accuracy)
-    figures |= {"skipped": own.skipped, "terms": terms, **_where(runs)}
+    n_validation = sum(path.is_file() for path in course.validation.rglob("*"))
+    figures |= {"skipped": own.skipped, "terms": terms, "n_validation": n_validation, **_where(runs)}
     write_text(own.output / "race.json", json.dumps(figures, indent=1))
     write_text(own.output / "race.md", markdown(figures))
     draw(runs, own.budget, own.output / "race.svg")

@@ -38,6 +38,7 @@ def markdown(figures: Figures) -> str:
 def _about(figures: Figures) -> str:
     seeds = ", ".join(f"{side} {n}" for side, n in figures["seeds"].items())
     fixed, share = figures["terms"]["study"]["fixed"], figures["terms"]["share"]
+    n = figures["n_validation"]
     bounds = (
         "Each figure is the median over the seeds, in brackets the bounds that hold the true median with a probability "
         f"of {figures['coverage']:.0%}. "
@@ -47,7 +48,7 @@ def _about(figures: Figures) -> str:
     about = (
         f"Images of {fixed.get('image_size', 150)} pixels, {share:.0%} of the training patients; runs: {seeds}. "
         f"{bounds}The best of a run is that of any epoch of any trial so far; an epoch counts "
-        "from when it was recorded. All sides have the same validation images."
+        f"from when it was recorded. All sides have the same {n} validation images: one of them is {1 / n:.2%}."
     )
     where = ", ".join(f"{key} {figures[key]}" for key in ("commit", "date", "processor", "cores"))
     return f"{about}\n\n{where}\n"
