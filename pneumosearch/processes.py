@@ -4,14 +4,14 @@ Importing Keras with its backend takes seconds, of which a process that is begun
 This module itself imports nothing that takes time.
 """
 
-import importlib
 import logging
 import multiprocessing
 import os
 import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from multiprocessing.connection import Connection
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
 from pneumosearch.resources import environments
@@ -27,9 +27,10 @@ class Helper:
 
     Args:
         environment: Variables that it has besides ours.
+        prepare: What it does before it has a task; a function of a module.
     """
 
-    def __init__(self, environment: Mapping[str, str]) -> None:
+    def __init__(self, environment: Mapping[str, str], prepare: Callable[[], None]) -> None:
         context = multiprocessing.get_context("spawn")  # a fork of a process with threads may hang
         self.events, events = context.Pipe(duplex=False)
         orders, self._orders = context.Pipe(duplex=False)
@@ -38,6 +39,8 @@ class Helper:
         self._process.start()
         events.close()  # ours of its ends, so that its death ends the pipe
         orders.close()
+        with suppress(OSError):  # it is gone already, as its events will tell
+            self.send(prepare)  # and not as an argument, which would be imported before the environment is there
 
     def send(self, order: object) -> None:
         """Send the task, and later the orders that the task understands. Raises `OSError` where it is gone."""
@@ -58,9 +61,9 @@ class Helper:
 
 
 @contextmanager
-def begun_early(n: int) -> Iterator[list[Helper]]:
+def begun_early(n: int, prepare: Callable[[], None]) -> Iterator[list[Helper]]:
     """Begin `n` processes of this machine, with their shares of it; those still in the list at the end are killed."""
-    helpers = [Helper(environment) for environment in environments(n)]
+    helpers = [Helper(environment, prepare) for environment in environments(n)]
     try:
         yield helpers
     finally:
@@ -73,8 +76,9 @@ def _work(environment: dict[str, str], events: Connection, orders: Connection) -
     os.environ.update(environment)  # before anything looks at it
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which tells us what it means
+    threading.Thread(target=_go_with_parent, daemon=True).start()
     try:
-        importlib.import_module("pneumosearch.training").prepare()  # by name: our parent needs none of it
+        orders.recv()()
     except Exception as error:  # noqa: BLE001  the task meets it again, and tells
         _log.debug("not ready: %s", error)
     try:
@@ -82,3 +86,11 @@ def _work(environment: dict[str, str], events: Connection, orders: Connection) -
     except (EOFError, OSError):
         return
     task(events, orders)
+
+
+def _go_with_parent() -> None:
+    """End this process when its parent is gone, as what it does can be ended at any moment."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(0)

@@ -28,6 +28,7 @@ from pneumosearch.store import Store
 from pneumosearch.study import MAX_FAILURES, Outcome
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.supervision import Event, TrainingProcess, supervise
+from pneumosearch.training import prepare
 from pneumosearch.tuner import open_run
 
 #: Trials that a process trains before it makes room for the next; starting one takes a few seconds.
@@ -116,7 +117,7 @@ class _OwnProcesses:
 
     def start(self, number: int) -> "_OwnProcess":
         job = self.jobs[number]
-        return _OwnProcess(self.helpers.pop(0) if self.helpers else Helper(job.environment), job)
+        return _OwnProcess(self.helpers.pop(0) if self.helpers else Helper(job.environment, prepare), job)
 
     def events(self, processes: Mapping[int, "_OwnProcess"]) -> Iterator[tuple[int, Event | None]]:
         ready = set(wait([process.events for process in processes.values()], _LOOK_AT_STOP))
@@ -209,7 +210,7 @@ def _work(job: Job, events: Connection, orders: Connection) -> None:
 
 
 def _obey(orders: Connection, stop: StopFlag) -> None:
-    """Wait for the order to stop; when the parent is gone, go too, as the store is fit for that at any moment."""
+    """Wait for the order to stop; go when the parent lets go, as the store is fit for that at any moment."""
     try:
         stop.reason = orders.recv()
         orders.recv()

@@ -11,6 +11,8 @@ from typing import Any
 import psutil
 import pytest
 
+from pneumosearch.cli import executors
+from pneumosearch.clusters import Cluster
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.history import History
@@ -20,6 +22,7 @@ from pneumosearch.records import StudyRecord
 from pneumosearch.store import Store
 from pneumosearch.study import open_search
 from pneumosearch.studyfile import checked_spec
+from pneumosearch.training import prepare
 from pneumosearch.workers import search
 from tests.conftest import TINY
 from tests.fakes import SilentListener
@@ -110,7 +113,7 @@ def test_stopped_search_ends_after_the_epoch_and_can_go_on(store: Store, source:
 @pytest.mark.slow
 def test_process_begun_early_trains_as_one_begun_later(store: Store, source: DataSource, tmp_path: Path) -> None:
     session = Session(store, source, SilentListener(), StopFlag())
-    with begun_early(1) as helpers:
+    with begun_early(1, prepare) as helpers:
         (early,) = helpers
         open_search(session, SPEC)
         assert search(session, SPEC, 2, trials_a_process=1, helpers=helpers).done
@@ -122,16 +125,36 @@ def test_process_begun_early_trains_as_one_begun_later(store: Store, source: Dat
 
 
 def test_processes_begun_early_for_nothing_are_gone_at_once() -> None:
-    with begun_early(2) as helpers:
-        assert len(psutil.Process().children()) >= 2
+    with begun_early(2, prepare) as helpers:
+        assert len(helpers) == 2
     assert all(helper.exit_code == -signal.SIGKILL for helper in helpers)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="kills as POSIX does")
+def test_process_that_still_prepares_goes_when_its_parent_is_killed() -> None:
+    code = (
+        "import time; from functools import partial; from pneumosearch.processes import Helper\n"
+        "if __name__ == '__main__':\n"
+        "    print(Helper({}, partial(time.sleep, 600))._process.pid, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    parent.kill()
+    parent.communicate()
+    assert psutil.wait_procs([child], timeout=60)[1] == []
+
+
+def test_cluster_begins_no_process_here() -> None:
+    with executors.begun_early(executors.Crew(2, 60.0, 3, Cluster(None, 1.0, 0.0, 20))) as helpers:
+        assert helpers == []
 
 
 @pytest.mark.slow
 def test_process_that_died_before_its_task_is_begun_anew(store: Store, source: DataSource) -> None:
     session = Session(store, source, SilentListener(), StopFlag())
     open_search(session, SPEC)
-    with begun_early(1) as helpers:
+    with begun_early(1, prepare) as helpers:
         kill_training_process()
         assert search(session, SPEC, 1, helpers=helpers).done
 

@@ -1,7 +1,7 @@
 """The options that choose where training processes run, and what becomes ready for them."""
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
 
@@ -66,9 +66,11 @@ def cluster_of(
 
 def begun_early(crew: Crew) -> AbstractContextManager[list["Helper"]]:
     """Begin the training processes of this machine, to be ready when images and store are; none for a cluster."""
-    from pneumosearch import processes
+    if crew.cluster is not None:
+        return nullcontext([])
+    from pneumosearch import processes, training
 
-    return processes.begun_early(crew.workers if crew.cluster is None else 0)
+    return processes.begun_early(crew.workers, training.prepare)
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def worker(
     options.seconds_of(timeout)  # so that a mistake is told in the words of the option
     _wait_for(storage, results, name, options.seconds_of(wait, "--wait") if wait else 0.0)
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures)
-    with executors.begun_early(crew) as helpers:
+    with executors.begun_early(crew) as helpers:  # and these imports take a second, too
         from pneumosearch.rerun import stored_folder
         from pneumosearch.workers import joined_spec
 

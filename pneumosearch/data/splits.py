@@ -1,7 +1,5 @@
 """The validation split: stratified by class, and no patient or identical image on both sides."""
 
-import io
-import zipfile
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,25 +53,23 @@ def holdout_split(part: ManifestPart, *, seed: int) -> Holdout:
 
 def kept_holdout_split(part: ManifestPart, *, seed: int, folder: Path) -> Holdout:
     """Return `holdout_split`, made once, which takes seconds, and kept in `folder`; arguments and errors as there."""
-    path = folder / f"{part.part}-{part.fingerprint}-holdout-{seed}-v{_VERSION}.npz"
-    kept = _read_split(path, len(part.images))
-    if kept is not None:
-        return kept
+    path = folder / f"{part.part}-{part.fingerprint}-holdout-{seed}-v{_VERSION}.npy"
+    held_out = _read_mask(path, len(part.images))
+    if held_out is not None:
+        return Holdout(np.flatnonzero(~held_out), np.flatnonzero(held_out))
     split = holdout_split(part, seed=seed)
     with suppress(OSError), replacing(path) as temporary:  # no room: it is made again the next time
-        np.savez(temporary, train=split.train, validation=split.validation)
+        np.save(temporary, np.isin(np.arange(len(part.images)), split.validation))
     return split
 
 
-def _read_split(path: Path, n_images: int) -> Holdout | None:
-    """Return the split that a file holds; None where there is none, or not one of so many images."""
+def _read_mask(path: Path, n_images: int) -> npt.NDArray[np.bool_] | None:
+    """Return which images a file holds out; None where there is none, or not one of so many images."""
     try:
-        with io.BytesIO(path.read_bytes()) as file, np.load(file, allow_pickle=False) as arrays:
-            train, validation = arrays["train"], arrays["validation"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        mask: npt.NDArray[np.bool_] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError):
         return None
-    whole = np.array_equal(np.sort(np.concatenate([train, validation])), np.arange(n_images))
-    return Holdout(train, validation) if whole else None
+    return mask if mask.dtype == np.bool_ and mask.shape == (n_images,) and mask.any() and not mask.all() else None
 
 
 def brightness_split(part: ManifestPart, brightness: npt.NDArray[np.float64]) -> Holdout:

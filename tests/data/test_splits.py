@@ -1,7 +1,10 @@
+import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -69,11 +72,17 @@ def test_split_is_made_once_and_made_again_where_its_file_is_no_use(
         kept()
     (file,) = tmp_path.iterdir()
     whole = file.read_bytes()
-    np.savez(tmp_path / "other.npz", train=wanted.train[1:], validation=wanted.validation)
-    for useless in (b"", whole[:100], whole[:-20], (tmp_path / "other.npz").read_bytes(), b"not a file of arrays"):
+    others = [np.ones(3, bool), np.ones(len(part.images), int), np.ones(len(part.images), bool)]
+    for useless in (b"", whole[:100], whole[:-20], b"not an array", *map(_as_file, others)):
         file.write_bytes(useless)
         kept()
         assert file.read_bytes() == whole
+
+
+def _as_file(array: npt.NDArray[Any]) -> bytes:
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
 
 
 def test_split_needs_no_room(phantoms: Path, tmp_path: Path) -> None:
