@@ -99,7 +99,9 @@ def run_search(arguments: list[str]) -> Any:
     return CliRunner().invoke(app, arguments)
 
 
-def test_race_runs_sides_in_turn_kills_them_in_time_and_goes_on(raced: list[str], tmp_path: Path) -> None:
+def test_race_runs_sides_in_turn_kills_them_in_time_and_goes_on(
+    raced: list[str], phantoms: Path, tmp_path: Path
+) -> None:
     done = run_search(raced)
     assert done.exit_code == 0, done.stderr
     figures = json.loads(done.stdout)
@@ -125,6 +127,7 @@ def test_race_runs_sides_in_turn_kills_them_in_time_and_goes_on(raced: list[str]
     assert not (output / "runs" / "pneumosearch" / "seed-2" / "work").exists()
     assert "ray: no_such_module is not installed" in (output / "race.md").read_text()
     assert "<svg" in (output / "race.svg").read_text()
+    assert f"`scripts/bench search --live --data {phantoms.name} --space" in (output / "race.md").read_text()
 
     (output / "runs" / "optuna" / "seed-1" / "summary.json").unlink()  # as if it had been interrupted
     assert run_search(raced).exit_code == 0
@@ -283,7 +286,7 @@ def test_figures_tell_times_ratios_and_losses() -> None:
     assert "It comes to near the best found never, later than" not in sentences  # half of the seeds is no median
     assert "It takes more memory (150 MiB at its peak) than optuna (100)" in sentences
     about = {"skipped": {}, "terms": {"study": {"fixed": {}}, "share": 1.0}}
-    where = dict.fromkeys(("commit", "date", "processor", "cores"), "x")
+    where = dict.fromkeys(("command", "commit", "date", "processor", "cores"), "x")
     page = markdown({**figures, **about, **where, "n_validation": 125})
     assert "the same 125 validation images: one of them is 0.80%." in page
     assert "| optuna | 92.00 | 75.0 | 22.0 | 3.4 |" in page

@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -141,7 +141,15 @@ def race(
     course = prepare(data, spec, share, output / "course")
     with ending_tidily():
         own.run(course)
-    return publish(own, course, baseline_accuracy)
+    options = {"--data": data.name, "--space": study, "--size": size, "--share": share, "--budget": f"{budget:g}s"}
+    options |= {"--seeds": seeds, "--sides": ",".join(sides), "--baseline-accuracy": baseline_accuracy}
+    return publish(own, course, baseline_accuracy, _command(options))
+
+
+def _command(options: Mapping[str, object]) -> str:
+    """Return the command of a race as the page tells it, with the options that were given."""
+    given = (f"{name} {value}" for name, value in options.items() if value is not None)
+    return f"scripts/bench search --live {' '.join(given)}"
 
 
 def _where(runs: Runs) -> dict[str, str]:
@@ -152,7 +160,7 @@ def _where(runs: Runs) -> dict[str, str]:
     return {"date": f"{dates[0]} to {dates[-1]}", **told}
 
 
-def publish(own: Race, course: Course, baseline_accuracy: float | None) -> dict[str, Any]:
+def publish(own: Race, course: Course, baseline_accuracy: float | None, command: str) -> dict[str, Any]:
     """Write table, picture and figures of what has been run, and return the figures. Raises `ConfigError` for none."""
     runs = read_runs(own.output, [side.name for side in own.sides], own.seeds)
     if not runs:
@@ -160,7 +168,13 @@ def publish(own: Race, course: Course, baseline_accuracy: float | None) -> dict[
     terms = json.loads((own.output / "terms.json").read_text())
     figures = results(runs, own.budget, baseline_accuracy)
     n_validation = sum(path.is_file() for path in course.validation.rglob("*"))
-    figures |= {"skipped": own.skipped, "terms": terms, "n_validation": n_validation, **_where(runs)}
+    figures |= {
+        "command": command,
+        "skipped": own.skipped,
+        "terms": terms,
+        "n_validation": n_validation,
+        **_where(runs),
+    }
     write_text(own.output / "race.json", json.dumps(figures, indent=1))
     write_text(own.output / "race.md", markdown(figures))
     draw(runs, own.budget, own.output / "race.svg")

@@ -51,7 +51,7 @@ def _about(figures: Figures) -> str:
         f"from when it was recorded. All sides have the same {n} validation images: one of them is {1 / n:.2%}."
     )
     where = ", ".join(f"{key} {figures[key]}" for key in ("commit", "date", "processor", "cores"))
-    return f"{about}\n\n{where}\n"
+    return f"{about}\n\n`{figures['command']}`\n\n{where}\n"
 
 
 def _best_table(figures: Figures, measure: str) -> str:
