@@ -179,6 +179,7 @@ DEFAULT_DIMENSIONS: Final[Mapping[str, Dimension]] = {
     "lr_reduce_mode": Choice(choices=("max", "min")),
     "batch_size": Choice(choices=(16, 32, 64)),
     "epochs": Range(low=5, high=10),
+    "batch_norm_statistics": Choice(choices=("moving", "precise")),
 }
 
 

@@ -195,7 +195,7 @@ def test_all_sides_get_the_split_of_the_protocol(phantoms: Path, tmp_path: Path)
     assert read_study_file(course.study).search_space().describe() == spec.search_space().describe()
     space = json.loads(course.space.read_text())
     assert space["baseline"]["image_size"] == 32
-    assert list(space["searched"]) == list(spec.space)
+    assert list(space["searched"]) == [name for name in spec.space if name != "batch_norm_statistics"]
 
 
 def test_share_takes_whole_patients_of_both_classes(phantoms: Path, tmp_path: Path) -> None:
@@ -285,12 +285,17 @@ def test_figures_tell_times_ratios_and_losses() -> None:
     )
     assert "It comes to near the best found never, later than" not in sentences  # half of the seeds is no median
     assert "It takes more memory (150 MiB at its peak) than optuna (100)" in sentences
-    about = {"skipped": {}, "terms": {"study": {"fixed": {}}, "share": 1.0}}
+    about: dict[str, Any] = {"skipped": {}, "terms": {"study": {"fixed": {}, "space": {"zoom": {}}}, "share": 1.0}}
     where = dict.fromkeys(("command", "commit", "date", "processor", "cores"), "x")
     page = markdown({**figures, **about, **where, "n_validation": 125})
     assert "the same 125 validation images: one of them is 0.80%." in page
     assert "| optuna | 92.00 | 75.0 | 22.0 | 3.4 |" in page
     assert "| keras-tuner-random | 95.00 | 50.0 | never | not at all |" in page
+    assert "in pneumosearch's training alone" not in page
+    about["terms"]["study"]["fixed"]["batch_norm_statistics"] = "precise"
+    assert "batch_norm_statistics: in pneumosearch's training alone" in markdown(
+        {**figures, **about, **where, "n_validation": 125}
+    )
 
 
 def test_race_that_is_won_everywhere_says_so() -> None:

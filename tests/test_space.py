@@ -26,6 +26,7 @@ def test_every_end_of_every_range_is_a_configuration() -> None:
 def test_space_covers_what_the_design_card_names() -> None:
     names = set(DEFAULT_DIMENSIONS)
     assert {"width", "dropout_conv", "zoom", "lr_reduce_factor", "lr_reduce_mode", "batch_size", "epochs"} <= names
+    assert "batch_norm_statistics" in names
     assert {f"filters_{k}" for k in range(1, 6)} | {f"dropout_{k}" for k in range(1, 4)} <= names
 
 

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from pneumosearch.errors import ConfigError
 from pneumosearch.files import write_text
 from pneumosearch.report.again import study_text
 from pneumosearch.studyfile import StudySpec, checked_spec
+
+#: Fields that pneumosearch alone varies or fixes: its peers' users would have to write what they stand for themselves.
+OURS_ALONE: Final = {"batch_norm_statistics"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +67,7 @@ def race_spec(spec: StudySpec, size: int | None) -> StudySpec:
     fixed = spec.fixed if size is None else {**spec.fixed, "image_size": size}
     raced = checked_spec({**spec.model_dump(mode="json"), "name": "race", "fixed": fixed}, "race")
     space = raced.search_space()
-    unknown = sorted({*space.dimensions, *fixed} - UNDERSTOOD)
+    unknown = sorted({*space.dimensions, *fixed} - UNDERSTOOD - OURS_ALONE)
     if unknown:
         raise ConfigError(f"race: space: the peers' scripts do not know '{unknown[0]}'; leave it out")
     if space.conditional or "image_size" in space.dimensions:
@@ -127,6 +130,6 @@ def _plain_space(spec: StudySpec) -> dict[str, Any]:
     space = spec.search_space()
     baseline = space.centre.model_dump()
     return {
-        "searched": space.describe()["space"],
+        "searched": {name: each for name, each in space.describe()["space"].items() if name in UNDERSTOOD},
         "baseline": {name: value for name, value in baseline.items() if name in UNDERSTOOD},
     }

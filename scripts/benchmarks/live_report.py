@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.live_data import OURS_ALONE
 from benchmarks.live_rows import MEASURES, NEAR_BEST, ROUNDING, Runs, spread
 from benchmarks.live_sides import OURS
 from pneumosearch.files import replacing
@@ -50,6 +51,11 @@ def _about(figures: Figures) -> str:
         f"{bounds}The best of a run is that of any epoch of any trial so far; an epoch counts "
         f"from when it was recorded. All sides have the same {n} validation images: one of them is {1 / n:.2%}."
     )
+    alone = OURS_ALONE & {*figures["terms"]["study"]["space"], *fixed}
+    if alone:
+        about += (
+            f" {_list(sorted(alone))}: in pneumosearch's training alone, as the other libraries have no such thing."
+        )
     where = ", ".join(f"{key} {figures[key]}" for key in ("commit", "date", "processor", "cores"))
     return f"{about}\n\n`{figures['command']}`\n\n{where}\n"
 
