@@ -1,6 +1,7 @@
 """Shared fixtures: phantoms, real X-rays where they are there, and the smallest useful study."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,6 +28,10 @@ for _name in ("PNEUMOSEARCH_STORAGE", "PNEUMOSEARCH_ARTIFACTS"):  # a store of o
 
 # Tests in several processes share the cores, and so do the programs that they start.
 os.environ.update(thread_variables(max(1, usable_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
+
+# A shell lets what it starts in the background ignore Ctrl-C, and programs inherit that; tests send it to them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 ROOT = Path(__file__).parent.parent
 TINY = {"image_size": 32, "width": 0.25, "units_1": 16, "units_2": 8, "units_3": 8}
