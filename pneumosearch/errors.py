@@ -35,3 +35,12 @@ def as_message(text: str) -> str:
 def printable(text: str) -> str:
     """Replace control characters, which a file name may hold, so that a message cannot steer the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
+def first_difference(key: str, before: object, now: object) -> str:
+    """Return "key (before, now after)" of the first setting that differs, dotted inside tables; None is "nothing"."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        inner = next(name for name in {**before, **now} if before.get(name) != now.get(name))
+        return first_difference(f"{key}.{inner}", before.get(inner), now.get(inner))
+    was, is_now = ("nothing" if value is None else repr(value) for value in (before, now))
+    return f"{key} ({was}, now {is_now})"

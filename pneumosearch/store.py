@@ -22,7 +22,7 @@ from pneumosearch.artifacts import Artifacts
 from pneumosearch.config import RunSpec, first_problem
 from pneumosearch.confirmation import Confirmation, confirmation_file
 from pneumosearch.data.description import DataDescription
-from pneumosearch.errors import StoreError, printable
+from pneumosearch.errors import StoreError, first_difference, printable
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.patience import PatientStorage
 from pneumosearch.places import Folder
@@ -387,9 +387,9 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
         raise StoreError(f"'{name}' is a {attributes['purpose']} in this store; choose another --name")
     changed = [key for key in spec if key in stored and stored[key] != spec[key]]
     if changed:
+        difference = first_difference(changed[0], stored[changed[0]], spec[changed[0]])
         raise StoreError(
-            f"study '{name}' was started with another {changed[0]} ({stored.get(changed[0])!r}, now "
-            f"{spec[changed[0]]!r}); go on as it was, or choose another --name"
+            f"study '{name}' was started with another {difference}; go on as it was, or choose another --name"
         )
     if attributes["data"]["fingerprint"] != data.fingerprint:
         raise StoreError(

@@ -1,6 +1,7 @@
 """Training processes: begun anew, killed, orphaned; the store must not show it."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from pneumosearch.history import History
 from pneumosearch.objective import Session, StopFlag
 from pneumosearch.processes import begun_early
 from pneumosearch.records import StudyRecord
+from pneumosearch.space import Choice
 from pneumosearch.store import Store
 from pneumosearch.study import open_search
 from pneumosearch.studyfile import checked_spec
@@ -161,9 +163,14 @@ def test_process_that_died_before_its_task_is_begun_anew(store: Store, source: D
 
 def test_mistake_in_the_process_is_raised_here(store: Store, source: DataSource) -> None:
     open_search(Session(store, source, SilentListener(), StopFlag()), SPEC)
-    other = SPEC.model_copy(update={"seed": 1})
-    with pytest.raises(PneumosearchError, match="was started with another seed"):
-        search(Session(store, source, SilentListener(), StopFlag()), other, 2)
+    changes: dict[str, dict[str, Any]] = {
+        "another seed (232, now 1);": {"seed": 1},
+        "another space.batch_size (nothing, now {": {"space": {**SPEC.space, "batch_size": Choice(choices=(16, 32))}},
+        "another fixed.image_size (32, now 64);": {"fixed": {**SPEC.fixed, "image_size": 64}},
+    }
+    for message, changed in changes.items():
+        with pytest.raises(PneumosearchError, match=re.escape(f"was started with {message}")):
+            search(Session(store, source, SilentListener(), StopFlag()), SPEC.model_copy(update=changed), 2)
 
 
 @pytest.mark.slow
