@@ -1,6 +1,9 @@
 """The mistakes pneumosearch can explain. The library raises them; only the command line prints them."""
 
 import re
+from typing import Final
+
+_ABSENT: Final = object()
 
 
 class PneumosearchError(Exception):
@@ -38,9 +41,9 @@ def printable(text: str) -> str:
 
 
 def first_difference(key: str, before: object, now: object) -> str:
-    """Return "key (before, now after)" of the first setting that differs, dotted inside tables; None is "nothing"."""
+    """Return "key (before, now after)" of the first setting that differs, dotted inside tables."""
     if isinstance(before, dict) and isinstance(now, dict):
-        inner = next(name for name in {**before, **now} if before.get(name) != now.get(name))
-        return first_difference(f"{key}.{inner}", before.get(inner), now.get(inner))
-    was, is_now = ("nothing" if value is None else repr(value) for value in (before, now))
+        name = next(name for name in {**before, **now} if before.get(name, _ABSENT) != now.get(name, _ABSENT))
+        return first_difference(f"{key}.{name}", before.get(name, _ABSENT), now.get(name, _ABSENT))
+    was, is_now = ("absent" if value is _ABSENT else repr(value) for value in (before, now))
     return f"{key} ({was}, now {is_now})"

@@ -2,7 +2,7 @@ import pytest
 from pydantic import ValidationError
 
 from pneumosearch.config import RunSpec, TrialConfig
-from pneumosearch.errors import ConfigError
+from pneumosearch.errors import ConfigError, first_difference
 
 
 def test_default_is_the_published_network() -> None:
@@ -53,3 +53,16 @@ def test_bad_value_is_named_in_one_line(values: dict[str, object], message: str)
 def test_original_protocol_stays_float32() -> None:
     with pytest.raises(ValidationError, match="computes in float32, as published"):
         RunSpec(protocol="original", precision="bfloat16")
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "told"),
+    [
+        (1, 2, "k (1, now 2)"),
+        ({"a": 1, "b": 2}, {"a": 1, "b": 3}, "k.b (2, now 3)"),
+        ({"a": {"x": 1}}, {"a": {}}, "k.a.x (1, now absent)"),
+        ({}, {"a": None}, "k.a (absent, now None)"),  # a setting that an older version did not write down
+    ],
+)
+def test_setting_that_differs_is_named(before: object, now: object, told: str) -> None:
+    assert first_difference("k", before, now) == told

@@ -165,7 +165,7 @@ def test_mistake_in_the_process_is_raised_here(store: Store, source: DataSource)
     open_search(Session(store, source, SilentListener(), StopFlag()), SPEC)
     changes: dict[str, dict[str, Any]] = {
         "another seed (232, now 1);": {"seed": 1},
-        "another space.batch_size (nothing, now {": {"space": {**SPEC.space, "batch_size": Choice(choices=(16, 32))}},
+        "another space.batch_size (absent, now {": {"space": {**SPEC.space, "batch_size": Choice(choices=(16, 32))}},
         "another fixed.image_size (32, now 64);": {"fixed": {**SPEC.fixed, "image_size": 64}},
     }
     for message, changed in changes.items():
