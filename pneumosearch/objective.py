@@ -32,6 +32,10 @@ class Interrupted(Exception):
     """The study was asked to stop; the trial has saved its epoch and can go on."""
 
 
+class Deferred(Interrupted):
+    """The trial has saved its epoch and lets others go first."""
+
+
 class Listener(Protocol):
     """Hears what happens in trials, to show it."""
 
@@ -40,6 +44,9 @@ class Listener(Protocol):
 
     def epoch_ended(self, number: int, history: History) -> None:
         """A trial has finished and saved another epoch."""
+
+    def trial_deferred(self, number: int) -> None:
+        """A trial lets others go first; `trial_started` tells when it goes on."""
 
     def trial_ended(self, record: TrialRecord) -> None:
         """A trial is complete, pruned or failed."""
@@ -92,6 +99,7 @@ class Objective:
         keep_all: Keep the network of every trial, not only of the best.
         stress: Judge each epoch by changed copies of the validation images too.
         precise: Judge each epoch with precise batch normalisation too.
+        defers: Asked after each epoch but the last whether a trial stops there, to go on later.
     """
 
     session: Session
@@ -107,6 +115,7 @@ class Objective:
     keep_all: bool = False
     stress: bool = False
     precise: bool = False
+    defers: Callable[[optuna.Trial], bool] = lambda trial: False
     _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
 
     def __call__(self, trial: optuna.Trial) -> float:
@@ -116,6 +125,7 @@ class Objective:
             optuna.TrialPruned: The pruner stopped it after an epoch, or it is passed over for what it would cost.
             TrainingError: A loss was not finite.
             Interrupted: The session should stop.
+            Deferred: The trial lets others go first, as `defers` says.
         """
         config = self.space.suggest(trial)
         run = self._continued_run(trial)
@@ -238,6 +248,8 @@ class Objective:
             raise optuna.TrialPruned(f"after epoch {len(history)}")
         if self.session.stop():
             raise Interrupted
+        if len(history) < config.epochs and self.defers(trial):
+            raise Deferred
 
     def _keep(self, trial: optuna.Trial, folder: Path, result: TrainingResult, value: float) -> None:
         """Record what the finished training leaves: its size, its picture and, if it is good, the network."""

@@ -46,7 +46,8 @@ class PromotingPruner(BasePruner):
 
     A trial stops at a rung unless it is among the best of all that reached it, one in `reduction_factor`; when others
     come to it later and leave it among the best, `promotions` names it, and a new trial continues it from its
-    checkpoint. The first trial, the baseline, is never stopped.
+    checkpoint. The first trial, the baseline, is never stopped, but `defers_baseline` at the first rung until another
+    shows what it takes.
 
     Args:
         rungs: Epochs after which a trial may stop, rising; 0 is its screening.
@@ -78,6 +79,20 @@ class PromotingPruner(BasePruner):
             best = [root for root in self._best(trials, rung, _sign(study)) if root in stopped]
             found += [Promotion(stopped[root].number, rung, stopped[root].params) for root in best]
         return found
+
+    def defers_baseline(self, study: optuna.Study) -> bool:
+        """Tell whether the first trial, trained to the first rung, lets others go first.
+
+        That it does until another trial is complete, or it is itself among the best there: so that a search of a few
+        minutes does not spend half of them on what is known already.
+        """
+        trials = study.get_trials(deepcopy=False)
+        rung = next((rung for rung in self.rungs if rung > 0), -1)  # the baseline is not screened
+        if not trials or trials[0].state != TrialState.RUNNING or trials[0].last_step != rung:
+            return False
+        if any(trial.state == TrialState.COMPLETE for trial in trials):
+            return False
+        return trials[0].number not in self._best(trials, rung, _sign(study))
 
     def kept(self, study: optuna.Study, n: int = KEPT_CHECKPOINTS) -> set[int]:
         """Return the numbers of the `n` stopped trials that are most likely to go on."""

@@ -1,4 +1,4 @@
-"""Running a search: sampler and pruner, the baseline first, going on after any interruption."""
+"""Running a search: sampler and pruner, the baseline begun first, going on after any interruption."""
 
 import errno
 import itertools
@@ -24,7 +24,7 @@ from pneumosearch.config import RunSpec
 from pneumosearch.cost import Limits
 from pneumosearch.errors import ArtifactsError, PneumosearchError, StoreError, TrainingError
 from pneumosearch.locks import study_lock
-from pneumosearch.objective import Interrupted, Objective, Session, StopFlag
+from pneumosearch.objective import Deferred, Interrupted, Objective, Session, StopFlag
 from pneumosearch.owners import MAX_TAKEN_UP, LostTrial, Watch, beating, own
 from pneumosearch.pruners import PromotingPruner, Promotion, latest, make_pruner
 from pneumosearch.records import TrialRecord
@@ -70,6 +70,7 @@ class StudyRun:
     sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None
     max_failures: int = MAX_FAILURES
     watch: Watch = field(default_factory=Watch)
+    goal: int = field(default=0, init=False)  # ended trials of the study in all, as `until` was told
 
     def until(self, n_trials: int, *, at_most: int | None = None) -> Outcome:
         """Go on until the study has `n_trials` ended trials in all, or something stops it, or `at_most` were trained.
@@ -80,21 +81,21 @@ class StudyRun:
         Raises:
             PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
         """
-        stop = self.objective.session.stop
+        self.goal, stop = n_trials, self.objective.session.stop
         with explained(self.objective.session.store.url):
             for trained in itertools.count():
                 if trained == at_most or stop():
                     break
                 try:
-                    trial = self._claim(n_trials)
+                    trial = self._claim()
                     if trial is None:
                         break
                     self.run_trial(trial)
+                except (Deferred, LostTrial):
+                    continue
                 except Interrupted:
                     break
-                except LostTrial:
-                    continue
-            done = not self._something_to_do(n_trials) and not self._at_work()
+            done = not self._something_to_do() and not self._at_work()
             return Outcome(self._ended(), "" if done else stop.reason, done)
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
@@ -106,11 +107,11 @@ class StudyRun:
         with self._lock():
             return self._next_trial(wanted)
 
-    def _claim(self, n_trials: int) -> optuna.Trial | None:
+    def _claim(self) -> optuna.Trial | None:
         """Return the next trial, waiting for one while others are at work; None where nothing is left, or to stop."""
         while not self.objective.session.stop():
             with self._lock():
-                if self._something_to_do(n_trials):
+                if self._something_to_do():
                     return self._next_trial(None)
                 if not self._at_work():
                     return None
@@ -137,12 +138,14 @@ class StudyRun:
         self._fail(trial, f"taken up {MAX_TAKEN_UP} times after epoch {epochs}, and each time its process was lost")
         return self._next_trial(wanted)
 
-    def _something_to_do(self, n_trials: int) -> bool:
+    def _something_to_do(self) -> bool:
         """Tell whether configurations, trials that may go on, or trials left behind are still to be trained."""
-        if any(self._behind(None)) or self._promotions() or self._waiting():
-            return True
-        begun = sum("continues" not in trial.user_attrs for trial in self._at_work())
-        return self._ended() + begun < n_trials
+        return any(self._behind(None)) or bool(self._promotions()) or self._waiting() or self._room()
+
+    def _room(self) -> bool:
+        """Tell whether new configurations are still to be begun."""
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return self._ended() + sum("continues" not in trial.user_attrs for trial in running) < self.goal
 
     def _at_work(self) -> list[FrozenTrial]:
         """Return the trials that other processes train now."""
@@ -154,6 +157,13 @@ class StudyRun:
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return any("continues" in trial.user_attrs for trial in waiting)
 
+    def defers(self, trial: optuna.Trial | FrozenTrial) -> bool:
+        """Tell whether `trial` is the baseline, lets others go first, and there are others to be begun."""
+        pruner = self.study.pruner
+        if trial.number != 0 or not isinstance(pruner, PromotingPruner):
+            return False
+        return pruner.defers_baseline(self.study) and self._room()
+
     def _promotions(self) -> list[Promotion]:
         pruner = self.study.pruner
         return pruner.promotions(self.study) if isinstance(pruner, PromotingPruner) else []
@@ -162,7 +172,7 @@ class StudyRun:
         """Train one trial and tell the study how it ended.
 
         Raises:
-            Interrupted: The session should stop; the trial may go on in another process at once.
+            Interrupted: The session should stop, or the trial is deferred; it may go on in another process at once.
             LostTrial: Another process trains it.
         """
         store = self.objective.session.store
@@ -181,8 +191,10 @@ class StudyRun:
     def _train(self, trial: optuna.Trial) -> None:
         try:
             self.study.tell(trial, self.objective(trial))
-        except Interrupted:
+        except Interrupted as why:
             trial.set_user_attr("owner", None)
+            if isinstance(why, Deferred):
+                self.objective.session.listener.trial_deferred(trial.number)
             raise
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -248,10 +260,11 @@ class StudyRun:
         return sum("passed_over" not in trial.user_attrs for trial in started)
 
     def _behind(self, wanted: RunSpec | None) -> Iterator[FrozenTrial]:
+        """Give the running trials that nobody trains, without a baseline that is deferred."""
         for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
             run = frozen.user_attrs.get("run")
             fits = wanted is None or (run is not None and RunSpec.model_validate(run) == wanted)
-            if fits and self.watch.left_behind(frozen):
+            if fits and self.watch.left_behind(frozen) and not self.defers(frozen):
                 yield frozen
 
 
@@ -280,7 +293,9 @@ def open_search(session: Session, spec: StudySpec) -> StudyRun:
             study.enqueue_trial(space.baseline())
     study.pruner = make_pruner(spec)
     study_sampler(spec, space, 0)  # so that one that cannot be made is told now
-    return StudyRun(study, objective, lambda number: study_sampler(spec, space, number))
+    run = StudyRun(study, objective, lambda number: study_sampler(spec, space, number))
+    objective.defers = run.defers  # an objective in a loop of other people defers nothing
+    return run
 
 
 def settled(store: Store, spec: StudySpec) -> StudySpec:

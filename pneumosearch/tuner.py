@@ -128,8 +128,8 @@ class TunerRun(StudyRun):
             trial.set_user_attr(name, value)  # the baseline was enqueued without them
         return trial
 
-    def _something_to_do(self, n_trials: int) -> bool:
-        return not self.exhausted and (super()._something_to_do(n_trials) or self._promotes())
+    def _something_to_do(self) -> bool:
+        return not self.exhausted and (super()._something_to_do() or self._promotes())
 
     def _promotes(self) -> bool:
         """Tell whether Hyperband's next proposal goes on with a trial that is counted already."""

@@ -171,6 +171,9 @@ class _Reporter:
     def epoch_ended(self, number: int, history: History) -> None:
         self._send(("epoch_ended", (number, history)))
 
+    def trial_deferred(self, number: int) -> None:
+        self._send(("trial_deferred", (number,)))
+
     def trial_ended(self, record: TrialRecord) -> None:
         self._send(("trial_ended", (record,)))
 

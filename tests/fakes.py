@@ -59,10 +59,11 @@ def a_study(*trials: TrialRecord, kind: str = "images", openings: tuple[TestOpen
 
 
 class SilentListener:
-    """Hears everything; remembers the epochs and the ended trials."""
+    """Hears everything; remembers the epochs, and the deferred and the ended trials."""
 
     def __init__(self) -> None:
         self.epochs: list[tuple[int, int]] = []
+        self.deferred: list[int] = []
         self.ended: list[int] = []
 
     def trial_started(self, number: int, run: RunSpec) -> None:
@@ -70,6 +71,9 @@ class SilentListener:
 
     def epoch_ended(self, number: int, history: History) -> None:
         self.epochs.append((number, len(history)))
+
+    def trial_deferred(self, number: int) -> None:
+        self.deferred.append(number)
 
     def trial_ended(self, record: TrialRecord) -> None:
         self.ended.append(record.number)

@@ -142,7 +142,8 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunSpec, int, int]]:
 def test_promoted_trials_go_on_where_they_stopped_and_count_once(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
-    outcome = search(store, source, SPEC).until(9)
+    run = search(store, source, SPEC)
+    outcome, deferred = run.until(9), run.objective.session.listener.deferred  # type: ignore[attr-defined]
     record = store.record("tiny")
     assert (outcome.finished, outcome.done, len(record.trials)) == (9, True, 9)
     went_on = [trial for trial in record.trials if trial.earlier]
@@ -152,7 +153,69 @@ def test_promoted_trials_go_on_where_they_stopped_and_count_once(
         calls = [call for call in trained if call[0] == trial.run]
         assert [before for _, before, _ in calls] == [0, *(reached for _, _, reached in calls[:-1])]
         assert len(trial.history) == calls[-1][2]
-        assert len(calls) == 1 + len(trial.earlier)
+        assert len(calls) == 1 + len(trial.earlier) + deferred.count(trial.number)
+
+
+def test_baseline_lets_others_go_first_until_one_is_complete(
+    store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
+) -> None:
+    run = search(store, source, SPEC)  # its zoom is 0.5, the worst
+    run.until(9)
+    heard: Any = run.objective.session.listener
+    record = store.record("tiny")
+    baseline = record.trials[0]
+    assert heard.deferred == [0]
+    assert heard.epochs[0] == (0, 1)
+    assert heard.epochs[1][0] == 1
+    assert (baseline.state, len(baseline.history)) == ("complete", 4)
+    assert baseline.run is not None
+    assert (baseline.run.config, baseline.run.seed) == (SPEC.search_space().centre, SPEC.seed)
+    complete = [number for number in heard.ended if record.trial(number).state == "complete"]
+    assert complete[1] == 0  # at once when the first of the others was complete
+    assert sum(end - (before or 1) for each, before, end in trained if each == baseline.run) == 3
+
+
+def test_baseline_is_trained_whole_where_no_other_is_to_be_begun(
+    store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
+) -> None:
+    assert search(store, source, SPEC).until(1).done
+    assert [(before, end) for _, before, end in trained] == [(0, 4)]
+    assert store.record("tiny").trials[0].state == "complete"
+
+
+def test_deferred_baseline_goes_on_in_another_process_and_equals_its_twin(
+    store: Store, source: DataSource, tmp_path: Path, trained: list[tuple[RunSpec, int, int]]
+) -> None:
+    twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
+    search(twin, source, SPEC).until(9)
+    assert not search(store, source, SPEC).until(9, at_most=1).done
+    assert [(t.state, len(t.history)) for t in store.record("tiny").trials] == [("running", 1)]
+    search(store, source, SPEC).until(9)
+    assert chains(store) == chains(twin)
+
+
+def test_deferred_baseline_is_trained_last_where_none_is_promoted(
+    store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
+) -> None:
+    assert search(store, source, SPEC).until(2).finished == 2
+    assert [(t.state, len(t.history)) for t in store.record("tiny").trials] == [("complete", 4), ("pruned", 1)]
+    assert [run.seed - SPEC.seed for run, _, _ in trained] == [0, 1, 0]
+
+
+@pytest.mark.parametrize(("others", "deferred"), [([], True), ([0.5, 0.4], False), ([0.5, 0.9], True)])
+def test_baseline_goes_on_once_it_is_among_the_best(others: list[float], deferred: bool) -> None:
+    pruner = PromotingPruner((0, 1), 3)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    baseline = study.ask()
+    assert not pruner.defers_baseline(study)
+    baseline.report(0.6, 1)
+    for value in others:
+        trial = study.ask()
+        trial.report(value, 1)
+        study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+    assert pruner.defers_baseline(study) is deferred
+    baseline.report(0.6, 2)
+    assert not pruner.defers_baseline(study)
 
 
 def chains(store: Store) -> list[Any]:
@@ -167,6 +230,8 @@ def test_study_killed_with_a_promotion_enqueued_equals_its_twin(
     run = search(store, source, SPEC)
     while not any("continues" in trial.user_attrs for trial in run.study.get_trials(deepcopy=False)):
         run.until(9, at_most=1)
+        if any(run._behind(None)):  # the baseline, which goes on before any is promoted
+            continue
         for promotion in run.study.pruner.promotions(run.study)[:1]:  # type: ignore[attr-defined]
             run.study.enqueue_trial(promotion.params, user_attrs=promotion.attributes())  # and killed right here
     search(store, source, SPEC).until(9)

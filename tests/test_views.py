@@ -5,7 +5,7 @@ import pytest
 from pneumosearch.cli.views import StudyView
 from pneumosearch.config import RunSpec
 from pneumosearch.records import StudyRecord
-from tests.fakes import a_study, a_trial
+from tests.fakes import a_history, a_study, a_trial
 
 
 def test_trials_of_other_processes_are_counted_once_they_are_noticed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -23,6 +23,20 @@ def test_trials_of_other_processes_are_counted_once_they_are_noticed(capsys: pyt
     said = capsys.readouterr().err
     assert "3 of 8 trials (3 complete, 0 pruned, 0 failed); best accuracy 0.9500 (trial 1)" in said
     assert len(looks) == 2
+
+
+def test_deferred_baseline_is_told_and_goes_on_with_its_epochs(capsys: pytest.CaptureFixture[str]) -> None:
+    with StudyView("images", 8, "accuracy", quiet=False) as view:
+        view.trial_started(0, RunSpec())
+        view.epoch_ended(0, a_history(0.7))
+        view.trial_deferred(0)
+        view.trial_started(1, RunSpec())
+        view.trial_started(0, RunSpec())
+        view.epoch_ended(0, a_history(0.7, 0.8))
+    said = capsys.readouterr().err.splitlines()
+    waits = "trial 0 waits after epoch 1 until another is complete, or it is among the best"
+    assert said.index(waits) < said.index("trial 1: the baseline")
+    assert said.count("trial 0: the baseline") == 2
 
 
 def test_store_is_not_asked_again_where_nobody_else_is_at_the_study() -> None:

@@ -136,6 +136,9 @@ class EpochView(_View):
             cells = zip(epoch_cells(history[-1], self.kind), self.headings, strict=True)
             self.say("  ".join(cell.rjust(len(heading)) for cell, heading in cells))
 
+    def trial_deferred(self, number: int) -> None:
+        """Nothing to show: a training of its own has no others to let go first."""
+
     def trial_ended(self, record: TrialRecord) -> None:
         """Nothing more to show: the caller prints the result."""
 
@@ -157,6 +160,7 @@ class StudyView(_View):
         self.n_trials, self.metric = n_trials, metric
         self.records: dict[int, TrialRecord] = {}
         self._current: dict[int, tuple[RunSpec, History]] = {}  # of the trials that are being trained
+        self._deferred: dict[int, History] = {}  # of those that have let others go first
         self._known: set[int] = set()  # numbers of trials that are trained here, or have ended anywhere
         self._look: Callable[[], StudyRecord] | None = None
         self._start, self._ended_before = time.monotonic(), 0
@@ -179,7 +183,7 @@ class StudyView(_View):
     def trial_started(self, number: int, run: RunSpec) -> None:
         """Show a trial's configuration."""
         self._known.add(number)
-        self._current[number] = (run, ())
+        self._current[number] = (run, self._deferred.pop(number, ()))
         if not self._live:
             self.say(f"trial {number}: {changes_text(run.config) or 'the baseline'}")
 
@@ -190,6 +194,12 @@ class StudyView(_View):
         self._show(self._picture())
         if not self._live:
             self.say(f"trial {number}: " + _epoch_line(history[-1], self.metric))
+
+    def trial_deferred(self, number: int) -> None:
+        """Show that a trial, which can only be the baseline, goes on later."""
+        _, self._deferred[number] = self._current.pop(number)
+        epochs = len(self._deferred[number])
+        self.say(f"trial {number} waits after epoch {epochs} until another is complete, or it is among the best")
 
     def trial_ended(self, record: TrialRecord) -> None:
         """Show how a trial ended."""

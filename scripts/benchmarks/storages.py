@@ -151,6 +151,9 @@ class Silent:
     def epoch_ended(self, number: int, history: History) -> None:
         """Ignore it."""
 
+    def trial_deferred(self, number: int) -> None:
+        """Ignore it."""
+
     def trial_ended(self, record: TrialRecord) -> None:
         """Ignore it."""
 

@@ -82,6 +82,9 @@ class _Clock:
     def epoch_ended(self, number: int, history: History) -> None:
         """Nothing to measure."""
 
+    def trial_deferred(self, number: int) -> None:
+        """Nothing to measure."""
+
     def trial_ended(self, record: TrialRecord) -> None:
         now = time.perf_counter()
         wall, self._last = now - self._last, now
