@@ -188,11 +188,13 @@ class StudyView(_View):
             self.say(f"trial {number}: {changes_text(run.config) or 'the baseline'}")
 
     def epoch_ended(self, number: int, history: History) -> None:
-        """Show an epoch."""
+        """Show an epoch; one of before it was deferred is shown already."""
+        shown: History = ()
         if number in self._current:
-            self._current[number] = (self._current[number][0], history)
+            run, shown = self._current[number]
+            self._current[number] = (run, history)
         self._show(self._picture())
-        if not self._live:
+        if not self._live and len(history) > len(shown):
             self.say(f"trial {number}: " + _epoch_line(history[-1], self.metric))
 
     def trial_deferred(self, number: int) -> None:
