@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres import free_port
 
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.reference import PUBLISHED_PARAMETERS
@@ -200,11 +201,12 @@ def test_figures_look_into_the_network_that_a_study_keeps(studied: Terminal, tmp
 
 
 def test_dashboard_serves_the_studies_with_their_note(studied: Terminal) -> None:
-    process = studied.start("dashboard", "--port", "18765")
+    port = free_port()
+    process = studied.start("dashboard", "--port", str(port))
     try:
-        studies = _fetch("http://127.0.0.1:18765/api/studies")["study_summaries"]
+        studies = _fetch(f"http://127.0.0.1:{port}/api/studies")["study_summaries"]
         tiny = next(study for study in studies if study["study_name"] == "tiny")
-        detail = _fetch(f"http://127.0.0.1:18765/api/studies/{tiny['study_id']}?after=0")
+        detail = _fetch(f"http://127.0.0.1:{port}/api/studies/{tiny['study_id']}?after=0")
         assert "PHANTOMS" in detail["note"]["body"]
         assert detail["objective_names"] == ["validation accuracy on PHANTOMS"]
         assert len(detail["trials"]) == 4

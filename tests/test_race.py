@@ -134,6 +134,9 @@ def test_race_runs_sides_in_turn_kills_them_in_time_and_goes_on(
     assert order.read_text() == "p1 o1 p2 o2 o1 "
     lines = (output / "runs" / "optuna" / "seed-1" / EPOCHS_FILE).read_text().splitlines()
     assert len(lines) == 3
+    picture = (output / "race.svg").read_bytes()
+    assert run_search(raced).exit_code == 0  # nothing is left to run
+    assert (output / "race.svg").read_bytes() == picture
 
 
 def test_race_goes_on_only_under_its_own_terms(raced: list[str], tmp_path: Path) -> None:
