@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from postgres import free_port
 
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.reference import PUBLISHED_PARAMETERS
+from postgres import free_port
 from tests.conftest import ROOT
 
 COMMANDS = [
