@@ -1,5 +1,6 @@
 """The search space: named ranges over the fields of `TrialConfig`, each of which contains the baseline."""
 
+import itertools
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -179,8 +180,10 @@ DEFAULT_DIMENSIONS: Final[Mapping[str, Dimension]] = {
     "lr_reduce_mode": Choice(choices=("max", "min")),
     "batch_size": Choice(choices=(16, 32, 64)),
     "epochs": Range(low=5, high=10),
-    "batch_norm_statistics": Choice(choices=("moving", "precise")),
 }
+
+#: What the default study's trials have instead of the published value, all but the baseline.
+DEFAULT_OTHERS: Final[Mapping[str, Scalar]] = {"batch_norm_statistics": "precise"}
 
 
 class Space:
@@ -190,9 +193,10 @@ class Space:
         dimensions: The searched fields.
         fixed: Fields held at another value than the baseline's.
         source: Begins the messages of errors; the study file's name.
+        others: Fields held at another value in all configurations but the centre.
 
     Raises:
-        ConfigError: A name is no field of `TrialConfig`, is both fixed and searched, a range does not contain the
+        ConfigError: A name is no field of `TrialConfig`, is in two of the three, a range does not contain the
             baseline, or one of its ends is not allowed for the field.
     """
 
@@ -201,16 +205,26 @@ class Space:
         dimensions: Mapping[str, Dimension] = DEFAULT_DIMENSIONS,
         fixed: Mapping[str, object] | None = None,
         source: str = "space",
+        others: Mapping[str, object] | None = None,
     ) -> None:
         self.dimensions = dict(dimensions)
-        self.fixed = dict(fixed or {})
-        both = sorted(self.dimensions.keys() & self.fixed.keys())
-        if both:
-            raise ConfigError(f"{source}: '{both[0]}' is both fixed and searched; keep it in one of the two")
+        self.fixed, self.others = dict(fixed or {}), dict(others or {})
+        self._check_apart(source)
         self.centre = TrialConfig.checked(dict(self.fixed), f"{source}: fixed")
+        TrialConfig.checked({**self.fixed, **self.others}, f"{source}: others")
         for position, (name, dimension) in enumerate(self.dimensions.items()):
             self._check(name, dimension, source)
             self._check_condition(name, dimension, list(self.dimensions)[:position], source)
+
+    def _check_apart(self, source: str) -> None:
+        kinds: dict[str, Mapping[str, object]] = {
+            "searched": self.dimensions,
+            "fixed": self.fixed,
+            "set for the others": self.others,
+        }
+        for (kind, names), (other_kind, other_names) in itertools.combinations(kinds.items(), 2):
+            for name in sorted(names.keys() & other_names.keys()):
+                raise ConfigError(f"{source}: '{name}' is both {other_kind} and {kind}; keep it in one of the two")
 
     def _check(self, name: str, dimension: Dimension, source: str) -> None:
         known = TrialConfig.model_fields
@@ -227,6 +241,8 @@ class Space:
 
     def _check_condition(self, name: str, dimension: Dimension, earlier: list[str], source: str) -> None:
         for field, allowed in dimension.conditions().items():
+            if field in self.others:
+                raise ConfigError(f"{source}: space.{name}: when: '{field}' is set for the others alike")
             if field in self.dimensions and field not in earlier:
                 raise ConfigError(f"{source}: space.{name}: when: '{field}' must come before '{name}'")
             for value in allowed:
@@ -243,7 +259,12 @@ class Space:
         for name, dimension in self.dimensions.items():
             if dimension.active(values):
                 values[name] = dimension.suggest(trial, name)
-        return TrialConfig.checked(values, "space")
+        return self._configuration(values, "space")
+
+    def _configuration(self, values: Mapping[str, object], source: str) -> TrialConfig:
+        """Return the configuration of these values, with those of `others` unless it is the centre."""
+        config = TrialConfig.checked(dict(values), source)
+        return config if config == self.centre else TrialConfig.checked({**values, **self.others}, source)
 
     def chosen(self, config: TrialConfig) -> dict[str, Scalar]:
         """Return the values of the dimensions that were chosen for `config`: those whose condition holds."""
@@ -268,7 +289,7 @@ class Space:
                     all_values[name] = dimension.own(values[name])
                 except (TypeError, ValueError) as error:
                     raise ConfigError(f"values: {name}: {values[name]!r} is not in its range") from error
-        return TrialConfig.checked(all_values, "values")
+        return self._configuration(all_values, "values")
 
     def to_ray(self) -> dict[str, Any]:
         """Return the space as Ray Tune has it, for `tune.Tuner(trainable, param_space=space.to_ray())`.
@@ -291,4 +312,4 @@ class Space:
     def describe(self) -> dict[str, Any]:
         """Return the space as plain values, for the store."""
         dimensions = {name: dimension.model_dump(exclude_defaults=True) for name, dimension in self.dimensions.items()}
-        return {"space": dimensions, "fixed": self.fixed}
+        return {"space": dimensions, "fixed": self.fixed, "others": self.others}

@@ -382,7 +382,8 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
     attributes = study.user_attrs
     if "purpose" not in attributes:
         return
-    name, stored = study.study_name, attributes["spec"]
+    name = study.study_name
+    stored = {"others": {}, **attributes["spec"]}  # which earlier versions could not set
     if attributes["purpose"] != purpose:
         raise StoreError(f"'{name}' is a {attributes['purpose']} in this store; choose another --name")
     changed = [key for key in spec if key in stored and stored[key] != spec[key]]

@@ -11,7 +11,7 @@ from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import Metric, PruneMetric, direction, under_stress
 from pneumosearch.reference import PUBLISHED_SEED
-from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Scalar, Space
+from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimension, Scalar, Space
 
 SAMPLER_NAMES: Final = ("tpe", "random", "prior", "qmc", "cmaes", "gp")
 _CLASS: Final = "[A-Za-z_][A-Za-z0-9_]*"
@@ -80,6 +80,7 @@ class StudySpec(BaseModel):
     trials: Annotated[int, Field(ge=1, strict=True)] = 50
     timeout: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None
     fixed: dict[str, Scalar] = {}
+    others: dict[str, Scalar] = dict(DEFAULT_OTHERS)  # fixed in all trials but the baseline
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
 
     @property
@@ -98,7 +99,7 @@ class StudySpec(BaseModel):
 
     def search_space(self, source: str = "study") -> Space:
         """Return the checked space; `source` begins its error messages."""
-        return Space(self.space, self.fixed, source)
+        return Space(self.space, self.fixed, source, self.others)
 
 
 def for_phantoms(spec: StudySpec) -> StudySpec:
@@ -133,10 +134,7 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
 
     Where `values` give no space, it is the default one without the fields that they fix.
     """
-    fixed = values.get("fixed")
-    if "space" not in values and isinstance(fixed, dict):
-        kept = {name: dimension for name, dimension in DEFAULT_DIMENSIONS.items() if name not in fixed}
-        values = {**values, "space": kept}
+    values = _with_default_space(values)
     try:
         spec = StudySpec.model_validate(values)
     except ValidationError as error:
@@ -155,6 +153,18 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
     _check_engine(spec, source)
     spec.search_space(source)
     return spec
+
+
+def _with_default_space(values: dict[str, object]) -> dict[str, object]:
+    """Add the default space and what it sets for the others where `values` give no space; else nothing is set."""
+    if "space" in values:
+        return {"others": {}, **values}
+    fixed, others = values.get("fixed", {}), values.get("others", {})
+    if not isinstance(fixed, dict) or not isinstance(others, dict):  # as pydantic will tell
+        return values
+    free = {name: dimension for name, dimension in DEFAULT_DIMENSIONS.items() if name not in {*fixed, *others}}
+    set_for_others = {name: value for name, value in DEFAULT_OTHERS.items() if name not in fixed}
+    return {"others": set_for_others, **values, "space": free}
 
 
 def _check_engine(spec: StudySpec, source: str) -> None:
@@ -183,7 +193,7 @@ def json_schema() -> dict[str, Any]:
     schema["title"] = "A study of pneumosearch"
     fields = TrialConfig.model_json_schema()["properties"]
     ranges = schema["properties"]["space"].pop("additionalProperties")
-    for name, values in (("fixed", fields), ("space", dict.fromkeys(fields, ranges))):
+    for name, values in (("fixed", fields), ("others", fields), ("space", dict.fromkeys(fields, ranges))):
         schema["properties"][name] |= {"properties": values, "additionalProperties": False}
     return schema
 

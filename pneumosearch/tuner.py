@@ -238,7 +238,7 @@ def _oracle(spec: StudySpec) -> Any:
     space = spec.search_space()
     if spec.tuner == "hyperband":
         searched = {name: dimension for name, dimension in space.dimensions.items() if name != "epochs"}
-        space = Space(searched, space.fixed)
+        space = Space(searched, space.fixed, others=space.others)
     if not space.dimensions:
         raise ConfigError(f"study '{spec.name}': space: nothing for KerasTuner's {spec.tuner} to search")
     backend.start()

@@ -176,6 +176,7 @@ def test_unknown_side_is_refused(phantoms: Path, tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"fixed": {"equalization": "clahe"}}, "do not know 'equalization'"),
+        ({"others": {"zoom": 0.1}}, "do not know 'zoom'"),
         ({"space": {"optimizer": {"choices": ["adam", "sgd"]}}}, "do not know 'optimizer'"),
         ({"space": {"image_size": {"choices": [75, 150]}}}, "one image size"),
     ],
@@ -198,7 +199,7 @@ def test_all_sides_get_the_split_of_the_protocol(phantoms: Path, tmp_path: Path)
     assert read_study_file(course.study).search_space().describe() == spec.search_space().describe()
     space = json.loads(course.space.read_text())
     assert space["baseline"]["image_size"] == 32
-    assert list(space["searched"]) == [name for name in spec.space if name != "batch_norm_statistics"]
+    assert list(space["searched"]) == list(spec.space)
 
 
 def test_share_takes_whole_patients_of_both_classes(phantoms: Path, tmp_path: Path) -> None:
@@ -295,10 +296,10 @@ def test_figures_tell_times_ratios_and_losses() -> None:
     assert "| optuna | 92.00 | 75.0 | 22.0 | 3.4 |" in page
     assert "| keras-tuner-random | 95.00 | 50.0 | never | not at all |" in page
     assert "in pneumosearch's training alone" not in page
-    about["terms"]["study"]["fixed"]["batch_norm_statistics"] = "precise"
-    assert "batch_norm_statistics: in pneumosearch's training alone" in markdown(
-        {**figures, **about, **where, "n_validation": 125}
-    )
+    for where_set in ("fixed", "others"):
+        about["terms"]["study"] = {"fixed": {}, "space": {"zoom": {}}, where_set: {"batch_norm_statistics": "precise"}}
+        page = markdown({**figures, **about, **where, "n_validation": 125})
+        assert "batch_norm_statistics: in pneumosearch's training alone" in page
 
 
 def test_race_that_is_won_everywhere_says_so() -> None:

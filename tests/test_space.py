@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import ConfigError
-from pneumosearch.space import DEFAULT_DIMENSIONS, Choice, Dimension, Range, Space
+from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimension, Range, Space
 
 
 def test_default_space_contains_the_baseline() -> None:
@@ -26,7 +26,6 @@ def test_every_end_of_every_range_is_a_configuration() -> None:
 def test_space_covers_what_the_design_card_names() -> None:
     names = set(DEFAULT_DIMENSIONS)
     assert {"width", "dropout_conv", "zoom", "lr_reduce_factor", "lr_reduce_mode", "batch_size", "epochs"} <= names
-    assert "batch_norm_statistics" in names
     assert {f"filters_{k}" for k in range(1, 6)} | {f"dropout_{k}" for k in range(1, 4)} <= names
 
 
@@ -43,6 +42,37 @@ def test_fixed_fields_move_the_centre_and_are_kept() -> None:
     config = space.suggest(optuna.trial.FixedTrial({"zoom": 0.1}))
     assert config.changes() == {"image_size": 64, "zoom": 0.1}
     assert space.baseline() == {"zoom": 0.3}
+
+
+def test_all_but_the_baseline_have_what_is_set_for_the_others() -> None:
+    space = Space({"zoom": Range(low=0.0, high=0.5)}, {"image_size": 64}, others=DEFAULT_OTHERS)
+    baseline = TrialConfig.checked({"image_size": 64}, "test")
+    changed = {"image_size": 64, "zoom": 0.1, "batch_norm_statistics": "precise"}
+    for zoom, changes in ((0.3, baseline.changes()), (0.1, changed)):
+        chosen = space.suggest(optuna.trial.FixedTrial({"zoom": zoom}))
+        assert chosen.changes() == space.config({"zoom": zoom}).changes() == changes
+        assert space.chosen(chosen) == {"zoom": zoom}
+    assert space.baseline() == {"zoom": 0.3}
+    assert space.describe()["others"] == {"batch_norm_statistics": "precise"}
+
+
+@pytest.mark.parametrize(
+    ("others", "message"),
+    [
+        ({"zoom": 0.1}, "'zoom' is both set for the others and searched"),
+        ({"image_size": 32}, "'image_size' is both set for the others and fixed"),
+        ({"batch_norm_statistics": "none"}, "test: others: .*batch_norm_statistics"),
+        ({"batch_norm": "precise"}, "test: others: unknown key 'batch_norm'"),
+        ({"lr_schedule": "cosine"}, "space.warmup_epochs: when: 'lr_schedule' is set for the others"),
+    ],
+)
+def test_what_cannot_be_set_for_the_others_is_refused(others: dict[str, object], message: str) -> None:
+    dimensions: dict[str, Dimension] = {
+        "zoom": Range(low=0.0, high=0.5),
+        "warmup_epochs": Range(low=0.0, high=2.0, step=0.5, when={"lr_schedule": ("cosine",)}),
+    }
+    with pytest.raises(ConfigError, match=message):
+        Space(dimensions, {"image_size": 64}, "test", others)
 
 
 @pytest.mark.parametrize(

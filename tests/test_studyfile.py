@@ -65,6 +65,26 @@ def test_fixing_a_field_takes_it_out_of_the_default_space() -> None:
     assert spec.search_space().centre.zoom == 0.1
 
 
+@pytest.mark.parametrize(
+    ("values", "others"),
+    [
+        ({}, {"batch_norm_statistics": "precise"}),
+        ({"fixed": {"zoom": 0.1}}, {"batch_norm_statistics": "precise"}),
+        ({"fixed": {"batch_norm_statistics": "precise"}}, {}),
+        ({"others": {"zoom": 0.1}}, {"zoom": 0.1}),
+        ({"others": {}}, {}),
+        ({"space": {"zoom": {"low": 0.0, "high": 0.5}}}, {}),
+    ],
+)
+def test_others_are_set_by_default_in_the_default_space_alone(
+    values: dict[str, object], others: dict[str, object]
+) -> None:
+    spec = checked_spec(values, "test")
+    assert spec.others == others
+    assert checked_spec(spec.model_dump(mode="json"), "again") == spec
+    assert not {*spec.others, *spec.fixed} & spec.space.keys()
+
+
 def test_phantoms_are_searched_small_around_a_baseline() -> None:
     spec = for_phantoms(StudySpec(seed=5))
     assert spec.seed == 5

@@ -59,6 +59,9 @@ def print_plan(plan: "Plan") -> None:
     console.print(ranges)
     if space.fixed:
         console.print("Fixed: " + ", ".join(f"{name}={value}" for name, value in space.fixed.items()), markup=False)
+    if space.others:
+        set_to = ", ".join(f"{name}={value}" for name, value in space.others.items())
+        console.print(f"In all trials but the baseline: {set_to}", markup=False)
     first = Table("trial", "parameters", "MMAC", "s an epoch", "epochs", "configuration", title="The first trials")
     for number, trial in enumerate(plan.first):
         seconds = "not known yet" if trial.seconds_an_epoch is None else f"{trial.seconds_an_epoch:.0f}"

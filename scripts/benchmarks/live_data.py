@@ -67,7 +67,7 @@ def race_spec(spec: StudySpec, size: int | None) -> StudySpec:
     fixed = spec.fixed if size is None else {**spec.fixed, "image_size": size}
     raced = checked_spec({**spec.model_dump(mode="json"), "name": "race", "fixed": fixed}, "race")
     space = raced.search_space()
-    unknown = sorted({*space.dimensions, *fixed} - UNDERSTOOD - OURS_ALONE)
+    unknown = sorted(({*space.dimensions, *fixed} - UNDERSTOOD - OURS_ALONE) | (space.others.keys() - OURS_ALONE))
     if unknown:
         raise ConfigError(f"race: space: the peers' scripts do not know '{unknown[0]}'; leave it out")
     if space.conditional or "image_size" in space.dimensions:

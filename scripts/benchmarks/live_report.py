@@ -52,7 +52,7 @@ def _about(figures: Figures) -> str:
         f"{bounds}The best of a run is that of any epoch of any trial so far; an epoch counts "
         f"from when it was recorded. All sides have the same {n} validation images: one of them is {1 / n:.2%}."
     )
-    alone = OURS_ALONE & {*figures["terms"]["study"]["space"], *fixed}
+    alone = OURS_ALONE & {*figures["terms"]["study"]["space"], *fixed, *figures["terms"]["study"].get("others", ())}
     if alone:
         about += (
             f" {_list(sorted(alone))}: in pneumosearch's training alone, as the other libraries have no such thing."
