@@ -5,6 +5,7 @@ import sys
 import typer
 
 from benchmarks.fidelity import fidelity
+from benchmarks.norm_statistics import norm_statistics
 from benchmarks.precision import precision
 from benchmarks.replay import curves, pruners
 from benchmarks.scale import scale
@@ -16,7 +17,19 @@ from benchmarks.trial import trial
 from pneumosearch.errors import PneumosearchError
 
 app = typer.Typer(help="Measure pneumosearch.", no_args_is_help=True, pretty_exceptions_enable=False)
-for command in (training, trial, startup, scale, curves, pruners, fidelity, search, storages, precision):
+for command in (
+    training,
+    trial,
+    startup,
+    scale,
+    curves,
+    pruners,
+    fidelity,
+    search,
+    storages,
+    precision,
+    norm_statistics,
+):
     app.command()(command)
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.fidelity import fidelity
+from benchmarks.norm_statistics import norm_statistics
 from benchmarks.policies import Recorded
 from benchmarks.precision import FIGURES, _comparison, precision
 from pneumosearch.store import Store
@@ -89,3 +90,28 @@ def test_replay_takes_what_the_pruner_sees_from_another_table_as_far_as_it_goes(
     assert recorded.curves == [[pytest.approx((0.81, 1.0, 0.5)), pytest.approx((0.82, 0.5, 0.9))]]
     assert recorded.values == [0.9]
     assert recorded.places.tolist() == [[0.5]]
+
+
+def test_searches_are_replayed_with_either_kind_of_batch_norm_statistics(tmp_path: Path) -> None:
+    rows = [
+        {
+            "trial": trial,
+            "epoch": epoch,
+            "validation_accuracy": 0.7,
+            "validation_precise_accuracy": 0.95 if epoch < 3 else 0.96,
+            "validation_precise_auc": 0.9 + trial / 100,  # the baseline, trial 0, is the worst
+        }
+        for trial in range(6)
+        for epoch in (1, 2, 3)
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "curves.csv")
+    app = typer.Typer()
+    app.command()(norm_statistics)
+    command = [str(tmp_path / "curves.csv"), "--epochs", "40", "--seeds", "8", "--json"]
+    told = json.loads(CliRunner().invoke(app, command).stdout)
+    moving, either, precise = told["searches"]
+    assert (moving["% after 40"], moving["epochs to 95 %"]) == (pytest.approx(70), None)
+    assert precise["epochs to 95 %"] == 2  # the first epoch is the baseline's
+    assert 4 <= precise["epochs to 96 %"] <= 8  # one of the four that came to the rung goes on
+    assert either["epochs to 95 %"] >= precise["epochs to 95 %"]
+    assert told["n_curves"] == 6
