@@ -383,7 +383,7 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
     if "purpose" not in attributes:
         return
     name = study.study_name
-    stored = {"others": {}, **attributes["spec"]}  # which earlier versions could not set
+    stored = {"others": {}, **attributes["spec"]}  # a store of an earlier version says nothing of them: there were none
     if attributes["purpose"] != purpose:
         raise StoreError(f"'{name}' is a {attributes['purpose']} in this store; choose another --name")
     changed = [key for key in spec if key in stored and stored[key] != spec[key]]

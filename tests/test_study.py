@@ -80,6 +80,18 @@ def test_auto_means_the_precision_that_the_study_began_with(
 
 
 @pytest.mark.usefixtures("fake")
+def test_study_of_before_others_could_be_set_goes_on_only_without_them(store: Store, source: DataSource) -> None:
+    run = search(store, source)
+    stored = run.study.user_attrs["spec"]
+    assert stored.pop("others") == {}
+    run.study.set_user_attr("spec", stored)
+    assert search(store, source).until(1).finished == 1
+    precise = SPEC.model_copy(update={"others": {"batch_norm_statistics": "precise"}})
+    with pytest.raises(StoreError, match="another others.batch_norm_statistics \\(absent, now 'precise'\\)"):
+        search(store, source, precise)
+
+
+@pytest.mark.usefixtures("fake")
 def test_first_trial_is_the_baseline_and_the_rest_is_searched(store: Store, source: DataSource) -> None:
     run = search(store, source)
     assert run.until(12).finished == 12
