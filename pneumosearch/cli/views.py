@@ -205,6 +205,7 @@ class StudyView(_View):
         _, self._deferred[number] = self._current.pop(number)
         epochs = len(self._deferred[number])
         self.say(f"trial {number} waits after epoch {epochs} until another is complete, or it is among the best")
+        self._show(self._picture())
 
     def trial_ended(self, record: TrialRecord) -> None:
         """Show how a trial ended."""
