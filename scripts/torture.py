@@ -2,6 +2,7 @@
 
 import json
 import random
+import sys
 import tempfile
 from contextlib import ExitStack
 from enum import StrEnum
@@ -16,7 +17,7 @@ from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.records import StudyRecord, TrialRecord
 from pneumosearch.store import Store
 from postgres import postgres_server
-from victims import HostVictims, LocalVictims, RayVictims, Server, Victims, command, served
+from victims import HostVictims, LocalVictims, RayVictims, Server, Stuck, Victims, command, ended, served
 
 STUDY = """
 name = "torture"
@@ -90,8 +91,12 @@ def torture(
             text = text.replace(key, value)
         (folder / "torture.toml").write_text(text)
         victims = _victims(stack, executor, folder, workers, storage, rng)
-        wanted = victims.disturb(kills, trials, patience)
-        command(folder, "twin", ["study", "torture.toml", "--trials", str(wanted)]).wait()
+        try:
+            wanted = victims.disturb(kills, trials, patience)
+            ended(command(folder, "twin", ["study", "torture.toml", "--trials", str(wanted)]), folder, "twin.log")
+        except Stuck as stuck:
+            print(f"stuck after {dict(victims.done)}: {stuck}", file=sys.stderr)
+            raise typer.Exit(1) from stuck
         twin = Store(f"sqlite:///{folder}/twin/pneumosearch.db", folder / "twin", must_exist=True)
         disturbed = Store(victims.stored(), folder / "disturbed", must_exist=True)
         compared = compare(disturbed.record("torture"), twin.record("torture"))

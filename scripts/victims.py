@@ -4,13 +4,14 @@ import os
 import random
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +24,13 @@ from postgres import Mode, PostgresServer, free_port
 
 TRAINING = "spawn_main"  # in the command line of a training process
 #: The last digits of a training depend on how many threads it has.
-ENVIRONMENT = {**os.environ, **thread_variables(1)}
+ENVIRONMENT = {**os.environ, **thread_variables(1), "PYTHONFAULTHANDLER": "1"}
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
 _LONGEST_CUT = 30.0  # seconds
 _GRACE = "8s"  # after which a machine that is cut off loses its trials
+_LONGEST_SILENCE = 240.0  # seconds; an epoch or a start take a few
+_MOST_FAILURES = 5  # runs in a row that nobody killed
+_LAST_LINES = 60
 
 
 class Served:
@@ -78,6 +82,10 @@ def command(folder: Path, results: str, arguments: list[str]) -> subprocess.Pope
         return subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=log, env=ENVIRONMENT)
 
 
+class Stuck(Exception):
+    """The disturbed study does not end, or ends with a failure again and again; with what it said last."""
+
+
 class Victims(ABC):
     """The processes of a disturbed study, and how often each kind was killed.
 
@@ -88,9 +96,12 @@ class Victims(ABC):
         rng: Of the moments.
     """
 
+    log = "disturbed.log"  # of the study, in that folder
+
     def __init__(self, folder: Path, workers: int, server: Server | None, rng: random.Random) -> None:
         self.folder, self.workers, self.server, self.rng = folder, workers, server, rng
         self.done: Counter[str] = Counter()
+        self.failures = 0  # runs of the study in a row that nobody killed
         self.study: subprocess.Popen[bytes] | None = None
         self.worker: subprocess.Popen[bytes] | None = None
 
@@ -99,7 +110,11 @@ class Victims(ABC):
         return self.server.url() if self.server else f"sqlite:///{self.folder}/disturbed/pneumosearch.db"
 
     def disturb(self, kills: int, trials: int, patience: float) -> int:
-        """Kill so often, asking for more trials while there is too little to kill; return how many there were."""
+        """Kill so often, asking for more trials while there is too little to kill; return how many there were.
+
+        Raises:
+            Stuck: The study does not go on.
+        """
         wanted = trials
         while True:
             study = self._running(wanted)
@@ -108,12 +123,21 @@ class Victims(ABC):
                 if self.rng.random() < 0.2:
                     shutil.rmtree(self.folder / "disturbed" / "cache", ignore_errors=True)
             else:
-                study.wait()
+                ended(study, self.folder, self.log)
+            self._check_failures(study)
             if study.poll() == 0:
                 if sum(self.done.values()) >= kills:
                     return wanted
                 wanted += trials
             print(f"{dict(self.done)}, {wanted} trials asked for", file=sys.stderr)
+
+    def _check_failures(self, study: subprocess.Popen[bytes]) -> None:
+        """Raise `Stuck` where the study has failed by itself too often: one that is killed ends with its signal."""
+        code = study.poll()
+        if code is not None:
+            self.failures = self.failures + 1 if code > 0 else 0
+        if self.failures == _MOST_FAILURES:
+            raise Stuck(f"exit code {code}, {self.failures} times in a row\n{_tail(self.folder / self.log)}")
 
     def _running(self, wanted: int) -> subprocess.Popen[bytes]:
         """Start what is not running; return the study."""
@@ -200,6 +224,30 @@ class LocalVictims(Victims):
                 child.kill()
 
 
+def ended(process: subprocess.Popen[bytes], folder: Path, log: str) -> None:
+    """Wait for the end of a command; where it no longer writes anything to `folder`, let it say in which lines it is."""
+    while process.poll() is None and time.time() - _last_written(folder) < _LONGEST_SILENCE:
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(1.0)
+    if process.poll() is None:
+        for one in [*_trainings(process), psutil.Process(process.pid)]:
+            one.send_signal(signal.SIGABRT)  # which Python's fault handler answers
+        process.wait()
+        raise Stuck(f"nothing was written for {_LONGEST_SILENCE:.0f} s\n{_tail(folder / log)}")
+
+
+def _last_written(folder: Path) -> float:
+    times = [0.0]
+    for path in folder.rglob("*"):
+        with suppress(FileNotFoundError):
+            times.append(path.stat().st_mtime)
+    return max(times)
+
+
+def _tail(log: Path) -> str:
+    return "\n".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
+
+
 def _trainings(process: subprocess.Popen[bytes]) -> list[psutil.Process]:
     try:
         children = psutil.Process(process.pid).children(recursive=True)
@@ -246,6 +294,8 @@ class RayVictims(Victims):
 
 class HostVictims(Victims):
     """A study on one machine, which serves its storage, and a worker on each of the others, which get cut off."""
+
+    log = "log"
 
     def __init__(self, hosts: Hosts, folder: Path, workers: int, rng: random.Random) -> None:
         super().__init__(folder, workers, None, rng)
