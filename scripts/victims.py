@@ -225,7 +225,7 @@ class LocalVictims(Victims):
 
 
 def ended(process: subprocess.Popen[bytes], folder: Path, log: str) -> None:
-    """Wait for the end of a command; where it no longer writes anything to `folder`, let it say in which lines it is."""
+    """Wait for the end of a command; where it no longer writes to `folder`, it says in which lines it is."""
     while process.poll() is None and time.time() - _last_written(folder) < _LONGEST_SILENCE:
         with suppress(subprocess.TimeoutExpired):
             process.wait(1.0)

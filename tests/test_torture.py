@@ -1,10 +1,13 @@
 import json
+import random
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import victims
 from tests.conftest import ROOT
 from tests.test_hosts import hosts  # noqa: F401  a fixture
 
@@ -36,3 +39,22 @@ def test_study_killed_at_random_moments_equals_its_undisturbed_twin(options: lis
     assert result["trials"] >= 2
     assert sum(result["killed"].values()) == result["kills"] == 3
     assert [result[key] for key in ("trials_lost", "trials_repeated", "histories_differing")] == [0, 0, 0]
+
+
+def test_command_that_stops_writing_is_ended_and_says_in_which_lines_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(victims, "_LONGEST_SILENCE", 3.0)
+    code = "import time\ndef waits_for_ever(): time.sleep(600)\nwaits_for_ever()"
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "-c", code], stderr=log, env=victims.ENVIRONMENT)
+    with pytest.raises(victims.Stuck, match="in waits_for_ever"):
+        victims.ended(process, tmp_path, "log")
+    assert process.returncode is not None
+
+
+def test_study_that_fails_again_and_again_is_told_with_its_last_line(tmp_path: Path) -> None:
+    disturbed = victims.LocalVictims(tmp_path, 1, None, random.Random(1))  # noqa: S311  of moments
+    with pytest.raises(victims.Stuck, match=r"5 times in a row\n(.|\n)*torture\.toml"):
+        disturbed.disturb(kills=1, trials=1, patience=60.0)  # as there is no such file
+    assert not disturbed.done
