@@ -81,18 +81,16 @@ class PromotingPruner(BasePruner):
         return found
 
     def defers_baseline(self, study: optuna.Study) -> bool:
-        """Tell whether the first trial, trained to the first rung, lets others go first.
+        """Tell whether the first trial, trained to the first rung, lets others go first until one of them is complete.
 
-        That it does until another trial is complete, or it is itself among the best there: so that a search of a few
-        minutes does not spend half of them on what is known already.
+        So a search of a few minutes does not spend half of them on what is known already, even where it is among the
+        best there.
         """
         trials = study.get_trials(deepcopy=False)
         rung = next((rung for rung in self.rungs if rung > 0), -1)  # the baseline is not screened
         if not trials or trials[0].state != TrialState.RUNNING or trials[0].last_step != rung:
             return False
-        if any(trial.state == TrialState.COMPLETE for trial in trials):
-            return False
-        return trials[0].number not in self._best(trials, rung, _sign(study))
+        return all(trial.state != TrialState.COMPLETE for trial in trials)
 
     def kept(self, study: optuna.Study, n: int = KEPT_CHECKPOINTS) -> set[int]:
         """Return the numbers of the `n` stopped trials that are most likely to go on."""

@@ -202,8 +202,8 @@ def test_deferred_baseline_is_trained_last_where_none_is_promoted(
     assert [run.seed - SPEC.seed for run, _, _ in trained] == [0, 1, 0]
 
 
-@pytest.mark.parametrize(("others", "deferred"), [([], True), ([0.5, 0.4], False), ([0.5, 0.9], True)])
-def test_baseline_goes_on_once_it_is_among_the_best(others: list[float], deferred: bool) -> None:
+@pytest.mark.parametrize("others", [[], [0.5, 0.4], [0.5, 0.9]])
+def test_baseline_waits_until_another_is_complete_even_where_it_is_the_best(others: list[float]) -> None:
     pruner = PromotingPruner((0, 1), 3)
     study = optuna.create_study(direction="maximize", pruner=pruner)
     baseline = study.ask()
@@ -213,7 +213,16 @@ def test_baseline_goes_on_once_it_is_among_the_best(others: list[float], deferre
         trial = study.ask()
         trial.report(value, 1)
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-    assert pruner.defers_baseline(study) is deferred
+    assert pruner.defers_baseline(study)
+    study.tell(study.ask(), 0.1)
+    assert not pruner.defers_baseline(study)
+
+
+def test_baseline_past_its_first_rung_waits_no_more() -> None:
+    pruner = PromotingPruner((0, 1), 3)
+    study = optuna.create_study(direction="maximize", pruner=pruner)
+    baseline = study.ask()
+    baseline.report(0.6, 1)
     baseline.report(0.6, 2)
     assert not pruner.defers_baseline(study)
 

@@ -35,7 +35,7 @@ def test_deferred_baseline_is_told_and_goes_on_with_its_epochs(capsys: pytest.Ca
         for history in (a_history(0.7), a_history(0.7, 0.8)):  # as a checkpoint gives them
             view.epoch_ended(0, history)
     said = capsys.readouterr().err.splitlines()
-    waits = "trial 0 waits after epoch 1 until another is complete, or it is among the best"
+    waits = "trial 0 waits after epoch 1 until another is complete"
     assert said.index(waits) < said.index("trial 1: the baseline")
     assert said.count("trial 0: the baseline") == 2
     assert [line.split(": train")[0] for line in said if ": epoch" in line] == ["trial 0: epoch 1", "trial 0: epoch 2"]

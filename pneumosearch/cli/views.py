@@ -204,7 +204,7 @@ class StudyView(_View):
         """Show that a trial, which can only be the baseline, goes on later."""
         _, self._deferred[number] = self._current.pop(number)
         epochs = len(self._deferred[number])
-        self.say(f"trial {number} waits after epoch {epochs} until another is complete, or it is among the best")
+        self.say(f"trial {number} waits after epoch {epochs} until another is complete")
         self._show(self._picture())
 
     def trial_ended(self, record: TrialRecord) -> None:
