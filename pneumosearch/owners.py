@@ -104,8 +104,14 @@ def beating(storage: optuna.storages.BaseStorage, trial_id: int, grace: float = 
 
 def this_process() -> Owner:
     """Return what tells this process from all others."""
-    process = psutil.Process()
-    return {"host": _host(), "pid": process.pid, "started": process.create_time()}
+    return identity(psutil.Process())
+
+
+def identity(process: psutil.Process) -> Owner:
+    """Return what tells a process of this machine from all others."""
+    # On Linux psutil adds the time of boot, which moves when the clock is set; the time since then does not.
+    started = process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
+    return {"host": _host(), "pid": process.pid, "started": round(started, 2)}
 
 
 def _host() -> str:
@@ -117,6 +123,8 @@ def _host() -> str:
 def _lives(owner: Owner) -> bool:
     try:
         process = psutil.Process(owner["pid"])
-        return bool(process.create_time() == owner["started"] and process.pid != os.getpid())
+        # One that has ended stays as a zombie while nobody asks for its exit status, as in many a container.
+        ended = process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE
+        return not ended and identity(process) == owner
     except psutil.NoSuchProcess:
         return False

@@ -3,6 +3,8 @@
 import itertools
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.locks import study_lock
 from pneumosearch.objective import Session, StopFlag
-from pneumosearch.owners import LostTrial, Watch, beating, check_owned, own, this_process
+from pneumosearch.owners import LostTrial, Watch, beating, check_owned, identity, own, this_process
 from pneumosearch.resources import PROCESS_MEMORY, environments, memory_warning, visible_devices
 from pneumosearch.store import Store
 from pneumosearch.study import open_search
@@ -63,13 +65,37 @@ def test_sign_of_life_ends_the_suspicion() -> None:
 
 
 def test_trial_of_this_machine_is_left_behind_once_its_process_is_gone() -> None:
-    parent = psutil.Process(psutil.Process().ppid())
-    living = {**this_process(), "pid": parent.pid, "started": parent.create_time()}
+    living = identity(psutil.Process(os.getppid()))
     watch = Watch()
     assert not watch.left_behind(running(0, owner=living))
     assert watch.left_behind(running(0, owner={**living, "started": 1.0}))  # its number is another process' now
     assert watch.left_behind(running(0))
     assert watch.left_behind(running(0, owner=None))  # given back
+
+
+def test_trial_of_a_process_that_ended_but_is_not_reaped_is_left_behind() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        owner, watch = identity(psutil.Process(process.pid)), Watch()
+        assert not watch.left_behind(running(0, owner=owner))
+        process.kill()
+        deadline = time.monotonic() + 10
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert watch.left_behind(running(0, owner=owner))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere psutil's times do not move with the clock")
+def test_process_is_known_again_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = this_process()
+    boot_time = psutil.boot_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time + 3600.0)
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_time + 3600.0)
+    assert this_process() == before
 
 
 def test_training_notices_that_its_trial_has_another_owner(store: Store) -> None:

@@ -1,9 +1,11 @@
 import errno
+import os
 import threading
 from pathlib import Path
 from typing import Any
 
 import optuna
+import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
@@ -13,6 +15,7 @@ from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
 from pneumosearch.objective import Interrupted, Session, StopFlag
+from pneumosearch.owners import identity
 from pneumosearch.records import StudyRecord
 from pneumosearch.rerun import rerun_trial
 from pneumosearch.store import Store
@@ -296,13 +299,9 @@ def forget_owner(store: Store, number: int) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_trial_of_a_living_process_is_not_taken(store: Store, source: DataSource) -> None:
-    import psutil
-
     run = search(store, source)
     trial = run.next_trial()
-    parent = psutil.Process(psutil.Process().ppid())
-    owner = {**trial.user_attrs["owner"], "pid": parent.pid, "started": parent.create_time()}
-    trial.set_user_attr("owner", owner)
+    trial.set_user_attr("owner", identity(psutil.Process(os.getppid())))
     assert search(store, source).next_trial().number == 1
 
 
