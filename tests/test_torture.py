@@ -33,7 +33,10 @@ def test_study_killed_at_random_moments_equals_its_undisturbed_twin(options: lis
     if "hosts" in options:
         request.getfixturevalue("hosts")
     command = [sys.executable, "scripts/torture.py", "--kills", "3", "--trials", "2", "--seed", "1", "--json", *options]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=840)
+    except subprocess.TimeoutExpired as late:  # before pytest's own limit, which would not tell how far it came
+        pytest.fail(f"not ended after {late.timeout:.0f} s: {(late.stderr or b'').decode()}")
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["trials"] >= 2
