@@ -103,6 +103,8 @@ def load_pixels(
                 array = _open_cache(path)
     if array is not None:
         return Pixels(part, array)
+    if not bad:
+        raise DataError(f"{path}: removed while it was made; the same command makes it again")
     if not skip_unreadable:
         raise DataError(_unreadable_message(part, bad))
     rest = load_pixels(part.without(bad), size, interpolation, cache_dir, equalization=equalization, progress=progress)
@@ -196,9 +198,9 @@ def _known_bad(path: Path) -> list[str]:
 
 def _write_cache(part: ManifestPart, form: _Form, path: Path, progress: Progress | None) -> list[str]:
     """Write the cache file, or, where images cannot be decoded, the list of their names, and return that list."""
-    _check_room(path.parent, len(part.images) * form.size**2)
     bad: list[str] = []
     try:
+        _check_room(path.parent, len(part.images) * form.size**2)
         with replacing(path) as temporary:
             with temporary.open("wb") as file:
                 shape = (len(part.images), form.size, form.size)

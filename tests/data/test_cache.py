@@ -1,8 +1,10 @@
 import io
+import itertools
 import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -154,6 +156,28 @@ def test_disk_that_fills_up_while_writing_leaves_nothing(
     with pytest.raises(DataError, match="cannot be written .No space left on device"):
         load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")
     assert _kept(tmp_path / "cache") == []
+
+
+@pytest.mark.parametrize(
+    ("moment", "message"),
+    [(("_write_cache", 1), "cannot be written .No such file"), (("_open_cache", 3), "removed while it was made")],
+)
+def test_cache_folder_that_another_removes_is_told_and_made_again(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: tuple[str, int], message: str
+) -> None:
+    part, folder, calls = manifest.part("test"), tmp_path / "cache", itertools.count(1)
+    function, call = moment
+    unchanged = getattr(cache, function)
+
+    def removed_first(*arguments: Any) -> Any:
+        if next(calls) == call:
+            shutil.rmtree(folder)
+        return unchanged(*arguments)
+
+    monkeypatch.setattr(cache, function, removed_first)
+    with pytest.raises(DataError, match=message):
+        load_pixels(part, 32, "area", folder)
+    assert len(load_pixels(part, 32, "area", folder).array) == len(part.images)
 
 
 def test_user_cache_serves_where_results_cannot_be_written(
