@@ -47,7 +47,7 @@ class PromotingPruner(BasePruner):
     A trial stops at a rung unless it is among the best of all that reached it, one in `reduction_factor`; when others
     come to it later and leave it among the best, `promotions` names it, and a new trial continues it from its
     checkpoint. The first trial, the baseline, is never stopped, but `defers_baseline` at the first rung until another
-    shows what it takes.
+    is complete.
 
     Args:
         rungs: Epochs after which a trial may stop, rising; 0 is its screening.

@@ -231,7 +231,8 @@ def ended(process: subprocess.Popen[bytes], folder: Path, log: str) -> None:
             process.wait(1.0)
     if process.poll() is None:
         for one in [*_trainings(process), psutil.Process(process.pid)]:
-            one.send_signal(signal.SIGABRT)  # which Python's fault handler answers
+            with suppress(psutil.NoSuchProcess):
+                one.send_signal(signal.SIGABRT)  # which Python's fault handler answers
         process.wait()
         raise Stuck(f"nothing was written for {_LONGEST_SILENCE:.0f} s\n{_tail(folder / log)}")
 

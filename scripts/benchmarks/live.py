@@ -134,7 +134,7 @@ def race(
     if unknown:
         raise ConfigError(f"--sides {unknown[0]}: wanted some of {', '.join(SIDES)}")
     spec = race_spec(read_study_file(study) if study else StudySpec(), size)
-    output = output.resolve()
+    given, output = output, output.resolve()
     own = Race(output, [SIDES[name] for name in sides], seeds, budget)
     fingerprint = read_manifest(data).part("development").fingerprint
     Terms(budget, share, spec.model_dump(mode="json"), fingerprint).check(output / "terms.json")
@@ -143,6 +143,7 @@ def race(
         own.run(course)
     options = {"--data": data.name, "--space": study, "--size": size, "--share": share, "--budget": f"{budget:g}s"}
     options |= {"--seeds": seeds, "--sides": ",".join(sides), "--baseline-accuracy": baseline_accuracy}
+    options["--output"] = given
     return publish(own, course, baseline_accuracy, _command(options))
 
 
