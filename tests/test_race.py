@@ -292,6 +292,7 @@ def test_figures_tell_times_ratios_and_losses() -> None:
     about: dict[str, Any] = {"skipped": {}, "terms": {"study": {"fixed": {}, "space": {"zoom": {}}}, "share": 1.0}}
     where = dict.fromkeys(("command", "commit", "date", "processor", "cores"), "x")
     page = markdown({**figures, **about, **where, "n_validation": 125})
+    assert "hold the true median with a probability of 50% (2 runs). The best" in page
     assert "the same 125 validation images: one of them is 0.80%." in page
     assert "| optuna | 92.00 | 75.0 | 22.0 | 3.4 |" in page
     assert "| keras-tuner-random | 95.00 | 50.0 | never | not at all |" in page
@@ -306,6 +307,15 @@ def test_race_that_is_won_everywhere_says_so() -> None:
     runs = {"pneumosearch": [a_run({10: 0.9})], "optuna": [a_run({20: 0.8})]}
     assert losses(results(runs, 100.0, None)) == ["Nowhere: in each table, no other side's median is better."]
     assert losses(results({"optuna": runs["optuna"]}, 100.0, None)) == ["pneumosearch has not been run."]
+
+
+def test_page_tells_the_probability_of_its_bounds_for_each_number_of_runs() -> None:
+    one, five = a_run({10: 0.9}), [a_run({10 + seed: 0.8}) for seed in range(5)]
+    figures = results({"pneumosearch": five, "optuna": five[:3], "ray": [one]}, 100.0, None)
+    about = {"skipped": {}, "terms": {"study": {"fixed": {}, "space": {}}, "share": 1.0}, "n_validation": 125}
+    where = dict.fromkeys(("command", "commit", "date", "processor", "cores"), "x")
+    page = markdown({**figures, **about, **where})
+    assert "with a probability of 94% (5 runs) and 75% (3 runs). A side that ran once has no interval. The best" in page
 
 
 def test_process_that_ends_early_gives_its_status(tmp_path: Path) -> None:

@@ -41,15 +41,9 @@ def _about(figures: Figures) -> str:
     seeds = ", ".join(f"{side} {n}" for side, n in figures["seeds"].items())
     fixed, share = figures["terms"]["study"]["fixed"], figures["terms"]["share"]
     n = figures["n_validation"]
-    bounds = (
-        "Each figure is the median over the seeds, in brackets the bounds that hold the true median with a probability "
-        f"of {figures['coverage']:.0%}. "
-        if figures["coverage"] > 0
-        else "A side that ran once has no interval. "
-    )
     about = (
         f"Images of {fixed.get('image_size', 150)} pixels, {share:.0%} of the training patients; runs: {seeds}. "
-        f"{bounds}The best of a run is that of any epoch of any trial so far; an epoch counts "
+        f"{_bounds(figures['coverage'])}The best of a run is that of any epoch of any trial so far; an epoch counts "
         f"from when it was recorded. All sides have the same {n} validation images: one of them is {1 / n:.2%}."
     )
     alone = OURS_ALONE & {*figures["terms"]["study"]["space"], *fixed, *figures["terms"]["study"].get("others", ())}
@@ -59,6 +53,19 @@ def _about(figures: Figures) -> str:
         )
     where = ", ".join(f"{key} {figures[key]}" for key in ("commit", "date", "processor", "cores"))
     return f"{about}\n\n`{figures['command']}`\n\n{where}\n"
+
+
+def _bounds(coverage: Mapping[str, float]) -> str:
+    """Say what the brackets are, for each number of runs that a side has."""
+    known = [f"{probability:.0%} ({n} runs)" for n, probability in coverage.items() if probability > 0]
+    parts = [
+        "Each figure is the median over a side's runs, in brackets the bounds that hold the true median with a "
+        f"probability of {_list(known)}. "
+        if known
+        else "",
+        "A side that ran once has no interval. " if "1" in coverage else "",
+    ]
+    return "".join(parts)
 
 
 def _best_table(figures: Figures, measure: str) -> str:

@@ -113,7 +113,7 @@ def results(runs: Runs, budget: float, baseline_accuracy: float | None) -> dict[
         "budget_s": budget,
         "times_s": times,
         "seeds": {side: len(own) for side, own in runs.items()},
-        "coverage": coverage(min((len(own) for own in runs.values()), default=0)),
+        "coverage": {str(n): coverage(n) for n in sorted({len(own) for own in runs.values()}, reverse=True)},
         **targets,
         "sides": [_row(side, own, times, targets) for side, own in runs.items()],
         "ratios": [_ratio(side, own, runs[OURS]) for side, own in runs.items() if OURS in runs and side != OURS],
