@@ -1,12 +1,13 @@
 """The live race as figures and as a page."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from benchmarks.live_report import losses, markdown
+from benchmarks.live_report import draw, losses, markdown
 from benchmarks.live_rows import Run, coverage, results, spread
 from benchmarks.live_sides import EPOCHS_FILE
 
@@ -91,3 +92,17 @@ def test_page_tells_the_probability_of_its_bounds_for_each_number_of_runs() -> N
     where = dict.fromkeys(("command", "commit", "date", "processor", "cores"), "x")
     page = markdown({**figures, **about, **where})
     assert "with a probability of 94% (5 runs) and 75% (3 runs). A side that ran once has no interval. The best" in page
+
+
+def test_picture_has_plain_ticks_and_no_share_above_one(tmp_path: Path) -> None:
+    runs = {"pneumosearch": [a_run({10: 0.9, 30: 0.999})], "optuna": [a_run({20: 0.95})], "ray": [a_run({})]}
+    draw(runs, 240.0, tmp_path / "race.svg")
+    labels = re.findall("<!-- (.*?) -->", (tmp_path / "race.svg").read_text())
+    assert {"0.2", "0.5", "1", "2", "minutes"} <= {*labels}
+    assert not [label for label in labels if "times" in label]
+    assert max(float(label) for label in labels if re.fullmatch(r"0\.\d+|1\.0+", label)) <= 1.0
+
+
+def test_picture_of_a_race_without_an_epoch_is_drawn(tmp_path: Path) -> None:
+    draw({"optuna": [a_run({})]}, 240.0, tmp_path / "race.svg")
+    assert "<!-- minutes -->" in (tmp_path / "race.svg").read_text()

@@ -7,6 +7,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib import rc_context
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.live_data import OURS_ALONE
 from benchmarks.live_rows import MEASURES, NEAR_BEST, ROUNDING, Runs, spread
@@ -197,18 +198,21 @@ def draw(runs: Runs, budget: float, path: Path) -> None:
     first = min((run.seconds[0] for own in runs.values() for run in own if run.seconds), default=budget / _POINTS)
     times = np.geomspace(min(first, budget / 2), budget, _POINTS)
     for axes, measure in zip(figure.subplots(1, len(MEASURES)), MEASURES, strict=True):
-        lowest: list[float] = []
+        lowest, highest = [1.0], 0.0
         for side, colour, line in _styles(runs):
             low, middle, high = np.array([spread([run.at(t, measure) for run in runs[side]]) for t in times]).T
             there = np.isfinite(low)
             lowest.extend(low[there & (times >= budget / 20)])
+            highest = max(highest, high[-1])
             axes.plot(
                 times / 60, np.where(there, middle, np.nan), line, color=colour, label=side, drawstyle="steps-post"
             )
             axes.fill_between(times / 60, low, high, where=there, step="post", color=colour, alpha=0.1, linewidth=0)
         axes.set(xlabel="minutes", ylabel=f"best {_NAMES[measure]} so far", xscale="log")
-        axes.set(xlim=(times[0] / 60, budget / 60), ylim=(min(lowest, default=0.0) - _MARGIN, None))
+        axes.set(xlim=(times[0] / 60, budget / 60), ylim=(min(lowest) - _MARGIN, min(highest + _MARGIN, 1.0)))
+        axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
         axes.xaxis.set_major_formatter("{x:g}")
+        axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small", loc="lower right")
     with replacing(path) as temporary, rc_context({"svg.hashsalt": "race"}):  # the same runs, the same file
