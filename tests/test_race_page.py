@@ -18,6 +18,12 @@ def a_run(times_and_accuracies: dict[float, float], **summary: Any) -> Run:
     return Run(list(times_and_accuracies), {"accuracy": best, "auc": best}, best[0] if best else None, 2, summary)
 
 
+def a_page(figures: dict[str, Any], **fixed_or_others: object) -> str:
+    study = {"fixed": {}, "space": {"zoom": {}}, **fixed_or_others}
+    about = {"skipped": {}, "terms": {"study": study, "share": 1.0}, "n_validation": 125}
+    return markdown({**figures, **about, **dict.fromkeys(("command", "commit", "date", "processor", "cores"), "x")})
+
+
 def test_run_counts_whole_lines_within_its_time(tmp_path: Path) -> None:
     values = {"val_accuracy": 0.8, "val_auc": 0.7, "val_loss": 0.3}
     lines = [
@@ -65,17 +71,14 @@ def test_figures_tell_times_ratios_and_losses() -> None:
     )
     assert "It comes to near the best found never, later than" not in sentences  # half of the seeds is no median
     assert "It takes more memory (150 MiB at its peak) than optuna (100)" in sentences
-    about: dict[str, Any] = {"skipped": {}, "terms": {"study": {"fixed": {}, "space": {"zoom": {}}}, "share": 1.0}}
-    where = dict.fromkeys(("command", "commit", "date", "processor", "cores"), "x")
-    page = markdown({**figures, **about, **where, "n_validation": 125})
+    page = a_page(figures)
     assert "hold the true median with a probability of 50% (2 runs). The best" in page
     assert "the same 125 validation images: one of them is 0.80%." in page
     assert "| optuna | 92.00 | 75.0 | 22.0 | 3.4 |" in page
     assert "| keras-tuner-random | 95.00 | 50.0 | never | not at all |" in page
     assert "in pneumosearch's training alone" not in page
     for where_set in ("fixed", "others"):
-        about["terms"]["study"] = {"fixed": {}, "space": {"zoom": {}}, where_set: {"batch_norm_statistics": "precise"}}
-        page = markdown({**figures, **about, **where, "n_validation": 125})
+        page = a_page(figures, **{where_set: {"batch_norm_statistics": "precise"}})
         assert "batch_norm_statistics: in pneumosearch's training alone" in page
 
 
@@ -87,10 +90,7 @@ def test_race_that_is_won_everywhere_says_so() -> None:
 
 def test_page_tells_the_probability_of_its_bounds_for_each_number_of_runs() -> None:
     one, five = a_run({10: 0.9}), [a_run({10 + seed: 0.8}) for seed in range(5)]
-    figures = results({"pneumosearch": five, "optuna": five[:3], "ray": [one]}, 100.0, None)
-    about = {"skipped": {}, "terms": {"study": {"fixed": {}, "space": {}}, "share": 1.0}, "n_validation": 125}
-    where = dict.fromkeys(("command", "commit", "date", "processor", "cores"), "x")
-    page = markdown({**figures, **about, **where})
+    page = a_page(results({"pneumosearch": five, "optuna": five[:3], "ray": [one]}, 100.0, None))
     assert "with a probability of 94% (5 runs) and 75% (3 runs). A side that ran once has no interval. The best" in page
 
 
