@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
 from pneumosearch.errors import ConfigError, printable
-from pneumosearch.reference import PUBLISHED_SEED
+from pneumosearch.published import PUBLISHED_SEED
 
 Rate = Annotated[float, Field(ge=0.0, lt=1.0)]
 Filters = Annotated[int, Field(ge=1, le=4096)]

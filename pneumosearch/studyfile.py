@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import Metric, PruneMetric, direction, under_stress
-from pneumosearch.reference import PUBLISHED_SEED
+from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimension, Scalar, Space
 
 SAMPLER_NAMES: Final = ("tpe", "random", "prior", "qmc", "cmaes", "gp")

@@ -59,8 +59,8 @@ def feed_study_file(draw: random.Random, folder: Path) -> None:
 
 def feed_image(draw: random.Random, folder: Path) -> None:
     """Decode an image as training and prediction do, and measure it as the audit does."""
+    from pneumosearch.data.audit.features import _read
     from pneumosearch.data.cache import network_input
-    from pneumosearch.data.features import _read
     from pneumosearch.data.manifest import ImageFile
 
     name = "image" + draw.choice((".jpeg", ".png", ".jpg"))
@@ -75,10 +75,10 @@ def feed_folder(draw: random.Random, folder: Path) -> None:
     """Audit a data folder and open its images."""
     from rich.console import Console
 
-    from pneumosearch.data.audit import audit
+    from pneumosearch.data.audit.audit import audit
     from pneumosearch.data.cache import load_pixels
     from pneumosearch.data.manifest import read_manifest
-    from pneumosearch.prediction import image_files
+    from pneumosearch.inference.predict import image_files
     from pneumosearch.report.audit import print_audit
     from pneumosearch.report.audit_page import write_page
 
@@ -99,7 +99,7 @@ def feed_trial(draw: random.Random, folder: Path) -> None:
     from optuna.trial import TrialState, create_trial
 
     from pneumosearch.report import render
-    from pneumosearch.store import Store
+    from pneumosearch.storage.store import Store
 
     (folder / "store.db").write_bytes(_stored())
     store, trials = Store(f"sqlite:///{folder}/store.db", folder), _attributes()
@@ -121,8 +121,8 @@ def feed_trial(draw: random.Random, folder: Path) -> None:
 def _stored() -> bytes:
     """Return a storage with an empty study, as a file."""
     from benchmarks.stores import DESCRIPTION
-    from pneumosearch.data.description import DataDescription
-    from pneumosearch.store import Store
+    from pneumosearch.records.dataset import DataDescription
+    from pneumosearch.storage.store import Store
     from pneumosearch.studyfile import StudySpec
 
     spec, data = StudySpec(name="fuzzed"), DataDescription.model_validate(DESCRIPTION)

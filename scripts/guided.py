@@ -10,8 +10,8 @@ import atheris
 from PIL import Image
 
 with atheris.instrument_imports(include=["pneumosearch", "PIL", "tomllib"]):
+    from pneumosearch.data.audit.features import _read
     from pneumosearch.data.cache import network_input
-    from pneumosearch.data.features import _read
     from pneumosearch.data.manifest import ImageFile
     from pneumosearch.errors import PneumosearchError
     from pneumosearch.studyfile import read_study_file

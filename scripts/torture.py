@@ -14,8 +14,8 @@ import typer
 from hosts import network
 from mariadb import mariadb_server
 from pneumosearch.data.phantoms import write_phantoms
-from pneumosearch.records import StudyRecord, TrialRecord
-from pneumosearch.store import Store
+from pneumosearch.records.trial import StudyRecord, TrialRecord
+from pneumosearch.storage.store import Store
 from postgres import postgres_server
 from victims import HostVictims, LocalVictims, RayVictims, Server, Stuck, Victims, command, ended, served
 

@@ -19,7 +19,7 @@ import psutil
 
 from hosts import NETWORK, Hosts
 from mariadb import MariadbServer
-from pneumosearch.resources import thread_variables
+from pneumosearch._utils.hardware import thread_variables
 from postgres import Mode, PostgresServer, free_port
 
 TRAINING = "spawn_main"  # in the command line of a training process

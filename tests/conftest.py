@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 import pytest
 from hypothesis import HealthCheck, settings
 
+from pneumosearch._utils.hardware import thread_variables, usable_cores
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.resources import thread_variables, usable_cores
-from pneumosearch.store import Store
-from tests.s3 import make_bucket, s3_environment, s3_server
+from pneumosearch.storage.store import Store
+from tests.support.s3 import make_bucket, s3_environment, s3_server
 
 if TYPE_CHECKING:
     from postgres import PostgresServer
@@ -106,7 +106,7 @@ def second_is_best(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pruners see the second configuration as the best, so that who goes on depends on no processor's digits."""
     import optuna
 
-    from pneumosearch.pruners import origins
+    from pneumosearch.search.pruners import origins
 
     report = optuna.Trial.report
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import TINY_STUDY, Terminal
+from tests.cli.test_commands import TINY_STUDY, Terminal
 
 
 @pytest.fixture

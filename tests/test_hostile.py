@@ -22,13 +22,13 @@ from pneumosearch.config import first_problem
 from pneumosearch.data.cache import decode
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import ConfigError, DataError, StoreError, as_message
-from pneumosearch.history import EpochMetrics
-from pneumosearch.prediction import file_classifier
+from pneumosearch.inference.predict import file_classifier
+from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.report.summary import harmless
-from pneumosearch.store import Store
+from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import read_study_file
 from tests.conftest import ROOT
-from tests.fakes import a_description
+from tests.support.fakes import a_description
 
 NUMBERS = st.integers(0, 2**40)
 

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pneumosearch.intervals import wilson_interval
 from pneumosearch.metrics import best_threshold, brier_score, calibration_error, direction, score
-from pneumosearch.statistics import wilson_interval
 
 
 def test_scores_of_a_known_case() -> None:

@@ -8,10 +8,10 @@ import typer
 from pneumosearch.cli import options
 
 if TYPE_CHECKING:
-    from pneumosearch.confirmation import Confirmation
+    from pneumosearch.confirm.replicates import Plan
     from pneumosearch.data.protocols import DataSource
-    from pneumosearch.replicates import Plan
-    from pneumosearch.store import Store
+    from pneumosearch.records.confirmation import Confirmation
+    from pneumosearch.storage.store import Store
 
 
 def confirm(
@@ -38,10 +38,10 @@ def confirm(
     Example: [bold]pneumosearch confirm --name default --top 3 --seeds 5 --data chest_xray[/bold]
     """
     from pneumosearch.cli.views import print_json
-    from pneumosearch.confirm import stored_confirmation
-    from pneumosearch.replicates import plan_confirmation
-    from pneumosearch.report.confirmed import confirmation_summary, print_confirmation
-    from pneumosearch.rerun import stored_folder
+    from pneumosearch.confirm.replicates import plan_confirmation
+    from pneumosearch.confirm.run import stored_confirmation
+    from pneumosearch.report.latest_confirmation import confirmation_summary, print_confirmation
+    from pneumosearch.search.rerun import stored_folder
 
     stop_after = options.seconds_of(timeout)
     store = options.open_store(storage, results, artifacts, name, must_exist=True)
@@ -62,11 +62,11 @@ def confirm(
 def _confirmed(store: "Store", source: "DataSource", plan: "Plan", stop_after: float, *, quiet: bool) -> "Confirmation":
     """Train what is missing, open the test folder and judge; leave the command where it was stopped before that."""
     from pneumosearch.cli.views import EpochView, stopped
-    from pneumosearch.confirm import confirm as confirmed
-    from pneumosearch.dashboard import write_note
-    from pneumosearch.objective import Session, StopFlag
-    from pneumosearch.replicates import finished_replicates
-    from pneumosearch.study import stopping_on_ctrl_c
+    from pneumosearch.confirm.replicates import finished_replicates
+    from pneumosearch.confirm.run import confirm as confirmed
+    from pneumosearch.dashboard.server import write_note
+    from pneumosearch.search.objective import Session, StopFlag
+    from pneumosearch.search.runner import stopping_on_ctrl_c
 
     stop = StopFlag.after(stop_after)
     with EpochView(source.manifest.kind, quiet=quiet) as view, stopping_on_ctrl_c(stop, view.say):

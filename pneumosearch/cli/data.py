@@ -47,7 +47,7 @@ def data_audit(
     Example: [bold]pneumosearch data audit --data chest_xray --html audit.html[/bold]
     """
     from pneumosearch.cli.views import print_json
-    from pneumosearch.data.audit import audit
+    from pneumosearch.data.audit.audit import audit
     from pneumosearch.report.audit import print_audit
     from pneumosearch.report.audit_page import write_page
 

@@ -10,9 +10,9 @@ import typer
 from pneumosearch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pneumosearch.clusters import Cluster
-    from pneumosearch.processes import Helper
-    from pneumosearch.study import Outcome
+    from pneumosearch._utils.processes import Helper
+    from pneumosearch.search.runner import Outcome
+    from pneumosearch.workers.ray_cluster import Cluster
 
 Executor = Annotated[
     Literal["local", "ray"], typer.Option(help="Where training processes run: on this machine, or a Ray cluster.")
@@ -58,7 +58,7 @@ def cluster_of(
         if given:
             raise ConfigError(f"{given[0]}: is for --executor ray")
         return None
-    from pneumosearch.clusters import MAX_RESTARTS, Cluster
+    from pneumosearch.workers.ray_cluster import MAX_RESTARTS, Cluster
 
     restarts = MAX_RESTARTS if max_restarts is None else max_restarts
     return Cluster(address, 1.0 if cpus is None else cpus, gpus or 0.0, restarts)
@@ -68,16 +68,17 @@ def begun_early(crew: Crew) -> AbstractContextManager[list["Helper"]]:
     """Begin the training processes of this machine, to be ready when images and store are; none for a cluster."""
     if crew.cluster is not None:
         return nullcontext([])
-    from pneumosearch import processes, training
+    from pneumosearch._utils.processes import begun_early as helpers_begun_early
+    from pneumosearch.training.loop import prepare
 
-    return processes.begun_early(crew.workers, training.prepare)
+    return helpers_begun_early(crew.workers, prepare)
 
 
 @contextmanager
 def ready(
     crew: Crew, helpers: list["Helper"], url: str, say: Callable[[str], None]
 ) -> Iterator[Callable[..., "Outcome"]]:
-    """Give what trains a study as `crew` says, while the block runs; its arguments are those of `workers.search`.
+    """Give what trains a study as `crew` says, while the block runs; its arguments are those of `workers.local.search`.
 
     Args:
         crew: Where, and how many.
@@ -88,16 +89,16 @@ def ready(
     Raises:
         PneumosearchError: The cluster cannot be used, or not with this storage.
     """
-    from pneumosearch import workers
-    from pneumosearch.resources import memory_warning
+    from pneumosearch._utils.hardware import memory_warning
+    from pneumosearch.workers import local
 
     if crew.cluster is None:
         warning = memory_warning(crew.workers)
         if warning:
             say(f"warning: {warning}")
-        yield partial(workers.search, workers=crew.workers, grace=crew.grace, helpers=helpers)
+        yield partial(local.search, workers=crew.workers, grace=crew.grace, helpers=helpers)
         return
-    from pneumosearch import clusters
+    from pneumosearch.workers import ray_cluster
 
-    with clusters.connected(crew.cluster, url):
-        yield partial(clusters.search, cluster=crew.cluster, say=say, workers=crew.workers, grace=crew.grace)
+    with ray_cluster.connected(crew.cluster, url):
+        yield partial(ray_cluster.search, cluster=crew.cluster, say=say, workers=crew.workers, grace=crew.grace)

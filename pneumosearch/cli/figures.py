@@ -9,7 +9,7 @@ import typer
 from pneumosearch.cli import options
 
 if TYPE_CHECKING:
-    from pneumosearch.store import Store
+    from pneumosearch.storage.store import Store
 
 
 def figures(
@@ -30,7 +30,7 @@ def figures(
     from pneumosearch.cli.views import print_json
     from pneumosearch.illustrations.gallery import left_out, write_gallery
     from pneumosearch.illustrations.subject import subject_of
-    from pneumosearch.rerun import stored_folder
+    from pneumosearch.search.rerun import stored_folder
 
     store = options.open_store(storage, results, artifacts, name)
     if data is None and name in store.names():
@@ -51,7 +51,7 @@ def figures(
 
 
 def _how_to_have_network(store: "Store", name: str, trial: int) -> str:
-    from pneumosearch.export import how_to_have_network
+    from pneumosearch.inference.export import how_to_have_network
 
     if not store.names():
         return f"'pneumosearch study --name {name}' trains the baseline as trial 0 and keeps its network"

@@ -12,7 +12,7 @@ from pneumosearch.cli import options
 from pneumosearch.errors import as_message, printable
 
 if TYPE_CHECKING:
-    from pneumosearch.prediction import Classifier, Prediction
+    from pneumosearch.inference.predict import Classifier, Prediction
 
 Format = Literal["table", "csv", "json"]
 
@@ -35,8 +35,8 @@ def predict(
 
     Example: [bold]pneumosearch predict chest.jpeg other/ --model exported --explain heat --format csv[/bold]
     """
-    from pneumosearch.export import stored_classifier
-    from pneumosearch.prediction import WARNING, file_classifier, image_files, predictions
+    from pneumosearch.inference.export import stored_classifier
+    from pneumosearch.inference.predict import WARNING, file_classifier, image_files, predictions
 
     paths = image_files(images)
     if model is not None:
@@ -60,7 +60,7 @@ def _told(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
 
 def _print_json(classifier: "Classifier", found: "list[Prediction]") -> None:
     from pneumosearch.cli.views import print_json
-    from pneumosearch.prediction import WARNING
+    from pneumosearch.inference.predict import WARNING
 
     rows = [{"image": str(p.path), "probability": p.probability, "decision": p.decision} for p in found]
     print_json({"model": classifier.about, "threshold": classifier.threshold, "warning": WARNING, "predictions": rows})
@@ -104,7 +104,7 @@ def export(
     Example: [bold]pneumosearch export default-confirm 3 exported[/bold]
     """
     from pneumosearch.cli.views import print_json
-    from pneumosearch.export import export_trial
+    from pneumosearch.inference.export import export_trial
 
     store = options.open_store(storage, results, artifacts, study, must_exist=True)
     written = sorted(path.name for path in export_trial(store, study, trial, folder).iterdir())

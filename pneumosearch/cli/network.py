@@ -9,7 +9,7 @@ import typer
 from pneumosearch.cli import options
 
 if TYPE_CHECKING:
-    from pneumosearch.tokens import Token
+    from pneumosearch.storage.auth import Token
 
 Host = Annotated[str, typer.Option(help="Address to listen at; any but this machine's own demands a token.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
@@ -31,8 +31,8 @@ def serve(
 
     Example: [bold]pneumosearch serve --host 0.0.0.0 --certificate cert.pem --key key.pem[/bold]
     """
-    from pneumosearch.serving import Tls, serve_storage
-    from pneumosearch.tokens import token_for
+    from pneumosearch.storage.auth import token_for
+    from pneumosearch.storage.grpc_server import Tls, serve_storage
 
     _check_pair(certificate, key)
     token = token_for(host, results)
@@ -60,8 +60,8 @@ def dashboard(
 
     Example: [bold]pneumosearch dashboard --port 8080[/bold]
     """
-    from pneumosearch.dashboard import Door, serve
-    from pneumosearch.tokens import token_for
+    from pneumosearch.dashboard.server import Door, serve
+    from pneumosearch.storage.auth import token_for
 
     _check_pair(certificate, key)
     token = token_for(host, results)
@@ -84,7 +84,7 @@ def _check_pair(certificate: Path | None, key: Path | None) -> None:
 
 
 def _warn(host: str, tls: bool) -> None:
-    from pneumosearch.tokens import is_loopback
+    from pneumosearch.storage.auth import is_loopback
 
     if not tls and not is_loopback(host):
         _say("WARNING: no TLS: whoever sees the traffic reads the token and all data; see --certificate and --key")

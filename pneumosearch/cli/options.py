@@ -12,7 +12,7 @@ from pneumosearch.studyfile import DURATION_PATTERN
 
 if TYPE_CHECKING:
     from pneumosearch.data.protocols import DataSource
-    from pneumosearch.store import Store
+    from pneumosearch.storage.store import Store
 
 #: Where images are looked for when neither --data nor PNEUMOSEARCH_DATA says.
 _USUAL_FOLDERS: Final = (Path("chest_xray"), Path("data/chest_xray"))
@@ -87,7 +87,7 @@ def open_store(
         must_exist: Refuse a store that is not there yet, for commands that only read.
         begins: Make the artifacts' place, for commands that begin studies; others want it there.
     """
-    from pneumosearch.store import Store
+    from pneumosearch.storage.store import Store
 
     url = storage or f"sqlite:///{results}/pneumosearch.db"
     store = Store(url, results, must_exist=must_exist, opening_patience=_OPENING_PATIENCE, artifacts=artifacts)

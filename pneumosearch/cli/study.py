@@ -10,10 +10,10 @@ from pneumosearch.cli import engines, executors, options
 from pneumosearch.cli.executors import Crew
 
 if TYPE_CHECKING:
+    from pneumosearch._utils.processes import Helper
     from pneumosearch.data.protocols import DataSource
-    from pneumosearch.processes import Helper
-    from pneumosearch.store import Store
-    from pneumosearch.study import Outcome
+    from pneumosearch.search.runner import Outcome
+    from pneumosearch.storage.store import Store
     from pneumosearch.studyfile import StudySpec
 
 
@@ -95,9 +95,9 @@ def search(
 ) -> "Outcome":
     """Train and show until the study has its trials, or something stops it."""
     from pneumosearch.cli.views import StudyView
-    from pneumosearch.objective import Session, StopFlag
-    from pneumosearch.storages import advice
-    from pneumosearch.study import open_search, stopping_on_ctrl_c
+    from pneumosearch.search.objective import Session, StopFlag
+    from pneumosearch.search.runner import open_search, stopping_on_ctrl_c
+    from pneumosearch.storage.urls import advice
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
     view = StudyView(source.manifest.kind, spec.trials, spec.metric, quiet=quiet)
@@ -115,7 +115,7 @@ def search(
 
 def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: bool) -> None:
     from pneumosearch.cli.views import print_json, stopped
-    from pneumosearch.dashboard import write_note
+    from pneumosearch.dashboard.server import write_note
     from pneumosearch.report.summary import study_summary
     from pneumosearch.report.tables import print_report
 
@@ -131,8 +131,8 @@ def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: 
 
 def _print_plan(store: "Store", spec: "StudySpec", json: bool) -> None:
     from pneumosearch.cli.views import print_json, print_plan
-    from pneumosearch.plan import plan
-    from pneumosearch.study import settled
+    from pneumosearch.search.dry_run import plan
+    from pneumosearch.search.runner import settled
 
     earlier = store.record(spec.name) if spec.name in store.names() else None
     planned = plan(settled(store, spec), spec.trials, earlier)

@@ -14,9 +14,9 @@ from rich.table import Table
 from rich.text import Text
 
 from pneumosearch.config import RunSpec
-from pneumosearch.history import EpochMetrics, History
 from pneumosearch.metrics import Metric, direction
-from pneumosearch.records import StudyRecord, TrialRecord, ranked
+from pneumosearch.records.epoch import EpochMetrics, History
+from pneumosearch.records.trial import StudyRecord, TrialRecord, ranked
 from pneumosearch.report.tables import (
     changes_text,
     comparison_table,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pneumosearch.data.cache import Progress
-    from pneumosearch.plan import Plan
+    from pneumosearch.search.dry_run import Plan
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -50,7 +50,7 @@ def stopped(reason: str, progress: str, *, can_go_on: bool = True) -> typer.Exit
 
 def print_plan(plan: "Plan") -> None:
     """Print a study's space, first configurations and cost on standard output."""
-    from pneumosearch.plan import dimension_text
+    from pneumosearch.search.dry_run import dimension_text
 
     console, space = Console(), plan.spec.search_space()
     ranges = Table("field", "published", "range", title=f"Study '{plan.spec.name}': what is searched")

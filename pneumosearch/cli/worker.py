@@ -42,8 +42,8 @@ def worker(
     _wait_for(storage, results, name, options.seconds_of(wait, "--wait") if wait else 0.0)
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures)
     with executors.begun_early(crew) as helpers:  # and these imports take a second, too
-        from pneumosearch.rerun import stored_folder
-        from pneumosearch.workers import joined_spec
+        from pneumosearch.search.rerun import stored_folder
+        from pneumosearch.workers.local import joined_spec
 
         store = options.open_store(storage, results, artifacts, name)
         spec = joined_spec(store, name).model_copy(update={"timeout": timeout})

@@ -18,10 +18,10 @@ from filelock import FileLock
 from PIL import Image, UnidentifiedImageError
 from platformdirs import user_cache_path
 
-from pneumosearch.data.description import Equalization, Interpolation
+from pneumosearch._utils.atomic import read_whole, replacing, writable_folder, write_text
 from pneumosearch.data.manifest import ImageFile, ManifestPart
 from pneumosearch.errors import DataError
-from pneumosearch.files import read_whole, replacing, writable_folder, write_text
+from pneumosearch.records.dataset import Equalization, Interpolation
 
 PixelArray = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # (images done, images in all)

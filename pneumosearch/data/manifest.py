@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
+from pneumosearch._utils.atomic import read_whole
 from pneumosearch.data.phantoms import MARKER
 from pneumosearch.errors import DataError
-from pneumosearch.files import read_whole
 
 Split = Literal["train", "val", "test"]
 Part = Literal["development", "test"]

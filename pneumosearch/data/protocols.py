@@ -10,10 +10,10 @@ import numpy.typing as npt
 from pneumosearch.config import Protocol
 from pneumosearch.data.batches import Labels
 from pneumosearch.data.cache import PixelArray, Pixels, Progress, cache_folder, load_pixels
-from pneumosearch.data.description import DataDescription, Equalization, Interpolation
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
+from pneumosearch.data.shifts import stressed
 from pneumosearch.data.splits import Indices, brightness_split, kept_holdout_split
-from pneumosearch.data.stress import stressed
+from pneumosearch.records.dataset import DataDescription, Equalization, Interpolation
 
 #: Seed of the validation split: one for all studies, so that their validation figures can be compared.
 SPLIT_SEED: Final = 232

@@ -8,9 +8,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from pneumosearch._utils.atomic import replacing
 from pneumosearch.data.manifest import ManifestPart
 from pneumosearch.errors import DataError
-from pneumosearch.files import replacing
 
 Indices = npt.NDArray[np.int64]
 

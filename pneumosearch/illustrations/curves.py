@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pneumosearch.backpropagation import (
+from pneumosearch.illustrations.backpropagation import (
     RELU,
     SIGMOID,
     TANH,
@@ -20,9 +20,9 @@ from pneumosearch.backpropagation import (
     outputs,
     updated,
 )
-from pneumosearch.history import History
-from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
-from pneumosearch.reference import PUBLISHED_TABLE
+from pneumosearch.published import PUBLISHED_TABLE
+from pneumosearch.records.epoch import History
+from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
 _TOY_SIZES: Final = (2, 16, 16, 1)
 _TOY_STEPS: Final = 1500

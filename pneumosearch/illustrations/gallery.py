@@ -9,19 +9,19 @@ import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
 
+from pneumosearch._utils.atomic import replacing, write_output
+from pneumosearch._utils.jinja import data_uri, template
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.cache import PixelArray
-from pneumosearch.data.description import PHANTOMS
 from pneumosearch.data.protocols import Dataset
 from pneumosearch.errors import PneumosearchError
-from pneumosearch.files import replacing, write_output
-from pneumosearch.history import History
 from pneumosearch.illustrations import curves, images
 from pneumosearch.illustrations.activations import inside
-from pneumosearch.prediction import PlainNetwork
-from pneumosearch.reference import PUBLISHED_SEED
-from pneumosearch.templates import data_uri, template
+from pneumosearch.inference.predict import PlainNetwork
+from pneumosearch.published import PUBLISHED_SEED
+from pneumosearch.records.dataset import PHANTOMS
+from pneumosearch.records.epoch import History
 
 PAGE: Final = "index.html"
 _N_SAMPLES: Final = 5

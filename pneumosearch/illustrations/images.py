@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from pneumosearch.data.augmentation import Augmentation, transform
 from pneumosearch.data.cache import PixelArray
 from pneumosearch.data.manifest import CLASSES
-from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
+from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
 Maps = npt.NDArray[np.float32]
 

@@ -4,7 +4,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import StoreError
 from pneumosearch.illustrations.gallery import Subject
-from pneumosearch.store import Store
+from pneumosearch.storage.store import Store
 
 
 def subject_of(store: Store, source: DataSource, name: str, number: int) -> Subject:

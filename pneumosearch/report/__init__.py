@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import Literal
 
-from pneumosearch.files import write_output
-from pneumosearch.store import Store
+from pneumosearch._utils.atomic import write_output
+from pneumosearch.storage.store import Store
 
 Format = Literal["table", "json", "csv", "markdown"]
 

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.data.audit import NUMBERING_NOTE, Audit, IdenticalFiles, NearPair, SplitBalance
-from pneumosearch.data.shift import Comparison
+from pneumosearch.data.audit.audit import NUMBERING_NOTE, Audit, IdenticalFiles, NearPair, SplitBalance
+from pneumosearch.data.audit.shift import Comparison
 from pneumosearch.errors import printable
 from pneumosearch.report.tables import percent, phantom_warning
 

@@ -9,14 +9,14 @@ import matplotlib
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from pneumosearch.data.audit import Audit, NearPair
+from pneumosearch._utils.atomic import write_output
+from pneumosearch._utils.jinja import data_uri, template
+from pneumosearch.data.audit.audit import Audit, NearPair
+from pneumosearch.data.audit.shift import Comparison, Histogram
 from pneumosearch.data.cache import decode, shrink
-from pneumosearch.data.description import PHANTOMS
-from pneumosearch.data.shift import Comparison, Histogram
-from pneumosearch.files import write_output
-from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
+from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report import audit as tables
-from pneumosearch.templates import data_uri, template
+from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
 _N_PAIRS: Final = 24  # of near duplicates that are shown
 _SIDE: Final = 224  # of a shown picture, pixels

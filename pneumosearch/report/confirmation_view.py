@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any, Final, Literal
 
-from pneumosearch.confirmation import Candidate, Comparison, Confirmation, Estimate
-from pneumosearch.data.description import PHANTOMS
+from pneumosearch.confirm.verdict import ensemble_probabilities
+from pneumosearch.records.confirmation import Candidate, Comparison, Confirmation, Estimate
+from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report import figures_confirm, tables
-from pneumosearch.report.confirmed import WrongPicture
 from pneumosearch.report.curves import confusion
+from pneumosearch.report.latest_confirmation import WrongPicture
 from pneumosearch.report.published import PublishedAccuracy, published_accuracies
-from pneumosearch.verdict import ensemble_probabilities
 
 #: Shown figures of a candidate: {field: heading}; those in percent first.
 _IN_PERCENT: Final = {

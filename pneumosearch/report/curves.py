@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from pneumosearch.statistics import wilson_interval
+from pneumosearch.intervals import wilson_interval
 
 Floats = npt.NDArray[np.float64]
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from pneumosearch.errors import printable
 from pneumosearch.metrics import Metric, metric_name, scale
-from pneumosearch.pictures import TRAIN_COLOUR
+from pneumosearch.training.plots import TRAIN_COLOUR
 
 #: Stands for the colour of the page's text; no other part of a figure has it.
 INK: Final = "#010203"

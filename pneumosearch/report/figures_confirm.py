@@ -5,12 +5,12 @@ from typing import Any, Final
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from pneumosearch.confirmation import Candidate, Confirmation, Estimate
-from pneumosearch.pictures import EVALUATION_COLOUR
+from pneumosearch.confirm.verdict import ensemble_probabilities
+from pneumosearch.records.confirmation import Candidate, Confirmation, Estimate
 from pneumosearch.report.curves import calibration, roc_band
 from pneumosearch.report.figures import GREEN, INK, Drawing, drawing, label, styled
 from pneumosearch.report.published import PublishedAccuracy
-from pneumosearch.verdict import ensemble_probabilities
+from pneumosearch.training.plots import EVALUATION_COLOUR
 
 _COLOURS: Final = (GREEN, EVALUATION_COLOUR)
 

@@ -13,8 +13,7 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.metrics import metric_name, scale, shown
-from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
-from pneumosearch.records import StudyRecord
+from pneumosearch.records.trial import StudyRecord
 from pneumosearch.report.figures import (
     GREEN,
     INK,
@@ -29,6 +28,7 @@ from pneumosearch.report.figures import (
 from pneumosearch.report.figures_search import evaluated
 from pneumosearch.space import Choice, Dimension, Range, Scalar, Space
 from pneumosearch.studyfile import checked_spec
+from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
 _BEST_SHARE: Final = 0.1  # of the trials that parallel coordinates bring out
 _JITTER: Final = 0.2  # of the room between two choices

@@ -8,11 +8,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pneumosearch.history import History
 from pneumosearch.metrics import Metric, direction, metric_name, scale, shown
-from pneumosearch.pictures import EVALUATION_COLOUR, TRAIN_COLOUR
-from pneumosearch.records import StudyRecord, TrialRecord
-from pneumosearch.reference import PUBLISHED_TABLE
+from pneumosearch.published import PUBLISHED_TABLE
+from pneumosearch.records.epoch import History
+from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report.figures import (
     GREEN,
     GREY,
@@ -25,6 +24,7 @@ from pneumosearch.report.figures import (
     styled,
     thinned,
 )
+from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
 _FAINT: Final = 0.35
 

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.records import StudyRecord
+from pneumosearch.records.trial import StudyRecord
 
 
 def importance(record: StudyRecord) -> dict[str, float]:

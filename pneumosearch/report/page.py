@@ -7,17 +7,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
-from pneumosearch.confirmation import Confirmation
-from pneumosearch.data.description import PHANTOMS
-from pneumosearch.files import write_output
+from pneumosearch._utils.atomic import write_output
+from pneumosearch._utils.jinja import data_uri, template
 from pneumosearch.metrics import metric_name, shown
-from pneumosearch.records import StudyRecord, TrialRecord
-from pneumosearch.report import again, figures_parameters, figures_search, tables
+from pneumosearch.records.confirmation import Confirmation
+from pneumosearch.records.dataset import PHANTOMS
+from pneumosearch.records.trial import StudyRecord, TrialRecord
+from pneumosearch.report import figures_parameters, figures_search, reproduce, tables
 from pneumosearch.report.confirmation_view import confirmation_view
-from pneumosearch.report.confirmed import WrongPicture, latest_confirmation, wrong_pictures
 from pneumosearch.report.importance import importance
-from pneumosearch.store import Store
-from pneumosearch.templates import data_uri, template
+from pneumosearch.report.latest_confirmation import WrongPicture, latest_confirmation, wrong_pictures
+from pneumosearch.storage.store import Store
 
 _MOST_REASONS: Final = 50  # failed trials that are listed
 
@@ -62,7 +62,7 @@ def page(
         written=datetime.now(UTC).isoformat(timespec="minutes"),
         lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
         candidate=_candidate(record),
-        confirm_command=again.command("confirm", "--name", record.name, "--data", record.data.folder_name),
+        confirm_command=reproduce.command("confirm", "--name", record.name, "--data", record.data.folder_name),
         confirmation=confirmation_view(confirmation, record.data.kind, pictures) if confirmation else None,
         published=_published(record),
         search=_search_figures(record),
@@ -127,10 +127,10 @@ def _reason(trial: TrialRecord) -> str:
 
 def _again(record: StudyRecord) -> dict[str, Any]:
     return {
-        "commands": again.commands(record),
-        "versions": again.versions(record),
-        "seeds": again.seeds(record),
-        "study_file": again.study_file(record) if record.purpose == "search" else None,
+        "commands": reproduce.commands(record),
+        "versions": reproduce.versions(record),
+        "seeds": reproduce.seeds(record),
+        "study_file": reproduce.study_file(record) if record.purpose == "search" else None,
         "openings_line": tables.openings_line(record),
         "openings": [
             [o.time, o.study, "–" if o.trial is None else str(o.trial), o.why, o.test_fingerprint]

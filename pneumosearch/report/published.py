@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
-from pneumosearch.reference import OTHER_FIGURES, PUBLISHED_TABLE
+from pneumosearch.intervals import wilson_interval
+from pneumosearch.published import OTHER_FIGURES, PUBLISHED_TABLE
 from pneumosearch.report.tables import N_TEST
-from pneumosearch.statistics import wilson_interval
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Any, get_args
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import printable
-from pneumosearch.records import State, StudyRecord, TrialRecord
-from pneumosearch.reference import PUBLISHED_TABLE
+from pneumosearch.published import PUBLISHED_TABLE
+from pneumosearch.records.trial import State, StudyRecord, TrialRecord
 from pneumosearch.report.importance import importance
 
 

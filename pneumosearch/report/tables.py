@@ -10,13 +10,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.data.description import PHANTOMS
-from pneumosearch.history import EpochMetrics, History
+from pneumosearch.intervals import wilson_interval
 from pneumosearch.metrics import Metric, metric_name, shown
-from pneumosearch.records import StudyRecord, TrialRecord
-from pneumosearch.reference import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
+from pneumosearch.published import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
+from pneumosearch.records.dataset import PHANTOMS
+from pneumosearch.records.epoch import EpochMetrics, History
+from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report.importance import importance
-from pneumosearch.statistics import wilson_interval
 
 if TYPE_CHECKING:
     from pneumosearch.data.manifest import Manifest

@@ -15,9 +15,9 @@ from benchmarks.live_process import ending_tidily, run_until
 from benchmarks.live_report import draw, markdown
 from benchmarks.live_rows import Runs, read_runs, results
 from benchmarks.live_sides import EPOCHS_FILE, SIDES, Side
+from pneumosearch._utils.atomic import write_text
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import ConfigError
-from pneumosearch.files import write_text
 from pneumosearch.studyfile import StudySpec, read_study_file
 
 SUMMARY: Final = "summary.json"

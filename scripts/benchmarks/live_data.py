@@ -10,12 +10,12 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.peers import UNDERSTOOD
+from pneumosearch._utils.atomic import write_text
 from pneumosearch.data.manifest import CLASSES, ImageFile, Manifest, ManifestPart, read_manifest
 from pneumosearch.data.protocols import SPLIT_SEED
 from pneumosearch.data.splits import holdout_split, leak_groups
 from pneumosearch.errors import ConfigError
-from pneumosearch.files import write_text
-from pneumosearch.report.again import study_text
+from pneumosearch.report.reproduce import study_text
 from pneumosearch.studyfile import StudySpec, checked_spec
 
 #: Fields that pneumosearch alone varies or fixes: its peers' users would have to write what they stand for themselves.

@@ -12,7 +12,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 from benchmarks.live_data import OURS_ALONE
 from benchmarks.live_rows import MEASURES, NEAR_BEST, ROUNDING, Runs, spread
 from benchmarks.live_sides import OURS
-from pneumosearch.files import replacing
+from pneumosearch._utils.atomic import replacing
 
 Figures = Mapping[str, Any]
 

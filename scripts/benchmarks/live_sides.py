@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from benchmarks.live_data import Course
-from pneumosearch.rows import TrialRow, read_rows
+from pneumosearch.storage.queries import TrialRow, read_rows
 
 EPOCHS_FILE: Final = "epochs.jsonl"
 OURS: Final = "pneumosearch"

@@ -12,7 +12,7 @@ import typer
 from benchmarks.common import print_result
 from benchmarks.policies import Floats
 from benchmarks.replay import promotions
-from pneumosearch.pruners import PromotingPruner
+from pneumosearch.search.pruners import PromotingPruner
 from pneumosearch.studyfile import DEFAULT_REDUCTION_FACTOR, DEFAULT_RUNGS
 
 #: Share of the trials, besides the baseline, that are judged by precise statistics.

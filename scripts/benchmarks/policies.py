@@ -19,11 +19,11 @@ from scipy.stats import rankdata
 
 from benchmarks.common import circumstances
 from benchmarks.replay import kept_epoch, last_epoch, promotions
-from pneumosearch.files import replacing
-from pneumosearch.pruners import PromotingPruner
-from pneumosearch.samplers import make_sampler
+from pneumosearch._utils.atomic import replacing
+from pneumosearch.search.pruners import PromotingPruner
+from pneumosearch.search.runner import derived_seed
+from pneumosearch.search.samplers import make_sampler
 from pneumosearch.space import Space
-from pneumosearch.study import derived_seed
 from pneumosearch.studyfile import read_study_file
 
 TRIALS, EPOCHS = 50, 10

@@ -13,12 +13,12 @@ from pneumosearch.cli.views import EpochView
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.history import kept_epoch
-from pneumosearch.objective import Session, StopFlag
-from pneumosearch.records import TrialRecord
-from pneumosearch.statistics import mean_interval, pooled_deviation, sample_deviation
-from pneumosearch.store import Store
-from pneumosearch.study import stopping_on_ctrl_c, train_once
+from pneumosearch.intervals import mean_interval, pooled_deviation, sample_deviation
+from pneumosearch.records.epoch import kept_epoch
+from pneumosearch.records.trial import TrialRecord
+from pneumosearch.search.objective import Session, StopFlag
+from pneumosearch.search.runner import stopping_on_ctrl_c, train_once
+from pneumosearch.storage.store import Store
 
 STUDY: Final = "precision"
 PRECISIONS: Final = ("float32", "bfloat16")

@@ -16,9 +16,9 @@ from optuna.pruners import SuccessiveHalvingPruner as Halving
 from rich.console import Console
 from rich.table import Table
 
-from pneumosearch.files import replacing
-from pneumosearch.pruners import PromotingPruner, Promotion
-from pneumosearch.store import Store
+from pneumosearch._utils.atomic import replacing
+from pneumosearch.search.pruners import PromotingPruner, Promotion
+from pneumosearch.storage.store import Store
 
 Curve = list[tuple[float, float, float]]  # by epoch: (validation accuracy, loss, what the pruner sees)
 
@@ -171,5 +171,5 @@ def last_epoch(trial: optuna.Trial, curve: Curve) -> int:
 
 
 def kept_epoch(curve: Curve) -> tuple[float, float, float]:
-    """Return the epoch of the lowest loss, as `pneumosearch.history.kept_epoch` does."""
+    """Return the epoch of the lowest loss, as `pneumosearch.records.epoch.kept_epoch` does."""
     return min(curve, key=lambda point: point[1])

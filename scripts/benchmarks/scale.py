@@ -13,7 +13,7 @@ import typer
 from benchmarks.common import print_result
 from benchmarks.stores import write_store
 from pneumosearch.report.summary import study_summary
-from pneumosearch.store import Store
+from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec
 
 

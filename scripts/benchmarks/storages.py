@@ -19,15 +19,15 @@ from optuna.trial import TrialState
 from benchmarks.common import circumstances, print_result
 from benchmarks.stores import DESCRIPTION
 from pneumosearch.config import RunSpec
-from pneumosearch.data.description import DataDescription
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.history import History
-from pneumosearch.objective import Objective, Session, StopFlag
-from pneumosearch.owners import check_owned
-from pneumosearch.records import TrialRecord
-from pneumosearch.serving import serve_storage
-from pneumosearch.store import Store
-from pneumosearch.study import StudyRun
+from pneumosearch.records.dataset import DataDescription
+from pneumosearch.records.epoch import History
+from pneumosearch.records.trial import TrialRecord
+from pneumosearch.search.leases import check_owned
+from pneumosearch.search.objective import Objective, Session, StopFlag
+from pneumosearch.search.runner import StudyRun
+from pneumosearch.storage.grpc_server import serve_storage
+from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec
 from postgres import NoPostgres, free_port, postgres_server
 

@@ -9,9 +9,9 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pneumosearch.config import RunSpec
-from pneumosearch.data.description import DataDescription
+from pneumosearch.records.dataset import DataDescription
 from pneumosearch.space import Space
-from pneumosearch.store import Store
+from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec
 
 DESCRIPTION = {

@@ -73,7 +73,7 @@ def training(
 
 
 def _versions() -> dict[str, str]:
-    from pneumosearch.backend import versions
+    from pneumosearch.network.backend import versions
 
     return {name: version for name, version in versions().items() if name not in ("machine", "python")}
 
@@ -119,13 +119,13 @@ def _published(folder: Path, work: Path) -> float:
 
 def _plain_keras(folder: Path, work: Path, steps: int) -> Callable[[], float]:
     """Plain layers, float32, `fit` over arrays in memory without augmentation."""
-    from pneumosearch import backend
+    from pneumosearch.network import backend
 
     backend.start()
     import keras
 
     from pneumosearch.config import TrialConfig
-    from pneumosearch.model import plain_model
+    from pneumosearch.network.model import plain_model
 
     train = _dataset(folder, work).train
     indices = train.indices[: steps * BATCH]
@@ -157,7 +157,7 @@ def _first_epoch_extra(folder: Path, work: Path, precision: Any) -> float:
 
 def _two_epochs(folder: Path, work: Path, precision: Any) -> tuple[int, tuple[float, float]]:
     from pneumosearch.config import RunSpec, TrialConfig
-    from pneumosearch.training import train
+    from pneumosearch.training.loop import train
 
     dataset = _dataset(folder, work)
     run = RunSpec(config=TrialConfig(epochs=2), precision=precision)

@@ -14,13 +14,13 @@ from benchmarks.common import print_result
 from pneumosearch.config import RunSpec
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.history import History
-from pneumosearch.objective import Session, StopFlag
-from pneumosearch.records import TrialRecord
-from pneumosearch.store import Store
-from pneumosearch.study import open_search
+from pneumosearch.records.epoch import History
+from pneumosearch.records.trial import TrialRecord
+from pneumosearch.search.objective import Session, StopFlag
+from pneumosearch.search.runner import open_search
+from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
-from pneumosearch.workers import TRIALS_A_PROCESS, search
+from pneumosearch.workers.local import TRIALS_A_PROCESS, search
 
 
 def trial(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pneumosearch.data.manifest import ImageFile, read_manifest
 from pneumosearch.errors import DataError
-from pneumosearch.reference import PUBLISHED_COUNTS
+from pneumosearch.published import PUBLISHED_COUNTS
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,130 @@
+"""Which configurations a confirmation trains again, on which seeds, and their training."""
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from pneumosearch.config import RunSpec
+from pneumosearch.errors import StoreError, TrainingError
+from pneumosearch.records.trial import REPLICATES, StudyRecord, TrialRecord
+from pneumosearch.search.objective import Session
+from pneumosearch.search.runner import derived_seed, train_once
+from pneumosearch.storage.store import Store
+
+#: Where the seeds of replicates begin among those derived from a study's: no search has as many trials.
+_FIRST_SEED: Final = 2**31
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a confirmation trains, before it trains."""
+
+    record: StudyRecord  # of the search
+    candidates: tuple[TrialRecord, ...]  # the baseline first, then the finalists, best first
+    seeds: tuple[int, ...]
+
+    @property
+    def study(self) -> str:
+        """The study of the replicates."""
+        return self.record.name + REPLICATES
+
+    @property
+    def runs(self) -> dict[RunSpec, tuple[TrialRecord, int]]:
+        """{run: (candidate, position of its seed)}, all candidates of one seed before the next seed."""
+        pairs = itertools.product(enumerate(self.seeds), self.candidates)
+        return {_replicate_run(trial, seed): (trial, position) for (position, seed), trial in pairs}
+
+    def label(self, trial: TrialRecord) -> str:
+        """Name a candidate in messages."""
+        return "baseline" if trial.number == self.candidates[0].number else f"trial {trial.number}"
+
+    def why(self) -> str:
+        """Say for the log of openings what the test images are read for."""
+        names = ", ".join(self.label(trial) for trial in self.candidates)
+        return f"confirmation of '{self.record.name}': {names}; seeds {', '.join(map(str, self.seeds))}"
+
+
+def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> Plan:
+    """Choose the baseline and the `top` best other configurations by validation, and `n_seeds` seeds none has seen.
+
+    Raises:
+        StoreError: No search, one that the test images judged, or too little of it is complete.
+    """
+    if record.purpose != "search":
+        raise StoreError(f"'{record.name}' is a {record.purpose}; only a search can be confirmed")
+    if record.spec.get("protocol") == "original":
+        raise StoreError(f"study '{record.name}' was judged by the test images; search with protocol holdout")
+    baseline, *finalists = _candidates(record)
+    if not finalists:
+        raise StoreError(f"study '{record.name}' has no complete trial besides the baseline; search on, then confirm")
+    used = {trial.run.seed for trial in record.trials if trial.run}
+    seeds = fresh_seeds(int(str(record.spec["seed"])), used, n_seeds)
+    return Plan(record, (baseline, *finalists[:top]), seeds)
+
+
+def _candidates(record: StudyRecord) -> list[TrialRecord]:
+    """Return the baseline and all other complete configurations, best first, each once."""
+    baseline = record.baseline
+    if baseline is None or baseline.run is None or baseline.state != "complete":
+        raise StoreError(f"the baseline of study '{record.name}' is not complete: there is nothing to compare with")
+    different = {baseline.run.config: baseline}
+    for trial in record.ranking():
+        different.setdefault(run_of(trial).config, trial)
+    return list(different.values())
+
+
+def fresh_seeds(study_seed: int, used: set[int], n: int) -> tuple[int, ...]:
+    """Return the first `n` seeds derived from the study's that are not among the `used` ones; more begin alike."""
+    seeds = (derived_seed(study_seed, number) for number in itertools.count(_FIRST_SEED))
+    return tuple(itertools.islice((seed for seed in seeds if seed not in used), n))
+
+
+def run_of(trial: TrialRecord) -> RunSpec:
+    """Return what a trial trained. Raises `StoreError` where it waits for its turn."""
+    if trial.run is None:
+        raise StoreError(f"trial {trial.number} has no configuration")
+    return trial.run
+
+
+def _replicate_run(trial: TrialRecord, seed: int) -> RunSpec:
+    run = run_of(trial)
+    return RunSpec(config=run.config, seed=seed, protocol="holdout", precision=run.precision)
+
+
+def finished_replicates(store: Store, plan: Plan) -> dict[RunSpec, TrialRecord]:
+    """Return the replicates of the plan that are trained and whose network is kept, by their run."""
+    if plan.study not in store.names():
+        return {}
+    runs = plan.runs
+    complete = [trial for trial in store.record(plan.study).trials if trial.state == "complete"]
+    return {
+        trial.run: trial
+        for trial in complete
+        if trial.run in runs and store.network(plan.study, trial.number) is not None
+    }
+
+
+def train_replicates(session: Session, plan: Plan, say: Say) -> bool:
+    """Train what is missing of the plan's replicates; tell whether all are there.
+
+    Raises:
+        TrainingError: A replicate failed; its candidate and seed are in the message.
+    """
+    finished, runs = finished_replicates(session.store, plan), plan.runs
+    for turn, (run, (trial, position)) in enumerate(runs.items(), start=1):
+        name = f"{plan.label(trial)}, seed {run.seed}"
+        if run in finished:
+            continue
+        if session.stop():
+            return False
+        say(f"replicate {turn} of {len(runs)}: {name}")
+        about = {"replicate_of": {"study": plan.record.name, "trial": trial.number}, "replicate": position}
+        try:
+            if train_once(session, plan.study, "confirm", run, about) is None:
+                return False
+        except TrainingError as error:
+            raise TrainingError(f"replicate {turn} of {len(runs)} ({name}) failed: {error}") from error
+    return not session.stop()

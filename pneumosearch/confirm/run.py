@@ -1,0 +1,51 @@
+"""Confirming a search: its best configurations and the baseline on fresh seeds, and then, once, the test images."""
+
+from pneumosearch.confirm.replicates import Plan, Say, run_of, train_replicates
+from pneumosearch.confirm.test_access import open_test
+from pneumosearch.errors import StoreError
+from pneumosearch.records.confirmation import Confirmation
+from pneumosearch.search.objective import Interrupted, Session
+from pneumosearch.storage.store import Store
+
+
+def stored_confirmation(store: Store, plan: Plan) -> Confirmation | None:
+    """Return the stored confirmation of the same candidates and seeds, for which no image need be read again."""
+    return next((one for one in store.confirmations(plan.record.name) if _same(plan, one)), None)
+
+
+def _same(plan: Plan, confirmation: Confirmation) -> bool:
+    there = [(one.trial, one.config) for one in confirmation.candidates]
+    return confirmation.seeds == plan.seeds and there == [(t.number, run_of(t).config) for t in plan.candidates]
+
+
+def confirm(session: Session, plan: Plan, *, say: Say, warn: Say) -> Confirmation | None:
+    """Train the missing replicates; when all are there, open the test folder, judge, and keep the confirmation.
+
+    Args:
+        session: Store, images, listener to the trainings, and when to stop.
+        plan: As `plan_confirmation` makes it.
+        say: Told each replicate's turn.
+        warn: Told when the test folder is opened, as it was opened before.
+
+    Returns:
+        The confirmation, or None where the session stopped before its end; the same call again goes on.
+
+    Raises:
+        StoreError: The images are not those of the search.
+        TrainingError: A replicate failed; the test folder was not opened.
+        DataError: Images cannot be read.
+    """
+    _check_images(session, plan)
+    if not train_replicates(session, plan, say):
+        return None
+    try:
+        return open_test(session, plan, warn)
+    except Interrupted:
+        return None
+
+
+def _check_images(session: Session, plan: Plan) -> None:
+    config = run_of(plan.candidates[0]).config
+    found = session.source.load("holdout", config.image_size, config.equalization).description
+    if found.fingerprint != plan.record.data.fingerprint:
+        raise StoreError(f"{found.folder}: not the images of the search ({plan.record.data.folder}); give --data")

@@ -1,0 +1,202 @@
+"""The one look of a confirmation at the sealed test images, when every replicate is trained and its network kept."""
+
+from collections.abc import Sequence
+from functools import cache, cached_property
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from pneumosearch import __version__
+from pneumosearch.config import RunSpec
+from pneumosearch.confirm.replicates import Plan, Say, finished_replicates, run_of
+from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
+from pneumosearch.data.cache import PixelArray, Pixels
+from pneumosearch.data.protocols import Dataset, ImageSet
+from pneumosearch.errors import StoreError
+from pneumosearch.inference.predict import PlainNetwork
+from pneumosearch.metrics import best_threshold
+from pneumosearch.network.grad_cam import grad_cam, overlay
+from pneumosearch.records.confirmation import Candidate, Confirmation, Replicate, wrong_picture_file
+from pneumosearch.records.trial import TestOpening, TrialRecord
+from pneumosearch.search.objective import Interrupted, Session
+from pneumosearch.training.loop import predict
+
+#: The winner's most confident mistakes among the test images, of which pictures are kept.
+N_WRONG_PICTURES: Final = 12
+
+
+def open_test(session: Session, plan: Plan, warn: Say) -> Confirmation:
+    """Judge the plan's replicates by the test images and keep the confirmation, which counts as one opening.
+
+    Args:
+        session: Store and images.
+        plan: Whose replicates are all trained.
+        warn: Told when the test images were opened before.
+
+    Raises:
+        Interrupted: The session was asked to stop; the same call again goes on, and counts no other opening.
+        StoreError: A replicate's network is gone.
+        DataError: Images cannot be read.
+    """
+    return _Opening(session, plan).confirmation(warn)
+
+
+def most_wrong(labels: Sequence[int], probabilities: npt.NDArray[np.float64]) -> list[int]:
+    """Return the positions of the images called wrongly at 0.5, the most confident mistake first."""
+    called = probabilities > 0.5
+    wrong = np.flatnonzero(called != (np.asarray(labels) > 0.5))
+    order = np.argsort(-np.abs(probabilities[wrong] - 0.5), kind="stable")
+    return [int(position) for position in wrong[order][:N_WRONG_PICTURES]]
+
+
+class _Opening:
+    """The one look at the test images, when every replicate is there."""
+
+    def __init__(self, session: Session, plan: Plan) -> None:
+        self.store, self.source, self.stop, self.plan = session.store, session.source, session.stop, plan
+        self.trained = finished_replicates(session.store, plan)
+        self.number = len(session.store.confirmations(plan.record.name)) + 1
+        self.validation_of = cache(lambda size, equalization: self.source.load("holdout", size, equalization))
+        self.test_of = cache(self.source.sealed_test)
+
+    def confirmation(self, warn: Say) -> Confirmation:
+        opening, n_openings = self._record_opening(warn)
+        candidates = [self._judged(trial) for trial in self.plan.candidates]
+        comparisons = compared(candidates, self._labels, self._patients)
+        confirmation = Confirmation(
+            study=self.plan.record.name,
+            replicates_study=self.plan.study,
+            time=opening.time,
+            version=__version__,
+            trained_on=self._trained_on(),
+            fingerprint=self.plan.record.data.fingerprint,
+            test_fingerprint=self._test.part.fingerprint,
+            n_openings=n_openings,
+            seeds=self.plan.seeds,
+            images=tuple(image.name for image in self._test.part.images),
+            labels=self._labels,
+            patients=self._patients,
+            candidates=tuple(candidates),
+            comparisons=tuple(comparisons),
+            verdict=concluded(candidates, comparisons, self._searched()),
+        )
+        self._keep_wrong_pictures(candidates[confirmation.verdict.winner])
+        self.store.add_confirmation(self.plan.record.name, self.number, confirmation)
+        return confirmation
+
+    def _record_opening(self, warn: Say) -> tuple[TestOpening, int]:
+        """Write the opening down before an image is decoded: only the files' bytes are hashed, to name them."""
+        why = self.plan.why()
+        study = self.store.load_study(self.plan.study)
+        fingerprint = self.source.manifest.part("test").fingerprint
+        data = self.plan.record.data.model_copy(update={"test_fingerprint": fingerprint})
+        self.store.add_test_opening(study, None, why, data)
+        openings = self.store.test_openings(data)
+        if len(openings) > 1:
+            warn(f"the test images were opened before: this is opening {len(openings)} from this store")
+        return next(o for o in openings if (o.study, o.why) == (self.plan.study, why)), len(openings)
+
+    @cached_property
+    def _test(self) -> Pixels:
+        config = run_of(self.plan.candidates[0]).config
+        return self.test_of(config.image_size, config.equalization)
+
+    @cached_property
+    def _labels(self) -> tuple[int, ...]:
+        return tuple(image.label for image in self._test.part.images)
+
+    @cached_property
+    def _patients(self) -> tuple[str, ...]:
+        return tuple(image.patient for image in self._test.part.images)
+
+    def _judged(self, trial: TrialRecord) -> Candidate:
+        role: Literal["baseline", "finalist"] = "finalist" if trial != self.plan.candidates[0] else "baseline"
+        replicates = [self._judged_replicate(replicate) for replicate in self._replicates(trial.number)]
+        config, study = run_of(trial).config, self.plan.record.name
+        return candidate(replicates, self._labels, role=role, study=study, trial=trial.number, config=config)
+
+    def _replicates(self, number: int) -> list[TrialRecord]:
+        """Return the trained replicates of candidate `number`, by seed."""
+        return [self.trained[run] for run, (trial, _) in self.plan.runs.items() if trial.number == number]
+
+    def _judged_replicate(self, replicate: TrialRecord) -> Replicate:
+        if self.stop.reason:  # Ctrl-C; that the time is up does not matter any more
+            raise Interrupted
+        run, kept = run_of(replicate), replicate.kept
+        if kept is None:
+            raise StoreError(f"trial {replicate.number} of '{self.plan.study}' has no epoch")
+        dataset, test = self._images(run)
+        network = self._network(replicate)
+        validation = dataset.evaluation
+        threshold = best_threshold(validation.labels[validation.indices], predict(network, validation))
+        probabilities = predict(network, test)
+        return Replicate(
+            trial=replicate.number,
+            seed=run.seed,
+            kept_epoch=kept.epoch,
+            validation_accuracy=kept.evaluation("accuracy"),
+            validation_auc=kept.evaluation("auc"),
+            at_half=scored(self._labels, probabilities, 0.5),
+            at_threshold=scored(self._labels, probabilities, threshold),
+            probabilities=tuple(probabilities.tolist()),
+        )
+
+    def _images(self, run: RunSpec) -> tuple[Dataset, ImageSet]:
+        """Return the development and the test images as a configuration wants them."""
+        form = (run.config.image_size, run.config.equalization)
+        array = self.test_of(*form).array
+        return self.validation_of(*form), ImageSet(array, np.array(self._labels, np.float32), np.arange(len(array)))
+
+    def _network(self, replicate: TrialRecord) -> PlainNetwork:
+        content = self.store.network(self.plan.study, replicate.number)
+        if content is None:
+            raise StoreError(f"trial {replicate.number} of '{self.plan.study}': its network is gone; confirm again")
+        return PlainNetwork(content)
+
+    def _trained_on(self) -> str:
+        data = self._images(run_of(self.plan.candidates[0]))[0].description
+        last = [self.plan.label(trial) for trial in self.plan.candidates if run_of(trial).config.keep == "last"]
+        of_some = f", of {' and '.join(last)} the last" * bool(last)
+        return (
+            f"trained on {data.n_train} training images; {data.n_evaluation} validation images of other patients chose "
+            f"the epoch (lowest loss{of_some}) and the threshold"
+        )
+
+    def _searched(self) -> Searched:
+        record, (baseline, winner, *_) = self.plan.record, self.plan.candidates
+        tried = [t for t in record.trials if t.state in ("complete", "pruned") and t.duplicate_of is None]
+        gain = _validation_accuracy(winner) - _validation_accuracy(baseline)
+        n_searched = len(tried) - 1  # without the baseline
+        return Searched(n_searched, gain, record.data.n_evaluation, record.data.kind)
+
+    def _keep_wrong_pictures(self, winner: Candidate) -> None:
+        """Keep pictures of where the winner's networks looked, in the mean, at its most confident mistakes."""
+        probabilities = ensemble_probabilities(winner.replicates)
+        positions = most_wrong(self._labels, probabilities)
+        if not positions:
+            return
+        replicates = self._replicates(winner.trial)
+        pixels = np.asarray(self._images(run_of(replicates[0]))[1].pixels[positions])
+        ill = probabilities[positions] > 0.5  # what all of them together said, which one alone may not have
+        maps = np.array([grad_cam(self._network(each).model, pixels, ill) for each in replicates], dtype=np.float32)
+        for rank, (position, one, heat_of_one) in enumerate(
+            zip(positions, pixels, maps.mean(axis=0), strict=True), start=1
+        ):
+            name = wrong_picture_file(rank, self._test.part.images[position].name, self.number)
+            self._keep_picture(name, overlay(one, heat_of_one))
+
+    def _keep_picture(self, name: str, picture: PixelArray) -> None:
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / name
+            Image.fromarray(picture).save(path)
+            self.store.add_artifact(self.store.load_study(self.plan.record.name), path, "image/png")
+
+
+def _validation_accuracy(trial: TrialRecord) -> float:
+    if trial.kept is None:
+        raise StoreError(f"trial {trial.number} has no epoch")
+    return trial.kept.evaluation("accuracy")

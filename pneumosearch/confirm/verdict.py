@@ -1,0 +1,253 @@
+"""From the test images' probabilities to what may be concluded: statistics alone, no images and no networks."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+import numpy as np
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.intervals import (
+    Floats,
+    bootstrap_differences,
+    expected_luck,
+    holm,
+    mcnemar_p,
+    mean_interval,
+    pooled_deviation,
+    sample_deviation,
+    wilson_interval,
+)
+from pneumosearch.metrics import brier_score, calibration_error, score
+from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
+from pneumosearch.records.confirmation import Candidate, Comparison, Estimate, Replicate, TestScores, Verdict
+from pneumosearch.records.dataset import PHANTOMS
+
+#: What is estimated over seeds: the figures of `TestScores` but for the interval, which belongs to one network.
+FIGURES: Final = tuple(name for name in TestScores.model_fields if name not in ("accuracy_low", "accuracy_high"))
+
+#: A difference counts as shown where its p-value, adjusted for the number of finalists, is below.
+SIGNIFICANCE: Final = 0.05
+
+_WINNER: Final = 1  # position of the finalist that was best on validation: candidates come in that order
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What the search showed, before the test images were opened."""
+
+    n_searched: int  # configurations besides the baseline that it trained to the end or pruned
+    validation_gain: float  # of the winner over the baseline, in accuracy on validation images
+    n_validation: int  # images
+    kind: Literal["images", "phantoms"]
+
+
+def scored(labels: Sequence[int], probabilities: Floats, threshold: float) -> TestScores:
+    """Score probabilities of pneumonia, (n,), against labels of 0 and 1 at a threshold."""
+    scores = score(labels, probabilities, threshold=threshold)
+    low, high = wilson_interval(round(scores.accuracy * len(labels)), len(labels))
+    return TestScores(
+        threshold=threshold,
+        accuracy=scores.accuracy,
+        sensitivity=scores.sensitivity,
+        specificity=scores.specificity,
+        balanced_accuracy=scores.balanced_accuracy,
+        auc=scores.auc,
+        brier=brier_score(labels, probabilities),
+        calibration_error=calibration_error(labels, probabilities),
+        accuracy_low=low,
+        accuracy_high=high,
+    )
+
+
+def candidate(
+    replicates: Sequence[Replicate],
+    labels: Sequence[int],
+    *,
+    role: Literal["baseline", "finalist"],
+    study: str,
+    trial: int,
+    config: TrialConfig,
+) -> Candidate:
+    """Estimate a configuration's figures over its replicates, and score the ensemble of their mean probability.
+
+    Args:
+        replicates: At least one.
+        labels: Of the test images, 0 or 1 each.
+        role: Whether it is the baseline or a finalist.
+        study: Name of the search.
+        trial: The configuration's number in it.
+        config: The configuration.
+    """
+    ensemble = ensemble_probabilities(replicates)
+    threshold = float(np.mean([replicate.at_threshold.threshold for replicate in replicates]))
+    return Candidate(
+        role=role,
+        study=study,
+        trial=trial,
+        config=config,
+        replicates=tuple(replicates),
+        at_half=_estimates([replicate.at_half for replicate in replicates]),
+        at_threshold=_estimates([replicate.at_threshold for replicate in replicates]),
+        ensemble_at_half=scored(labels, ensemble, 0.5),
+        ensemble_at_threshold=scored(labels, ensemble, threshold),
+    )
+
+
+def ensemble_probabilities(replicates: Sequence[Replicate]) -> Floats:
+    """Return the mean probability over the replicates of each test image, (n,)."""
+    return np.asarray(_probabilities(replicates).mean(axis=0))
+
+
+def _probabilities(replicates: Sequence[Replicate]) -> Floats:
+    return np.array([replicate.probabilities for replicate in replicates], dtype=np.float64)
+
+
+def _estimates(scores: Sequence[TestScores]) -> dict[str, Estimate]:
+    return {name: _estimate([getattr(one, name) for one in scores]) for name in FIGURES}
+
+
+def _estimate(values: Sequence[float]) -> Estimate:
+    low, high = mean_interval(values)
+    return Estimate(mean=float(np.mean(values)), deviation=sample_deviation(values), low=low, high=high)
+
+
+def compared(candidates: Sequence[Candidate], labels: Sequence[int], patients: Sequence[str]) -> list[Comparison]:
+    """Compare each finalist with the baseline, which is the first of the candidates."""
+    return [_compared(candidates, position, labels, patients) for position in range(1, len(candidates))]
+
+
+def _compared(
+    candidates: Sequence[Candidate], position: int, labels: Sequence[int], patients: Sequence[str]
+) -> Comparison:
+    finalist, baseline = candidates[position].replicates, candidates[0].replicates
+    differences = bootstrap_differences(labels, _probabilities(finalist), _probabilities(baseline), patients)
+    truth = np.asarray(labels) > 0.5
+    right, baseline_right = ((ensemble_probabilities(r) > 0.5) == truth for r in (finalist, baseline))
+    only_finalist, only_baseline = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
+    return Comparison(
+        candidate=position,
+        difference=differences.accuracy,
+        low=differences.accuracy_low,
+        high=differences.accuracy_high,
+        auc_difference=differences.auc,
+        auc_low=differences.auc_low,
+        auc_high=differences.auc_high,
+        only_candidate_right=only_finalist,
+        only_baseline_right=only_baseline,
+        mcnemar_p=mcnemar_p(only_finalist, only_baseline),
+    )
+
+
+def concluded(candidates: Sequence[Candidate], comparisons: Sequence[Comparison], searched: Searched) -> Verdict:
+    """Judge the winner against the baseline.
+
+    The winner is the finalist that was best on validation images in the search, the first one, whatever the test images
+    say of the others. It is better, or worse, only where both the bootstrap interval of the difference in accuracy
+    excludes 0 and McNemar's test of the seed ensembles, adjusted for the number of finalists by Holm's method,
+    is below `SIGNIFICANCE`, in the same direction.
+    """
+    verdict = Verdict(
+        winner=_WINNER,
+        conclusion=_conclusion(comparisons),
+        sentences=(),
+        n_searched=searched.n_searched,
+        validation_gain=searched.validation_gain,
+        expected_luck=expected_luck(max(1, searched.n_searched), _noise(candidates, searched.n_validation)),
+    )
+    return verdict.model_copy(update={"sentences": tuple(_sentences(candidates, comparisons, verdict, searched.kind))})
+
+
+def _conclusion(comparisons: Sequence[Comparison]) -> Literal["better", "worse", "no difference can be shown"]:
+    winner = comparisons[_WINNER - 1]
+    ahead, p = winner.only_candidate_right - winner.only_baseline_right, _adjusted_p(comparisons)
+    if p < SIGNIFICANCE and winner.low > 0 and ahead > 0:
+        return "better"
+    if p < SIGNIFICANCE and winner.high < 0 and ahead < 0:
+        return "worse"
+    return "no difference can be shown"
+
+
+def _adjusted_p(comparisons: Sequence[Comparison]) -> float:
+    return holm([each.mcnemar_p for each in comparisons])[_WINNER - 1]
+
+
+def _noise(candidates: Sequence[Candidate], n_validation: int) -> float:
+    """Return the standard deviation of one validation accuracy: over seeds, or with one seed the binomial one."""
+    accuracies = [[replicate.validation_accuracy for replicate in each.replicates] for each in candidates]
+    pooled = pooled_deviation(accuracies)
+    if pooled is not None:
+        return pooled
+    p = float(np.mean(accuracies))
+    return math.sqrt(p * (1 - p) / n_validation)
+
+
+def _sentences(
+    candidates: Sequence[Candidate],
+    comparisons: Sequence[Comparison],
+    verdict: Verdict,
+    kind: Literal["images", "phantoms"],
+) -> Iterator[str]:
+    winner = candidates[verdict.winner]
+    name = f"Trial {winner.trial} of '{winner.study}', the search's best on validation images,"
+    if kind == "phantoms":
+        yield PHANTOMS
+    yield {
+        "better": f"{name} is better than the baseline on the test images.",
+        "worse": f"{name} is worse than the baseline on the test images.",
+        "no difference can be shown": f"{name} cannot be shown to differ from the baseline on the test images.",
+    }[verdict.conclusion]
+    yield _difference(candidates[0], winner, comparisons[verdict.winner - 1])
+    yield _errors_of_ensembles(comparisons)
+    yield _luck(verdict)
+    if kind == "images":
+        yield from _beside_the_published(winner)
+
+
+def _difference(baseline: Candidate, winner: Candidate, comparison: Comparison) -> str:
+    own, other = (_over_seeds(each.at_half["accuracy"], len(each.replicates)) for each in (winner, baseline))
+    return (
+        f"Its test accuracy is {own}, the baseline's {other}: {100 * comparison.difference:+.1f} points "
+        f"(95% from {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}, bootstrap over patients and seeds)."
+    )
+
+
+def _errors_of_ensembles(comparisons: Sequence[Comparison]) -> str:
+    winner, n = comparisons[_WINNER - 1], len(comparisons)
+    adjusted = f"; {_adjusted_p(comparisons):.2g} adjusted for {n} finalists by Holm's method" if n > 1 else ""
+    return (
+        f"Of the ensembles over seeds, its own alone calls {winner.only_candidate_right} test images right and the "
+        f"baseline's alone {winner.only_baseline_right} (McNemar's exact test: p = {winner.mcnemar_p:.2g}{adjusted})."
+    )
+
+
+def _luck(verdict: Verdict) -> str:
+    n, luck, gain = verdict.n_searched, 100 * verdict.expected_luck, 100 * verdict.validation_gain
+    return (
+        f"The best of {n} configuration{'s' * (n != 1)} looks {luck:.1f} points better by chance alone; "
+        f"the search's gain was {gain:+.1f} points of validation accuracy."
+    )
+
+
+def _over_seeds(estimate: Estimate, n_seeds: int) -> str:
+    if n_seeds == 1:
+        return f"{estimate.mean:.1%} (one seed)"
+    return f"{estimate.mean:.1%} (mean of {n_seeds} seeds, 95% from {estimate.low:.1%} to {estimate.high:.1%})"
+
+
+def _beside_the_published(winner: Candidate) -> Iterator[str]:
+    rows = [row for row in map(published_at, (5, 10)) if row is not None]
+    published = " and ".join(f"{row.test_accuracy:.1%} after epoch {row.epoch}" for row in rows)
+    yield f"The study published a test accuracy of {published}, each of one training that the test images judged."
+    kermany = next(figures for figures in OTHER_FIGURES if figures.name.startswith("Kermany"))
+    mean = {name: estimate.mean for name, estimate in winner.at_half.items()}
+    own = PublishedFigures("", mean["accuracy"], mean["sensitivity"], mean["specificity"], mean["auc"])
+    yield f"{kermany.name} reports {_figures(kermany)} on the published test images; here it is {_figures(own)}."
+
+
+def _figures(figures: PublishedFigures) -> str:
+    return (
+        f"accuracy {figures.accuracy:.1%}, sensitivity {figures.sensitivity:.1%}, "
+        f"specificity {figures.specificity:.1%}, AUC {figures.auc:.1%}"
+    )

@@ -1,0 +1,123 @@
+"""What the store knows, as plain values: a trial and a study as every reader (report, rerun, dashboard) sees them."""
+
+import json
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, field_validator
+
+from pneumosearch.config import RunSpec
+from pneumosearch.errors import StoreError
+from pneumosearch.metrics import Metric, direction
+from pneumosearch.records.dataset import DataDescription
+from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch
+
+#: At the end of the name of the study that holds a study's replicates, or its reruns.
+REPLICATES: Final = "-confirm"
+RERUNS: Final = "-reruns"
+
+State = Literal["complete", "pruned", "failed", "running", "waiting", "passed over"]
+
+
+class Screening(BaseModel):
+    """The epoch on small images by which a trial went on to its training, or not."""
+
+    model_config = ConfigDict(frozen=True)
+
+    image_size: int  # pixels
+    epoch: EpochMetrics
+
+
+class TrialRecord(BaseModel):
+    """One training in the store."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    number: int
+    state: State
+    run: RunSpec | None  # None while it waits for its turn
+    value: float | None  # the study's metric at the kept epoch; only of complete trials
+    history: History = ()
+    screening: Screening | None = None
+    n_parameters: int | None = None
+    failure: str | None = None
+    passed_over: str | None = None  # why a configuration was not trained: what it would have cost
+    duplicate_of: int | None = None  # the earlier trial of the same configuration whose result this one has
+    continues: int | None = None  # the earlier trial that stopped at a rung and that this one goes on with
+    earlier: tuple[int, ...] = ()  # that one, and those that it goes on with, the first one first
+    versions: dict[str, str] = {}
+    data: DataDescription | None = None
+
+    @property
+    def kept(self) -> EpochMetrics | None:
+        """The epoch whose weights are kept; None before the first epoch."""
+        return kept_epoch(self.history, self.run.config.keep) if self.history and self.run else None
+
+    @property
+    def seconds(self) -> float:
+        """Time in epochs, of all sessions together, its screening included."""
+        screening = self.screening.epoch.seconds if self.screening else 0.0
+        return screening + sum(epoch.seconds for epoch in self.history)
+
+
+class TestOpening(BaseModel):
+    """One run that read the test folder."""
+
+    __test__ = False  # not a test class
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    trial: int | None  # None where a confirmation read it for several
+    time: str  # ISO 8601, UTC
+    why: str
+    test_fingerprint: str
+
+
+class StudyRecord(BaseModel):
+    """A study with its trials."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    purpose: Literal["search", "baseline", "rerun", "confirm"]
+    metric: Metric
+    spec: dict[str, object]
+    data: DataDescription
+    trials: tuple[TrialRecord, ...]  # by number; a stopped trial that another continues is told by that one
+    test_openings: tuple[TestOpening, ...]  # of this data's test folder, in the whole store
+
+    @field_validator("spec")
+    @classmethod
+    def _is_json(cls, value: dict[str, object]) -> dict[str, object]:
+        """As reports print it; NaN is no JSON."""
+        json.dumps(value, allow_nan=False)
+        return value
+
+    def count(self, state: State) -> int:
+        """Count the trials in `state`."""
+        return sum(trial.state == state for trial in self.trials)
+
+    def trial(self, number: int) -> TrialRecord:
+        """Return the trial of this number, or the one that went on with it. Raises `StoreError` where there is none."""
+        found = next((trial for trial in self.trials if number in (trial.number, *trial.earlier)), None)
+        if found is None:
+            raise StoreError(f"study '{self.name}' has no trial {number}; it has {len(self.trials)}, counted from 0")
+        return found
+
+    @property
+    def baseline(self) -> TrialRecord | None:
+        """The trial of the unchanged network: the first of every search; None among reruns and replicates."""
+        return self.trials[0] if self.trials and self.purpose in ("search", "baseline") else None
+
+    def ranking(self) -> list[TrialRecord]:
+        """Complete trials, best first; of equal ones the earlier first."""
+        return ranked(self.trials, self.metric)
+
+
+def ranked(trials: Sequence[TrialRecord], metric: Metric) -> list[TrialRecord]:
+    """Sort the complete trials by value, best first; a duplicate counts as the trial that it repeats."""
+    sign = -1.0 if direction(metric) == "maximize" else 1.0
+    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
+    complete = [trial for trial in complete if trial.duplicate_of is None]
+    return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))

@@ -1,0 +1,161 @@
+"""The newest confirmation of a study; it as a Rich table with the verdict in words, and as plain values."""
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+from optuna.artifacts import ArtifactMeta, get_all_artifact_meta
+from optuna.artifacts.exceptions import ArtifactNotFound
+from pydantic import ValidationError
+from rich.markup import escape
+from rich.table import Table
+
+from pneumosearch.errors import StoreError
+from pneumosearch.records.confirmation import Candidate, Comparison, Confirmation, Estimate, wrong_picture_file
+from pneumosearch.records.dataset import PHANTOMS
+from pneumosearch.report.tables import changes_text, percent, phantom_warning, points, standard_output
+from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import explained
+
+_RECORD: Final = re.compile(r"confirmation.*\.json")
+_RANK: Final = re.compile(r"^wrong-\d+-")
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_NUMBER: Final = re.compile(r"(\d+)\.json$")
+
+#: What the table shows besides accuracy at the threshold 0.5: {figure: heading}.
+_OTHER_FIGURES: Final = {
+    "sensitivity": "sensitivity",
+    "specificity": "specificity",
+    "auc": "AUC",
+    "calibration_error": "calibration error",
+}
+_OWN_THRESHOLD: Final = "balanced accuracy, own threshold"
+
+
+def confirmation_summary(confirmation: Confirmation) -> dict[str, Any]:
+    """Return a confirmation without what it holds of each test image."""
+    replicates = {"__all__": {"replicates": {"__all__": {"probabilities"}}}}
+    return confirmation.model_dump(
+        mode="json", exclude={"images": True, "labels": True, "patients": True, "candidates": replicates}
+    )
+
+
+def print_confirmation(confirmation: Confirmation, kind: str) -> None:
+    """Print the candidates and the verdict on standard output; `kind` is "images" or "phantoms"."""
+    console = standard_output()
+    if kind == "phantoms":
+        console.print(phantom_warning())
+    console.print(candidates_table(confirmation))
+    for candidate in confirmation.candidates[1:]:
+        changes = changes_text(candidate.config) or "nothing"
+        console.print(f"{candidate.label} differs from the published baseline in {changes}.", markup=False)
+    for sentence in confirmation.verdict.sentences:
+        if sentence != PHANTOMS:
+            console.print(sentence, highlight=False, markup=False)
+    n = confirmation.n_openings
+    times = f"{n} time{'s' * (n > 1)}"
+    console.print(f"Each replicate was {confirmation.trained_on}.", highlight=False, markup=False)
+    console.print(f"The test set was opened {times} from this store, this confirmation counted.", highlight=False)
+
+
+def candidates_table(confirmation: Confirmation) -> Table:
+    """Return the candidates' test figures: mean ± deviation over seeds, and the 95% interval of the accuracy."""
+    n_seeds, n_images = len(confirmation.seeds), len(confirmation.images)
+    table = Table(title=f"{n_images} test images; mean ± deviation of {n_seeds} fresh seed{'s' * (n_seeds > 1)} (%)")
+    table.add_column("candidate", overflow="fold")
+    for heading in ("accuracy", "95%", *_OTHER_FIGURES.values(), _OWN_THRESHOLD, "points (95%)", "McNemar p"):
+        table.add_column(heading, justify="right")
+    differences = ["", *(_difference(comparison) for comparison in confirmation.comparisons)]
+    p_values = ["", *(f"{comparison.mcnemar_p:.2g}" for comparison in confirmation.comparisons)]
+    for candidate, difference, p in zip(confirmation.candidates, differences, p_values, strict=True):
+        table.add_row(escape(candidate.label), *_figures(candidate), difference, p)
+    return table
+
+
+def _figures(candidate: Candidate) -> list[str]:
+    accuracy, balanced = candidate.at_half["accuracy"], candidate.at_threshold["balanced_accuracy"]
+    several = len(candidate.replicates) > 1
+    interval = f"{percent(accuracy.low)} to {percent(accuracy.high)}" if several else percent(None)
+    others = [_mean(candidate.at_half[name]) for name in _OTHER_FIGURES]
+    return [_mean(accuracy), interval, *others, _mean(balanced)]
+
+
+def _mean(estimate: Estimate) -> str:
+    return f"{percent(estimate.mean)} ± {percent(estimate.deviation)}"
+
+
+def _difference(comparison: Comparison) -> str:
+    return f"{points(comparison.difference)} ({points(comparison.low)} to {points(comparison.high)})"
+
+
+@dataclass(frozen=True)
+class WrongPicture:
+    """A picture of a test image that the winner called wrongly."""
+
+    file: str
+    image: int  # position in `Confirmation.images`
+    png: bytes | None  # None on a page that names the image only
+
+
+def latest_confirmation(store: Store, name: str) -> Confirmation | None:
+    """Return the newest confirmation of study `name`; None where there is none.
+
+    Raises:
+        StoreError: No such study, a confirmation's file is not below the folder of results, or it is none.
+    """
+    found = _latest(store, name)
+    return found[1] if found else None
+
+
+def _latest(store: Store, name: str) -> tuple[int, Confirmation] | None:
+    """Return the newest confirmation with the number in its file's name, 1 where it has none."""
+    records = [meta for meta in _artifacts(store, name) if _RECORD.fullmatch(meta.filename)]
+    numbered = [(int(number[1]) if (number := _NUMBER.search(meta.filename)) else 1, meta) for meta in records]
+    read = [(number, _read(store, meta)) for number, meta in numbered]
+    return max(read, key=lambda each: (each[1].time, each[0]), default=None)
+
+
+def wrong_pictures(store: Store, name: str) -> list[WrongPicture]:
+    """Return the pictures that belong to the newest confirmation, the most confident mistake first.
+
+    Those of an earlier confirmation, and files that are no PNG, are left out.
+    """
+    latest = _latest(store, name)
+    if latest is None:
+        return []
+    number, confirmation = latest
+    images = {_without_rank(wrong_picture_file(1, image, number)): n for n, image in enumerate(confirmation.images)}
+    found = []
+    for meta in sorted(_artifacts(store, name), key=lambda meta: meta.filename):
+        position = images.get(_without_rank(meta.filename))
+        if position is not None:
+            png = _bytes(store, meta)
+            found += [WrongPicture(meta.filename, position, png)] * png.startswith(_PNG)
+    return found
+
+
+def _without_rank(filename: str) -> str:
+    return _RANK.sub("wrong-", filename)
+
+
+def _artifacts(store: Store, name: str) -> list[ArtifactMeta]:
+    study = store.load_study(name)
+    with explained(store.url):
+        return get_all_artifact_meta(study)
+
+
+def _read(store: Store, meta: ArtifactMeta) -> Confirmation:
+    try:
+        return Confirmation.model_validate_json(_bytes(store, meta))
+    except ValidationError as error:
+        detail = error.errors()[0]
+        where = ".".join(str(part) for part in detail["loc"])
+        raise StoreError(f"{meta.filename}: no confirmation of this version ({where}: {detail['msg']})") from error
+
+
+def _bytes(store: Store, meta: ArtifactMeta) -> bytes:
+    try:
+        return store.artifacts.read(meta.artifact_id, lambda file: file.read())
+    except ArtifactNotFound as error:
+        place, remedy = store.artifacts_url or store.results / "artifacts", "its folder --results, or --artifacts"
+        raise StoreError(f"{place}: the artifact '{meta.filename}' is not there; give {remedy}") from error

@@ -1,0 +1,4 @@
+"""A study: what a trial trains, who proposes it, who prunes it, who runs it and who goes on with it.
+
+Workers, confirmations and the command line come in.
+"""

@@ -1,0 +1,103 @@
+"""What a study would do, before it does it: its space, its first configurations, what they cost."""
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+import optuna
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.records.trial import StudyRecord
+from pneumosearch.search.cost import multiply_adds, n_parameters, seconds_an_epoch
+from pneumosearch.search.keras_tuner.engine import proposals
+from pneumosearch.search.runner import study_sampler
+from pneumosearch.space import Dimension
+from pneumosearch.studyfile import StudySpec
+
+_SHOWN: Final = ("metric", "engine", "tuner", "sampler", "pruner", "prune_by", "precision")
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """A configuration that the study would train, as far as its sampler can tell without results."""
+
+    config: TrialConfig
+    n_parameters: int
+    multiply_adds: int  # of one image, forwards
+    seconds_an_epoch: float | None  # None where no trial of this store tells how fast the machine is
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A study before its first training."""
+
+    spec: StudySpec
+    n_trials: int
+    first: list[PlannedTrial]
+
+    @property
+    def seconds(self) -> float | None:
+        """Time of all trials if none were pruned and all were like the first ones."""
+        times = [trial.seconds_an_epoch and trial.seconds_an_epoch * trial.config.epochs for trial in self.first]
+        known = [time for time in times if time is not None]
+        return sum(known) / len(known) * self.n_trials if known else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the plan for JSON."""
+        space = self.spec.search_space()
+        return {
+            "study": self.spec.name,
+            "n_trials": self.n_trials,
+            **{name: getattr(self.spec, name) for name in _SHOWN},
+            **space.describe(),
+            "first": [
+                {
+                    "changes": trial.config.changes(),
+                    "n_parameters": trial.n_parameters,
+                    "multiply_adds": trial.multiply_adds,
+                    "seconds_an_epoch": trial.seconds_an_epoch,
+                    "epochs": trial.config.epochs,
+                }
+                for trial in self.first
+            ],
+            "seconds": self.seconds,
+        }
+
+
+def plan(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown: int = 5) -> Plan:
+    """Return what the study would do: its baseline and the next proposals of its sampler, without results.
+
+    Args:
+        spec: The study.
+        n_trials: How many trials it would train.
+        earlier: A study of the same images whose trials tell the speed of this machine.
+        n_shown: How many configurations.
+    """
+    n = min(n_shown, n_trials)
+    configs = proposals(spec, n) if spec.engine == "keras-tuner" else _optuna_proposals(spec, n)
+    trained = earlier.trials if earlier else ()
+    first = [PlannedTrial(c, n_parameters(c), multiply_adds(c), seconds_an_epoch(c, trained)) for c in configs]
+    return Plan(spec, n_trials, first)
+
+
+def _optuna_proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
+    space, study, configs = spec.search_space(), optuna.create_study(), []
+    study.enqueue_trial(space.baseline())
+    for number in range(n):
+        study.sampler = study_sampler(spec, space, number)
+        trial = study.ask()
+        configs.append(space.suggest(trial))
+        study.tell(trial, 0.0)
+    return configs
+
+
+def dimension_text(dimension: Dimension) -> str:
+    """Say a range in words."""
+    values = dimension.model_dump(exclude_defaults=True)
+    if "choices" in values:
+        text = ", ".join(str(choice) for choice in values["choices"])
+    else:
+        text = f"{values['low']} to {values['high']}"
+        text += f" by {values['step']}" if "step" in values else ""
+        text += ", logarithmic" if values.get("log") else ""
+    conditions = [f"{name} is {' or '.join(map(str, allowed))}" for name, allowed in dimension.conditions().items()]
+    return text + (f" (when {' and '.join(conditions)})" if conditions else "")

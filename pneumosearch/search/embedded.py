@@ -1,0 +1,74 @@
+"""Trainings for a loop of one's own: an Optuna objective without this package's store and commands."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import optuna
+
+from pneumosearch.config import RunSpec
+from pneumosearch.data.manifest import read_manifest
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.records.epoch import History
+from pneumosearch.records.trial import TrialRecord
+from pneumosearch.search.objective import Session, StopFlag
+from pneumosearch.search.runner import search_objective
+from pneumosearch.storage.store import Store
+from pneumosearch.studyfile import StudySpec, read_study_file
+
+
+def objective_for(
+    data: str | Path, spec: StudySpec | str | Path | None = None, results: str | Path = "results"
+) -> Callable[[optuna.Trial], float]:
+    """Return an objective for `optuna.Study.optimize` that trains as a study of `spec` does.
+
+    A trial chooses from the space, is trained with the study's seed + its number, reports each epoch to the study's
+    own pruner, keeps its history as user attributes and its pictures as artifacts, and returns the metric at its kept
+    epoch; create the study with `metrics.direction(spec.metric)`. Its sampler, pruner and storage are yours; begin with
+    the published network by `study.enqueue_trial(spec.search_space().baseline())`. The test folder stays sealed.
+
+    Args:
+        data: Folder with train, val, test, each with NORMAL and PNEUMONIA.
+        spec: A study, or the path of a study file; without it the default study. What it says of samplers, pruners and
+            engines is not looked at.
+        results: Folder of decoded images, artifacts, and the states of trainings while they go on.
+
+    Raises:
+        ConfigError: The study file cannot be used.
+        DataError: The data folder cannot be used.
+    """
+    study = read_study_file(Path(spec)) if isinstance(spec, str | Path) else spec or StudySpec()
+    folder = Path(results)
+    source = DataSource(read_manifest(Path(data)), folder / "cache")
+    study = study.model_copy(update={"screening": None})  # which is for the pruner "promote" of our own loop
+    objective = search_objective(Session(_Folders(folder), source, _Nobody(), StopFlag()), study)
+
+    def train_and_forget(trial: optuna.Trial) -> float:
+        try:
+            return objective(trial)
+        finally:
+            objective.clean_up(trial.study, trial.number)
+
+    return train_and_forget
+
+
+class _Folders(Store):
+    """The folders of a store whose trials are kept elsewhere, so that no database is opened."""
+
+    def __init__(self, results: Path) -> None:
+        self.url, self.results = "", results
+
+
+class _Nobody:
+    """Hears nothing: the loop has its own ways to show what happens."""
+
+    def trial_started(self, number: int, run: RunSpec) -> None:
+        """Ignore it."""
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        """Ignore it."""
+
+    def trial_deferred(self, number: int) -> None:
+        """Ignore it."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """Ignore it."""

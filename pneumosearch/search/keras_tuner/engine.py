@@ -1,0 +1,261 @@
+"""A study whose configurations KerasTuner proposes: same space, trainings, data, seeds and store as under Optuna.
+
+KerasTuner's oracles are asked and told here, as `keras_tuner.Tuner.search` does, which itself is not used: it turns
+whatever a training raises into a trial that is INVALID, and goes on.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
+from typing import TYPE_CHECKING, Any, Final
+
+import optuna
+from optuna.pruners import BasePruner
+from optuna.trial import FrozenTrial, TrialState
+
+from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
+from pneumosearch.metrics import direction
+from pneumosearch.network import backend
+from pneumosearch.records.epoch import kept_epoch
+from pneumosearch.search.objective import Interrupted, Session
+from pneumosearch.search.pruners import KEPT_CHECKPOINTS, latest
+from pneumosearch.search.runner import Outcome, StudyRun, open_search
+from pneumosearch.space import Scalar, Space
+from pneumosearch.storage.store import trial_record
+from pneumosearch.studyfile import StudySpec
+
+if TYPE_CHECKING:
+    import keras_tuner
+
+_ENDED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def open_run(session: Session, spec: StudySpec) -> StudyRun:
+    """Create the study of `spec`, or open it to go on, with the engine that it names.
+
+    Raises:
+        ConfigError: There is nothing for KerasTuner to search.
+        StoreError: A study of this name searches something else, or other data.
+    """
+    run = open_search(session, spec)
+    if spec.engine == "optuna":
+        return run
+    run.study.pruner = StopsAfter()
+    return TunerRun(run.study, run.objective, spec=spec, oracle=_oracle(spec))
+
+
+def hypermodel(space: Space | None = None, *, plain: bool = True) -> "keras_tuner.HyperModel":
+    """Return the network over a space as a `keras_tuner.HyperModel`, for a KerasTuner script of one's own.
+
+    Args:
+        space: What is searched; the default study's without an argument. The baseline is its default point. Only
+            fields of the network and its compilation take effect: batch size, epochs, augmentation and learning-rate
+            callbacks belong to the script's own `fit`.
+        plain: Whether of plain Keras layers, taking (batch, size, size, 3) in [0, 1], or of the layers that train
+            here, taking (batch, size, size, 1) grey levels 0 to 255 as `uint8`. Both give (batch, 1) probabilities.
+    """
+    backend.start()
+    from pneumosearch.search.keras_tuner.oracles import Network
+
+    return Network(space or Space(), plain=plain)
+
+
+def proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
+    """Return the first `n` configurations that KerasTuner would propose if all were equally good; fewer if it has."""
+    space, oracle = spec.search_space(), _oracle(spec)
+    found: list[TrialConfig] = []
+    while len(found) < n:
+        asked = oracle.create_trial(str(len(found)))
+        if asked.status != "RUNNING":
+            break
+        found.append(space.config(_searched(asked)))
+        _tell(oracle, asked, 0.0)
+    return found
+
+
+class StopsAfter(BasePruner):
+    """Stops a trial after the epochs that KerasTuner's Hyperband gives it, so that another may continue it."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Tell whether the trial has had its epochs."""
+        stops_after: int | None = trial.user_attrs.get("stops_after")
+        return stops_after is not None and (trial.last_step or 0) >= stops_after
+
+
+@dataclass
+class TunerRun(StudyRun):
+    """One run of a study under KerasTuner, by one process at a time.
+
+    What KerasTuner knows is told to it anew from the store, where each trial is kept as if Optuna had proposed it:
+    after any interruption it proposes what it would have proposed without.
+
+    Hyperband's trials have user attributes `bracket` and `round`, and `stops_after` where they stop before the space's
+    last epoch. One that it promotes `continues` the earlier one: same run, same seed, from its checkpoint, or from the
+    first epoch with the same numbers where the checkpoint made room for others. It counts as one with the trial that
+    it continues. The baseline is never stopped; where it is promoted, its history has the answer already.
+    """
+
+    spec: StudySpec = field(kw_only=True)
+    oracle: Any = field(kw_only=True)  # keras_tuner.Oracle
+    exhausted: bool = field(default=False, init=False)  # KerasTuner has no further proposal
+    _asked: list[Any] = field(default_factory=list, init=False)  # KerasTuner's trials, by our number
+    _numbers: dict[str, int] = field(default_factory=dict, init=False)  # ours, by KerasTuner's identifier
+
+    @property
+    def engine(self) -> str:
+        """What a trial says of its origin."""
+        return f"{self.spec.engine} {self.spec.tuner}"
+
+    def until(self, n_trials: int, *, at_most: int | None = None) -> Outcome:
+        """Go on until the study has `n_trials` ended trials in all, as `StudyRun.until`, or KerasTuner has no more."""
+        outcome = super().until(n_trials, at_most=at_most)
+        if self.exhausted and outcome.finished < n_trials:
+            return replace(outcome, stopped=f"{self.engine} has nothing more to try", done=True)
+        return outcome
+
+    def _next_trial(self, wanted: RunSpec | None) -> optuna.Trial:
+        """Return the trial to train: one left behind, else KerasTuner's next proposal."""
+        self._catch_up()
+        if not any(self._behind(wanted)) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            proposal = self._proposal()
+            if proposal is None:
+                raise Interrupted
+            self.study.enqueue_trial(self._params(proposal), user_attrs=self._attributes(proposal))
+        trial = super()._next_trial(wanted)
+        self._catch_up()
+        for name, value in self._attributes(self._asked[trial.number]).items():
+            trial.set_user_attr(name, value)  # the baseline was enqueued without them
+        return trial
+
+    def _something_to_do(self) -> bool:
+        return not self.exhausted and (super()._something_to_do() or self._promotes())
+
+    def _promotes(self) -> bool:
+        """Tell whether Hyperband's next proposal goes on with a trial that is counted already."""
+        if self.spec.tuner != "hyperband":
+            return False
+        self._catch_up()
+        proposal = self._proposal()
+        return proposal is not None and "continues" in self._attributes(proposal)
+
+    def _catch_up(self) -> None:
+        """Tell KerasTuner what the store has and it does not know yet, in the order in which it happened."""
+        for trial in self.study.get_trials(deepcopy=False):
+            params = trial.system_attrs.get("fixed_params")
+            if trial.number == len(self._asked):
+                self._ask(params)
+            asked = self._asked[trial.number] if trial.number < len(self._asked) else None
+            if asked is None or self._params(asked) != params:
+                raise StoreError(
+                    f"study '{self.study.study_name}': trial {trial.number} is not what {self.engine} proposes there; "
+                    "another version of KerasTuner made it; choose another --name"
+                )
+            if asked.status == "RUNNING" and trial.state.is_finished():
+                self._tell(asked, trial)
+
+    def _proposal(self) -> Any:
+        """Return KerasTuner's proposal after the stored trials, None where it has none."""
+        number = len(self.study.get_trials(deepcopy=False))
+        if len(self._asked) == number:
+            self._ask()
+        return self._asked[number] if len(self._asked) > number else None
+
+    def _ask(self, recalled: Mapping[str, Scalar] | None = None) -> None:
+        """Let KerasTuner propose our next trial; `recalled` are its values where it is stored already."""
+        while True:
+            number = len(self.oracle.trials)
+            if recalled is not None:
+                self.oracle.recalled = {number: recalled}
+            asked = self.oracle.create_trial(str(number))
+            if asked.status == "IDLE":
+                raise PneumosearchError(f"study '{self.study.study_name}': another process is training its trials")
+            if asked.status != "RUNNING":
+                self.exhausted = True
+                return
+            earlier = self._earlier(asked)
+            if earlier is None or earlier.state != TrialState.COMPLETE:
+                self._numbers[asked.trial_id] = len(self._asked)
+                self._asked.append(asked)
+                return
+            self._numbers[asked.trial_id] = earlier.number  # trained to its end: nothing is left to train
+            self._tell(asked, earlier)
+
+    def _earlier(self, asked: Any) -> FrozenTrial | None:
+        """Return our trial that KerasTuner promotes, None where it proposes a new configuration."""
+        identifier = asked.hyperparameters.values.get("tuner/trial_id")
+        if identifier is None:
+            return None
+        return self.study.get_trials(deepcopy=False)[self._numbers[identifier]]
+
+    def _tell(self, asked: Any, trial: FrozenTrial) -> None:
+        """Tell how good the trial was at its kept epoch, of the epochs that KerasTuner gave it."""
+        record = trial_record(trial)
+        history = record.history[: asked.hyperparameters.values.get("tuner/epochs")]
+        if trial.state in _ENDED and history and record.run:
+            kept = kept_epoch(history, record.run.config.keep)
+            _tell(self.oracle, asked, kept.evaluation(self.objective.metric), len(history))
+        else:
+            asked.status, asked.message = "FAILED", record.failure or record.passed_over
+            self.oracle.end_trial(asked)
+
+    def _params(self, asked: Any) -> dict[str, Scalar]:
+        """Return the values of a proposal as Optuna stores them."""
+        space = self.objective.space
+        return space.chosen(space.config(_searched(asked)))
+
+    def _attributes(self, asked: Any) -> dict[str, Any]:
+        """Return the user attributes of a proposal's trial."""
+        values = asked.hyperparameters.values
+        attributes: dict[str, Any] = {"engine": self.engine}
+        if self.spec.tuner != "hyperband":
+            return attributes
+        attributes |= {"bracket": values["tuner/bracket"], "round": values["tuner/round"]}
+        if values["tuner/epochs"] < self.objective.space.centre.epochs and self._numbers[asked.trial_id] > 0:
+            attributes["stops_after"] = values["tuner/epochs"]
+        earlier = self._earlier(asked)
+        if earlier is not None:
+            attributes |= {"continues": earlier.number, "continues_after": values["tuner/initial_epoch"]}
+        return attributes
+
+    def _kept_states(self) -> set[int]:
+        return self._may_go_on() if self.spec.tuner == "hyperband" else super()._kept_states()
+
+    def _may_go_on(self) -> set[int]:
+        """Return the numbers of the stopped trials of the present bracket that are most likely to be promoted."""
+        self._catch_up()
+        newest_first = latest(self.study.get_trials(deepcopy=False))[::-1]
+        bracket = newest_first[0].user_attrs["bracket"]
+        present = takewhile(lambda trial: trial.user_attrs.get("bracket") == bracket, newest_first)
+        stopped = [t for t in present if t.state == TrialState.PRUNED and self._asked[t.number].score is not None]
+        sign = 1.0 if direction(self.objective.metric) == "maximize" else -1.0
+        ranked = sorted(stopped, key=lambda t: (t.user_attrs["round"], sign * self._asked[t.number].score))
+        return {trial.number for trial in ranked[-KEPT_CHECKPOINTS:]}
+
+
+def _oracle(spec: StudySpec) -> Any:
+    """Return the oracle of a study; Hyperband itself says for how many epochs a trial is trained."""
+    space = spec.search_space()
+    if spec.tuner == "hyperband":
+        searched = {name: dimension for name, dimension in space.dimensions.items() if name != "epochs"}
+        space = Space(searched, space.fixed, others=space.others)
+    if not space.dimensions:
+        raise ConfigError(f"study '{spec.name}': space: nothing for KerasTuner's {spec.tuner} to search")
+    backend.start()
+    from pneumosearch.search.keras_tuner.oracles import make_oracle
+
+    return make_oracle(spec.tuner or "random", space, spec.metric, spec.seed)
+
+
+def _searched(asked: Any) -> dict[str, Scalar]:
+    """Return the values of a proposal without those that KerasTuner adds for itself."""
+    values: Mapping[str, Scalar] = asked.hyperparameters.values
+    return {name: value for name, value in values.items() if not name.startswith("tuner/")}
+
+
+def _tell(oracle: Any, asked: Any, score: float, epochs: int = 0) -> None:
+    from pneumosearch.search.keras_tuner.oracles import SCORE
+
+    oracle.update_trial(asked.trial_id, {SCORE: score}, step=epochs)
+    asked.status = "COMPLETED"
+    oracle.end_trial(asked)

@@ -1,0 +1,276 @@
+"""The server of a store for workers that reach no database: Optuna's gRPC service behind a token, and one lock."""
+
+import json
+import threading
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, NamedTuple, NoReturn, Self
+
+import grpc
+from optuna.storages import get_storage
+from optuna.storages._grpc import servicer
+from optuna.storages._grpc.auto_generated import api_pb2, api_pb2_grpc
+
+from pneumosearch.errors import PneumosearchError, StoreError
+from pneumosearch.storage.auth import is_loopback, name_in_url, same
+from pneumosearch.storage.grpc_client import ASKED, CLAIM, HELD, KEEPALIVE, LONGEST_HOLD, PORT, SCHEMES, ProxyStorage
+from pneumosearch.storage.locks import study_lock
+from pneumosearch.storage.retry import ConnectionLost, PatientStorage, first_line
+
+#: Clients that may hold or wait for the lock at a time; each takes a thread.
+MAX_CLAIMS: Final = 256
+
+#: Calls that use the storage at a time; further ones wait.
+MAX_CALLS: Final = 4
+
+_THREADS: Final = MAX_CLAIMS + 32
+_MAX_RPCS: Final = 4 * _THREADS
+_LARGEST_REQUEST: Final = 16 * 2**20  # bytes; an attribute is some kB
+_MARKS: Final = 4096  # new trials that are remembered
+_GRACE: Final = 2.0  # seconds for the calls under way when the server stops
+
+
+class Tls(NamedTuple):
+    """Files of a certificate (with its chain) and of its key, both PEM."""
+
+    certificate: Path
+    key: Path
+
+
+class StorageServer:
+    """A running server.
+
+    Args:
+        server: Of gRPC, started.
+        url: What clients are to give.
+    """
+
+    def __init__(self, server: grpc.Server, url: str) -> None:
+        self._server, self.url = server, url
+
+    def stop(self) -> None:
+        """Take no more calls, end those under way, and release the lock."""
+        self._server.stop(_GRACE).wait()
+
+    def wait(self) -> None:
+        """Wait until it is stopped."""
+        self._server.wait_for_termination()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def serve_storage(
+    storage: PatientStorage | ProxyStorage,
+    host: str = "127.0.0.1",
+    port: int = PORT,
+    token: str | None = None,
+    tls: Tls | None = None,
+) -> StorageServer:
+    """Serve a storage to `ProxyStorage` in threads of this process.
+
+    Args:
+        storage: What to serve.
+        host: Address to listen at.
+        port: Port to listen at; 0 for any that is free.
+        token: What clients must show; None only where no other machine can reach the server.
+        tls: Encrypt with this certificate.
+
+    Raises:
+        StoreError: A token is missing, the port is taken, or the certificate cannot be used.
+    """
+    if token is None and not is_loopback(host):
+        raise StoreError(f"{host}: other machines can reach it, so that a token is needed; none was given")
+    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="serving")
+    doors = [_Door(token), _Turns()]
+    server = grpc.server(pool, interceptors=doors, options=_options(), maximum_concurrent_rpcs=_MAX_RPCS)
+    api_pb2_grpc.add_StorageServiceServicer_to_server(_Service(storage), server)  # type: ignore[no-untyped-call]
+    server.add_generic_rpc_handlers((_Claims(storage).handler(),))
+    bound = _bind(server, host, port, tls)
+    server.start()
+    return StorageServer(server, f"{SCHEMES[tls is not None]}://{name_in_url(host)}:{bound}")
+
+
+def _options() -> list[tuple[str, int]]:
+    sign, answer = KEEPALIVE
+    return [
+        ("grpc.max_receive_message_length", _LARGEST_REQUEST),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),  # or a second server would share the port in silence
+        ("grpc.keepalive_time_ms", int(1000 * sign)),
+        ("grpc.keepalive_timeout_ms", int(1000 * answer)),
+        ("grpc.http2.min_ping_interval_without_data_ms", int(500 * sign)),
+    ]
+
+
+def _bind(server: grpc.Server, host: str, port: int, tls: Tls | None) -> int:
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        if tls is None:
+            return int(server.add_insecure_port(address))
+        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
+        return int(server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
+    except OSError as error:
+        raise StoreError(f"{error.filename}: cannot be read ({error.strerror}); wanted a PEM file") from error
+    except RuntimeError as error:
+        with_tls = " with this certificate and key" if tls else ""
+        raise StoreError(f"port {port} of {host} cannot be served{with_tls}; choose another --port") from error
+
+
+class _Door(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC has no types
+    """Refuses every call that does not show the token, before its request is read."""
+
+    def __init__(self, token: str | None) -> None:
+        self._wanted = None if token is None else f"Bearer {token}"
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        shown = [str(value) for key, value in details.invocation_metadata if key == "authorization"]
+        if self._wanted is None or (len(shown) == 1 and same(shown[0], self._wanted)):
+            return continuation(details)
+        # Of streams, which wait for no request: a caller who sends none would keep a thread.
+        return grpc.stream_stream_rpc_method_handler(_refuse)
+
+
+def _refuse(requests: Iterator[bytes], context: grpc.ServicerContext) -> NoReturn:
+    context.abort(grpc.StatusCode.UNAUTHENTICATED, "no or wrong token")
+    raise AssertionError("abort always raises")
+
+
+class _Turns(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Lets a few calls use the storage at a time, and tells in one line why one failed."""
+
+    def __init__(self) -> None:
+        self._turns = threading.BoundedSemaphore(MAX_CALLS)
+
+    def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        handler = continuation(details)
+        if handler is None or details.method == CLAIM:
+            return handler
+
+        def call(request: Any, context: grpc.ServicerContext) -> Any:
+            with self._turns:
+                try:
+                    return handler.unary_unary(request, context)
+                except Exception as error:
+                    if context.code() is None:  # no abort, whose exception says nothing
+                        _abort(context, error)
+                    raise
+
+        return grpc.unary_unary_rpc_method_handler(call, handler.request_deserializer, handler.response_serializer)
+
+
+def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
+    """End a call; one that a database was away for may be tried again."""
+    passing = isinstance(error, PneumosearchError | ConnectionLost)
+    context.abort(grpc.StatusCode.UNAVAILABLE if passing else grpc.StatusCode.INTERNAL, first_line(error))
+    raise AssertionError("abort always raises")
+
+
+class _Service(servicer.OptunaStorageProxyService):
+    """Optuna's over its cache, which makes no second trial of a request that comes again."""
+
+    def __init__(self, storage: PatientStorage | ProxyStorage) -> None:
+        super().__init__(get_storage(storage))
+        self._uncached = servicer.OptunaStorageProxyService(storage)
+        self._made: OrderedDict[str, int] = OrderedDict()
+        self._making = threading.Lock()
+
+    def CreateNewTrial(  # noqa: N802  the name in the protocol
+        self, request: api_pb2.CreateNewTrialRequest, context: grpc.ServicerContext
+    ) -> api_pb2.CreateNewTrialReply:
+        """Make a trial, or find the one that an earlier attempt made."""
+        mark = request.template_trial.system_attributes.get(ASKED, "")
+        with self._making:
+            if mark in self._made:
+                return api_pb2.CreateNewTrialReply(trial_id=self._made[mark])
+            reply = super().CreateNewTrial(request, context)
+            if mark:
+                self._made[mark] = reply.trial_id
+            if len(self._made) > _MARKS:
+                self._made.popitem(last=False)
+            return reply
+
+    def SetTrialParameter(  # noqa: N802
+        self, request: api_pb2.SetTrialParameterRequest, context: grpc.ServicerContext
+    ) -> api_pb2.SetTrialParameterReply:
+        """Set a parameter past the cache, to which a trial begun before the server started is unknown."""
+        return self._uncached.SetTrialParameter(request, context)
+
+
+class _Claims:
+    """The lock: one client at a time, in order of asking, until it lets go or its connection ends.
+
+    One line for all studies: what excludes those who use an SQLite file directly is one lock for the whole file.
+    """
+
+    def __init__(self, storage: PatientStorage | ProxyStorage) -> None:
+        self._storage = storage
+        self._places = threading.BoundedSemaphore(MAX_CLAIMS)
+        self._line: deque[threading.Event] = deque()
+        self._changing = threading.Lock()
+
+    def handler(self) -> grpc.GenericRpcHandler:
+        """Return what serves the call."""
+        service, method = CLAIM.strip("/").split("/")
+        hold = grpc.unary_stream_rpc_method_handler(self.hold, json.loads)
+        return grpc.method_handlers_generic_handler(service, {method: hold})
+
+    def hold(self, request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
+        """Wait for the lock, say that it is held, and hold it until the call ends."""
+        name, patience = str(request["study"]), min(float(request["patience"]), LONGEST_HOLD)
+        if not self._places.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_CLAIMS} others wait for the lock")
+        try:
+            with self._in_line() as first:
+                self._hold(name, patience, first, context)
+        finally:
+            self._places.release()
+        return iter(())
+
+    def _hold(self, name: str, patience: float, first: threading.Event, context: grpc.ServicerContext) -> None:
+        ended = threading.Event()
+
+        def end() -> None:
+            ended.set()
+            first.set()
+
+        if not context.add_callback(end):
+            return
+        if not first.wait(patience):
+            context.abort(grpc.StatusCode.ABORTED, _taken(name, patience))
+        if ended.is_set():
+            return
+        try:
+            with study_lock(self._storage, name, patience):
+                context.send_initial_metadata(((HELD, "1"),))
+                ended.wait()
+        except StoreError as error:
+            context.abort(grpc.StatusCode.ABORTED, str(error))
+
+    @contextmanager
+    def _in_line(self) -> Iterator[threading.Event]:
+        """Stand in line; give the event that tells that nobody is before us any more."""
+        ticket = threading.Event()
+        with self._changing:
+            self._line.append(ticket)
+            self._line[0].set()
+        try:
+            yield ticket
+        finally:
+            with self._changing:
+                self._line.remove(ticket)
+                if self._line:
+                    self._line[0].set()
+
+
+def _taken(name: str, patience: float) -> str:
+    return f"study '{name}': others hold its lock since {patience:.0f} s"

@@ -1,0 +1,398 @@
+"""The one store: an Optuna storage that holds every training, and the folder of their artifacts."""
+
+import itertools
+import re
+import shutil
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Final, Literal
+from urllib.parse import quote
+
+import optuna
+from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
+from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.trial import FrozenTrial, TrialState
+from pydantic import ValidationError
+
+from pneumosearch.config import RunSpec, first_problem
+from pneumosearch.errors import StoreError, first_difference, printable
+from pneumosearch.metrics import Metric, direction
+from pneumosearch.records.confirmation import Confirmation, confirmation_file
+from pneumosearch.records.dataset import DataDescription
+from pneumosearch.records.trial import State, StudyRecord, TestOpening, TrialRecord
+from pneumosearch.storage.artifact_backends import Folder
+from pneumosearch.storage.artifacts import Artifacts
+from pneumosearch.storage.queries import TrialRow, read_rows
+from pneumosearch.storage.retry import PatientStorage
+from pneumosearch.storage.urls import PATIENCE, explained, open_storage, safe_url
+
+Purpose = Literal["search", "baseline", "rerun", "confirm"]
+
+#: Attribute of a study: the URL, which holds no secret, of the artifacts that its machines share.
+_ARTIFACTS: Final = "artifacts"
+
+#: Names as study files allow them, and what is appended to them: safe in paths, pages, tables and terminals.
+_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
+
+_STATES: Final[dict[TrialState, State]] = {
+    TrialState.COMPLETE: "complete",
+    TrialState.PRUNED: "pruned",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "waiting",
+}
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+
+class Store:
+    """The storage at `url` and the artifacts below `results`.
+
+    Args:
+        url: An SQLAlchemy URL, as Optuna takes it, or grpc://HOST:PORT of a server of pneumosearch.
+        results: Folder of artifacts, checkpoints and caches.
+        must_exist: Refuse a storage that is not there yet, for commands that only read.
+        patience: For how long calls wait for a database that has gone away, s.
+        opening_patience: The same for the first connection; as long where not given.
+        artifacts: URL of the artifacts that all machines share: a folder, file:///FOLDER or s3://BUCKET/PREFIX. None
+            where this machine keeps its own, below `results`.
+
+    Raises:
+        ConfigError: The artifacts' URL cannot be used.
+        StoreError: The URL is malformed, its driver is missing, or the database cannot be opened or written.
+    """
+
+    shared_artifacts: Artifacts | None = None  # those that all machines share
+
+    def __init__(
+        self,
+        url: str,
+        results: Path,
+        *,
+        must_exist: bool = False,
+        patience: float = PATIENCE,
+        opening_patience: float | None = None,
+        artifacts: str | None = None,
+    ) -> None:
+        self.url, self.results = url, results
+        self.storage = open_storage(url, must_exist=must_exist, patience=patience, opening_patience=opening_patience)
+        if artifacts is not None:
+            self._share(artifacts)
+
+    @property
+    def artifacts(self) -> Artifacts | Folder:
+        """Where pictures and networks are kept."""
+        return self.shared_artifacts or self._own_artifacts
+
+    @property
+    def artifacts_url(self) -> str | None:
+        """Of the artifacts that all machines share; None where this machine keeps its own."""
+        return self.shared_artifacts.url if self.shared_artifacts else None
+
+    @property
+    def _own_artifacts(self) -> Folder:
+        return Folder(self.results / "artifacts")
+
+    def _share(self, url: str) -> None:
+        self.shared_artifacts = Artifacts(url, earlier=self._own_artifacts)
+
+    def use_artifacts_of(self, *names: str) -> None:
+        """Share the artifacts of the first of these studies that has any to share, where no URL was given.
+
+        Raises:
+            ConfigError: boto3 is missing.
+        """
+        if self.shared_artifacts is not None or not any(names):
+            return
+        with explained(self.url):
+            urls = {s.study_name: s.user_attrs.get(_ARTIFACTS) for s in self.storage.get_all_studies()}
+        found = next((url for url in map(urls.get, names) if isinstance(url, str)), None)
+        if found is not None:
+            self._share(found)
+
+    def set_artifacts(self, name: str) -> None:
+        """Write down for the workers that join a study that its artifacts are now where they were said to be."""
+        study = self.load_study(name)
+        with explained(self.url):
+            study.set_user_attr(_ARTIFACTS, self.artifacts_url)
+
+    def checkpoint_folder(self, study: str, number: int) -> Path:
+        """Return where a trial keeps its state while it may go on."""
+        return self.results / state_key(study, number)
+
+    def states(self, study: str) -> set[int]:
+        """Return the numbers of the trials that keep a state, on this machine or where all share theirs."""
+        folder = states_key(study)
+        own: tuple[Folder | Artifacts, ...] = (Folder(self.results),)
+        places = own if self.shared_artifacts is None else (*own, self.shared_artifacts)
+        return {int(name) for place in places for name in place.names(folder) if name.isdecimal()}
+
+    def remove_state(self, study: str, number: int) -> None:
+        """Remove the state of a trial that will not go on."""
+        shutil.rmtree(self.checkpoint_folder(study, number), ignore_errors=True)
+        if self.shared_artifacts is not None:
+            self.shared_artifacts.remove_folder(state_key(study, number))
+
+    @property
+    def shared(self) -> bool:
+        """Whether processes of other machines may use the storage too."""
+        return not self.url.startswith("sqlite")
+
+    def names(self) -> list[str]:
+        """Return the names of the studies of pneumosearch, sorted; one that could not be ours is none of them."""
+        with explained(self.url):
+            studies = self.storage.get_all_studies()
+            ours = [study.study_name for study in studies if "purpose" in study.user_attrs]
+            return sorted(name for name in ours if _SAFE_NAME.fullmatch(name))
+
+    def open_study(
+        self, name: str, purpose: Purpose, metric: Metric, spec: dict[str, Any], data: DataDescription
+    ) -> optuna.Study:
+        """Create a study, or go on with the one of this name.
+
+        Raises:
+            StoreError: The stored study has another spec or other data, so that its trials could not be compared.
+        """
+        with explained(self.url):
+            study = optuna.create_study(
+                storage=self.storage, study_name=name, direction=direction(metric), load_if_exists=True
+            )
+            if "purpose" not in study.user_attrs and study.get_trials(deepcopy=False):
+                raise StoreError(f"study '{name}' in {safe_url(self.url)} was not made by pneumosearch; use --name")
+            _check_same(study, purpose, spec, data)
+            _name_metric(study, metric, data)
+            about = data.model_dump(mode="json")
+            values = {"metric": metric, "spec": spec, "data": about, "purpose": purpose, _ARTIFACTS: self.artifacts_url}
+            for key, value in values.items():
+                if value is not None and study.user_attrs.get(key) is None:
+                    study.set_user_attr(key, value)
+        return study
+
+    def load_study(self, name: str) -> optuna.Study:
+        """Open an existing study of pneumosearch. Raises `StoreError` where there is none, naming those there are."""
+        names = self.names()
+        if name not in names:
+            there = f"it holds {', '.join(names)}" if names else "it holds no study yet"
+            raise StoreError(f"no study '{name}' in {safe_url(self.url)}; {there}")
+        with explained(self.url):
+            return optuna.load_study(storage=self.storage, study_name=name)
+
+    def set_goal(self, name: str, n_trials: int) -> None:
+        """Write down how many trials a study shall have, for the workers that join it."""
+        study = self.load_study(name)
+        with explained(self.url):
+            study.set_user_attr("goal", n_trials)
+
+    def goal(self, name: str) -> int:
+        """Return how many trials a study shall have. Raises `StoreError` where no search said."""
+        goal = self.load_study(name).user_attrs.get("goal")
+        if not isinstance(goal, int):
+            raise StoreError(f"study '{name}' says not how many trials it shall have; run 'pneumosearch study' on it")
+        return goal
+
+    def record(self, name: str) -> StudyRecord:
+        """Read a study with all its trials. Raises `StoreError` where it is not as this version writes one."""
+        study = self.load_study(name)
+        with explained(self.url), _as_written_here(f"study '{name}'"):
+            trials = [trial_record(row) for row in self._rows(study._study_id)]
+            attributes = study.user_attrs
+            data = DataDescription.model_validate(attributes["data"])
+            return StudyRecord(
+                name=name,
+                purpose=attributes["purpose"],
+                metric=attributes["metric"],
+                spec=attributes["spec"],
+                data=data,
+                trials=_merged(trials),
+                test_openings=tuple(self.test_openings(data)),
+            )
+
+    def _rows(self, study_id: int) -> Sequence[FrozenTrial | TrialRow]:
+        storage = self.storage
+        if isinstance(storage, PatientStorage):
+            return storage.patiently(lambda: list(read_rows(storage.engine, study_id)))
+        return storage.get_all_trials(study_id, deepcopy=False)
+
+    def test_openings(self, data: DataDescription) -> list[TestOpening]:
+        """Return every run of this store that read the test folder beside these development images, oldest first."""
+        openings = []
+        for study in self.storage.get_all_studies():
+            about = study.user_attrs.get("data")
+            if about and about["fingerprint"] == data.fingerprint:
+                openings += [TestOpening.model_validate(entry) for entry in study.user_attrs.get("test_openings", [])]
+        return sorted(openings, key=lambda opening: opening.time)
+
+    def add_test_opening(self, study: optuna.Study, number: int | None, why: str, data: DataDescription) -> None:
+        """Write down that trial `number` reads the test folder, or a confirmation, which has no number.
+
+        What is resumed counts once: a trial by its number, a confirmation by what `why` says of it.
+        """
+        entries = study.user_attrs.get("test_openings", [])
+        key = ("trial", number) if number is not None else ("why", why)
+        if data.test_fingerprint is None or any(entry[key[0]] == key[1] for entry in entries):
+            return
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        opening = TestOpening(
+            study=study.study_name, trial=number, time=now, why=why, test_fingerprint=data.test_fingerprint
+        )
+        study.set_user_attr("test_openings", [*entries, opening.model_dump()])
+
+    def fail_trial(self, name: str, number: int, reason: str) -> TrialRecord:
+        """Mark a trial that is running, but whose process is gone, as failed."""
+        study = self.load_study(name)
+        with explained(self.url):
+            trial = study.get_trials(deepcopy=False)[number]
+            self.storage.set_trial_user_attr(trial._trial_id, "failure", reason)
+            study.tell(number, state=TrialState.FAIL)
+            return trial_record(study.get_trials(deepcopy=False)[number])
+
+    def add_artifact(self, owner: optuna.Trial | optuna.Study, path: Path, mimetype: str) -> None:
+        """Copy a file to the artifacts of a trial or a study, once by file name."""
+        there = next((meta for meta in get_all_artifact_meta(owner) if meta.filename == path.name), None)
+        if there is None:
+            upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=owner, mimetype=mimetype)
+        elif not self._has(there.artifact_id):  # Optuna records first: whoever did may have been killed right then
+            with path.open("rb") as file:
+                self.artifacts.write(there.artifact_id, file)
+
+    def _has(self, artifact_id: str) -> bool:
+        try:
+            self.artifacts.open_reader(artifact_id).close()
+        except ArtifactNotFound:
+            return False
+        return True
+
+    def read_artifact(self, study: str, filename: str, number: int | None = None) -> bytes | None:
+        """Return an artifact of a study, or of its trial `number`; None where there is none or its file is gone."""
+        ids = {meta.filename: meta.artifact_id for meta in self._artifacts_of(study, number)}
+        if filename not in ids:
+            return None
+        try:
+            return self.artifacts.read(ids[filename], lambda file: bytes(file.read()))
+        except ArtifactNotFound:
+            return None
+
+    def network(self, study: str, number: int) -> bytes | None:
+        """Return the kept network of a trial, a `.keras` file of plain layers; None where it keeps none."""
+        return self.read_artifact(study, network_file(number), number)
+
+    def _artifacts_of(self, study: str, number: int | None) -> list[ArtifactMeta]:
+        loaded = self.load_study(study)
+        with explained(self.url):
+            owner = loaded if number is None else loaded.get_trials(deepcopy=False)[number]
+            return get_all_artifact_meta(owner, storage=self.storage)
+
+    def confirmations(self, name: str) -> list[Confirmation]:
+        """Return what confirmed the study `name`, oldest first."""
+        names = {meta.filename for meta in self._artifacts_of(name, None)}
+        found = itertools.takewhile(names.__contains__, map(confirmation_file, itertools.count(1)))
+        texts = (self.read_artifact(name, filename) for filename in found)
+        with _as_written_here(f"confirmation of '{name}'"):
+            return [Confirmation.model_validate_json(text) for text in texts if text is not None]
+
+    def add_confirmation(self, name: str, number: int, confirmation: Confirmation) -> None:
+        """Keep the confirmation `number` of the study `name`, counted from 1."""
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / confirmation_file(number)
+            path.write_text(confirmation.model_dump_json(indent=1), encoding="utf-8")
+            with explained(self.url):
+                self.add_artifact(self.load_study(name), path, "application/json")
+
+
+def states_key(study: str) -> str:
+    """Return the folder of the states of a study's trials, below the results and among shared artifacts."""
+    # A study of somebody's own loop may have any name, such as one that leads out of this folder.
+    return "checkpoints/" + (study if _SAFE_NAME.fullmatch(study) else "~" + quote(study, safe="")[:200])
+
+
+def state_key(study: str, number: int) -> str:
+    """Return the folder of the state of a trial, in that of its study."""
+    return f"{states_key(study)}/{number}"
+
+
+def network_file(number: int) -> str:
+    """Return the name of the artifact with a trial's network."""
+    return f"trial-{number}.keras"
+
+
+def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
+    """Read what the store knows of a trial.
+
+    Raises:
+        StoreError: The stored attributes are not those of this version.
+    """
+    attributes, state = trial.user_attrs, _STATES[trial.state]
+    state = "passed over" if "passed_over" in attributes and state == "pruned" else state
+    with _as_written_here(f"trial {trial.number}"):
+        return TrialRecord(
+            number=trial.number,
+            state=state,
+            run=RunSpec.model_validate(attributes["run"]) if "run" in attributes else None,
+            value=trial.value if state == "complete" else None,  # Optuna gives pruned trials their last value
+            history=attributes.get("history", ()),
+            screening=attributes.get("screening"),
+            n_parameters=attributes.get("n_parameters"),
+            failure=_printable(attributes.get("failure")),
+            passed_over=_printable(attributes.get("passed_over")),
+            duplicate_of=attributes.get("duplicate_of"),
+            continues=attributes.get("continues"),
+            versions=attributes.get("versions", {}),
+            data=attributes.get("data"),
+        )
+
+
+@contextmanager
+def _as_written_here(what: str) -> Iterator[None]:
+    """Turn what reading the attributes of another version raises inside into one line about `what`."""
+    try:
+        yield
+    except ValidationError as error:
+        raise StoreError(f"{what}: written by another version of pneumosearch ({first_problem(error)})") from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise StoreError(f"{what}: written by another version of pneumosearch ({error!r})") from error
+
+
+def _printable(text: Any) -> Any:
+    return printable(text) if isinstance(text, str) else text
+
+
+def _merged(trials: list[TrialRecord]) -> tuple[TrialRecord, ...]:
+    """Leave out the trials that others continue, whose histories these hold."""
+    chains: dict[int, tuple[int, ...]] = {}
+    for trial in trials:
+        chains[trial.number] = () if trial.continues is None else (*chains[trial.continues], trial.continues)
+    continued = {trial.continues for trial in trials}
+    kept = (trial for trial in trials if trial.number not in continued)
+    return tuple(t.model_copy(update={"earlier": chains[t.number]}) if t.continues is not None else t for t in kept)
+
+
+def _name_metric(study: optuna.Study, metric: Metric, data: DataDescription) -> None:
+    """Label the dashboard's axes; on phantoms they say so."""
+    judged_by = "test" if data.test_fingerprint else "validation"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        study.set_metric_names([f"{judged_by} {metric}" + (" on PHANTOMS" if data.kind == "phantoms" else "")])
+
+
+def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], data: DataDescription) -> None:
+    attributes = study.user_attrs
+    if "purpose" not in attributes:
+        return
+    name = study.study_name
+    stored = {"others": {}, **attributes["spec"]}  # a store of an earlier version says nothing of them: there were none
+    if attributes["purpose"] != purpose:
+        raise StoreError(f"'{name}' is a {attributes['purpose']} in this store; choose another --name")
+    changed = [key for key in spec if key in stored and stored[key] != spec[key]]
+    if changed:
+        difference = first_difference(changed[0], stored[changed[0]], spec[changed[0]])
+        raise StoreError(
+            f"study '{name}' was started with another {difference}; go on as it was, or choose another --name"
+        )
+    if attributes["data"]["fingerprint"] != data.fingerprint:
+        raise StoreError(
+            f"study '{name}' was started on other images ({attributes['data']['folder']}); choose another --name"
+        )

@@ -1,0 +1,257 @@
+"""One training: seed, build, then epoch by epoch train, evaluate, call back and save; resumable after any epoch."""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.data.augmentation import Augmentation
+from pneumosearch.data.batches import TrainingBatches
+from pneumosearch.data.protocols import Dataset, ImageSet
+from pneumosearch.errors import TrainingError
+from pneumosearch.metrics import Scores, score, stress_score
+from pneumosearch.network import backend
+from pneumosearch.network.compile_cache import compiled_model
+from pneumosearch.records.epoch import EpochMetrics, History
+from pneumosearch.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+
+#: Called after each epoch with the whole history so far, once the epoch can be resumed. It may raise to stop.
+OnEpoch = Callable[[History], None]
+
+#: Of a trial's folder: the weights to be kept so far, as `TrialConfig.keep` says.
+KEPT_WEIGHTS_FILE: Final = "best.weights.h5"
+
+_EVALUATION_BATCH: Final = 128
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """A finished training; `model` holds the weights of the kept epoch (lowest evaluation loss)."""
+
+    config: TrialConfig
+    history: History
+    model: Any  # keras.Model
+    n_parameters: int
+
+    def save(self, path: Path) -> None:
+        """Write the network with its weights as a `.keras` file of plain Keras layers.
+
+        It maps (batch, size, size, 3) in [0, 1] to (batch, 1) probabilities and loads without pneumosearch.
+        """
+        from pneumosearch.network.model import plain_model
+
+        plain = plain_model(self.config)
+        plain.set_weights(self.model.get_weights())
+        plain.save(path)
+
+
+def prepare() -> None:
+    """Import all that a training needs, once: Keras, its backend, and what computes the scores; it takes seconds."""
+    backend.start()
+    import sklearn.metrics  # noqa: F401
+
+
+def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> TrainingResult:
+    """Train `run` on `dataset`, going on from the checkpoint in `folder` where it holds one of this run.
+
+    Args:
+        run: Configuration, seed, protocol and precision.
+        dataset: As `DataSource.load` gives it for the run.
+        folder: For the checkpoint and the kept weights, overwritten after each epoch.
+        on_epoch: Told the history after each epoch; also at once when resuming.
+
+    Raises:
+        TrainingError: A loss or a metric is not finite; the epoch is in the message.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    fit = _Fit(run, dataset, folder)
+    if fit.history:
+        on_epoch(fit.history)
+    while not fit.finished:
+        fit.run_epoch()
+        on_epoch(fit.history)
+    fit.restore_kept()
+    return TrainingResult(run.config, fit.history, fit.model, n_parameters(fit.model))
+
+
+def n_parameters(model: Any) -> int:
+    """Count trainable and non-trainable parameters, without the state of random generators."""
+    return sum(int(np.prod(weight.shape)) for weight in model.weights)
+
+
+def build_callbacks(config: TrialConfig, kept_weights: Path) -> list[Any]:
+    """Return the Keras callbacks of the published listing; `EarlyStopping` only where the configuration asks."""
+    backend.start()
+    from keras.callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
+
+    best_only = config.keep == "best"
+    callbacks = [ModelCheckpoint(filepath=str(kept_weights), save_best_only=best_only, save_weights_only=True)]
+    if config.lr_schedule == "plateau":
+        plateau = ReduceLROnPlateau(
+            monitor="val_loss",
+            factor=config.lr_reduce_factor,
+            patience=config.lr_reduce_patience,
+            mode=config.lr_reduce_mode,
+        )
+        callbacks.append(plateau)
+    if config.early_stopping:
+        callbacks.append(EarlyStopping(monitor="val_loss", min_delta=0.1, patience=1, mode="min"))
+    return callbacks
+
+
+def predict(model: Any, images: ImageSet) -> npt.NDArray[np.float64]:
+    """Return the probability of pneumonia of each image of the set, (n,)."""
+    chunks = range(0, len(images.indices), _EVALUATION_BATCH)
+    parts = [images.pixels[images.indices[i : i + _EVALUATION_BATCH], :, :, None] for i in chunks]
+    return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])[:, 0].astype(np.float64)
+
+
+class _Fit:
+    """The state of a training between two epochs."""
+
+    def __init__(self, run: RunSpec, dataset: Dataset, folder: Path) -> None:
+        self.run, self.dataset, self.folder = run, dataset, folder
+        self.history: History = ()
+        self.model = compiled_model(run)
+        self.batches = _batches(run, dataset)
+        self.class_weights = _class_weights(run.config, dataset.train)
+        self.callbacks = build_callbacks(run.config, self._kept_weights)
+        for callback in self.callbacks:
+            callback.set_model(self.model)
+            callback.on_train_begin()
+        checkpoint = read_checkpoint(folder, run, dataset.description.fingerprint)
+        if checkpoint is not None:
+            checkpoint.restore(self.model, self.callbacks)
+            self.history = checkpoint.history
+            _log.info("resumed after epoch %d", len(self.history))
+
+    @property
+    def _kept_weights(self) -> Path:
+        return self.folder / KEPT_WEIGHTS_FILE
+
+    @property
+    def finished(self) -> bool:
+        return len(self.history) >= self.run.config.epochs or bool(self.model.stop_training)
+
+    def run_epoch(self) -> None:
+        from pneumosearch.network.optimizer import averaged_weights
+        from pneumosearch.network.precise_batch_norm import set_precise_statistics
+
+        start, epoch = time.perf_counter(), len(self.history) + 1
+        self._set_rate(epoch, step=0)
+        learning_rate = float(np.asarray(self.model.optimizer.learning_rate))
+        train_loss, train_accuracy = self._train_epoch(epoch)
+        with averaged_weights(self.model):
+            if self.run.config.batch_norm_statistics == "precise":
+                set_precise_statistics(self.model, self.batches, epoch)
+            scores = self._evaluate(epoch)
+            stress = self._evaluate_stressed()
+            precise = self._evaluate_precisely(epoch, scores)
+            self._call_back(epoch, train_loss, train_accuracy, scores)
+        metrics = EpochMetrics.model_validate({
+            "epoch": epoch,
+            "train_accuracy": train_accuracy,
+            "train_loss": train_loss,
+            **scores.as_dict(self.dataset.evaluated),
+            **stress,
+            **precise,
+            "learning_rate": learning_rate,
+            "seconds": time.perf_counter() - start,
+        })  # fmt: skip
+        self.history += (metrics,)
+        self._save()
+
+    def _call_back(self, epoch: int, train_loss: float, train_accuracy: float, scores: Scores) -> None:
+        logs = {
+            "loss": train_loss,
+            "accuracy": train_accuracy,
+            "val_loss": scores.loss,
+            "val_accuracy": scores.accuracy,
+        }
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch - 1, dict(logs))
+
+    def _set_rate(self, epoch: int, step: int) -> None:
+        if self.run.config.lr_schedule == "cosine":
+            done = epoch - 1 + (step + 1) / self.batches.steps
+            self.model.optimizer.learning_rate.assign(cosine_rate(self.run.config, done))
+
+    def restore_kept(self) -> None:
+        if self._kept_weights.exists():
+            self.model.load_weights(self._kept_weights)
+
+    def _train_epoch(self, epoch: int) -> tuple[float, float]:
+        totals = np.zeros(2)  # Keras resets its own running means before each batch
+        for step, (pixels, labels) in enumerate(self.batches.epoch(epoch)):
+            self._set_rate(epoch, step)
+            weights = self.class_weights[labels[:, 0].astype(int)] if self.class_weights is not None else None
+            logs = self.model.train_on_batch(pixels, labels, sample_weight=weights, return_dict=True)
+            totals += (float(logs["loss"]), float(logs["accuracy"]))
+        loss, accuracy = (float(total) for total in totals / self.batches.steps)
+        _check_finite(epoch, "training loss", loss)
+        return loss, accuracy
+
+    def _evaluate(self, epoch: int) -> Scores:
+        images = self.dataset.evaluation
+        scores = score(images.labels[images.indices], predict(self.model, images))
+        _check_finite(epoch, f"{self.dataset.evaluated} loss", scores.loss)
+        return scores
+
+    def _evaluate_precisely(self, epoch: int, scores: Scores) -> dict[str, float]:
+        from pneumosearch.network.precise_batch_norm import precise_statistics
+
+        if not self.run.precise:
+            return {}
+        if self.run.config.batch_norm_statistics == "moving":
+            with precise_statistics(self.model, self.batches, epoch):
+                scores = self._evaluate(epoch)
+        judged_by = self.dataset.evaluated
+        return {f"{judged_by}_precise_{name}": getattr(scores, name) for name in ("accuracy", "loss", "auc")}
+
+    def _evaluate_stressed(self) -> dict[str, float]:
+        copies = self.dataset.stressed
+        if not self.run.stress or copies is None:
+            return {}
+        labels = self.dataset.evaluation.labels[self.dataset.evaluation.indices]
+        return stress_score(labels, predict(self.model, copies)).as_dict(self.dataset.evaluated)
+
+    def _save(self) -> None:
+        fingerprint = self.dataset.description.fingerprint
+        write_checkpoint(self.folder, Checkpoint.of(self.run, fingerprint, self.history, self.model, self.callbacks))
+
+
+def _batches(run: RunSpec, dataset: Dataset) -> TrainingBatches:
+    train, config = dataset.train, run.config
+    return TrainingBatches(
+        train.pixels, train.labels, train.indices, config.batch_size, Augmentation.of(config), run.seed
+    )
+
+
+def cosine_rate(config: TrialConfig, done: float) -> float:
+    """Return the learning rate of the step that completes `done` epochs: a linear rise, then half a cosine to 0."""
+    if done <= config.warmup_epochs:
+        return config.learning_rate * done / config.warmup_epochs
+    share = (done - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, done - config.warmup_epochs)
+    return config.learning_rate * (1 + math.cos(math.pi * share)) / 2
+
+
+def _class_weights(config: TrialConfig, train: ImageSet) -> npt.NDArray[np.float32] | None:
+    """Return weights of normal and ill images whose mean over the training images is 1; None for equal ones."""
+    if config.class_weight == "none":
+        return None
+    labels = train.labels[train.indices].astype(int)
+    return (len(labels) / (2 * np.bincount(labels, minlength=2).clip(1))).astype(np.float32)
+
+
+def _check_finite(epoch: int, name: str, value: float) -> None:
+    if not math.isfinite(value):
+        raise TrainingError(f"epoch {epoch}: {name} is {value}")

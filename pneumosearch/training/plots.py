@@ -1,0 +1,32 @@
+"""Pictures, drawn with matplotlib."""
+
+from pathlib import Path
+from typing import Final
+
+from matplotlib.figure import Figure
+
+from pneumosearch._utils.atomic import replacing
+from pneumosearch.records.epoch import History
+
+#: Okabe and Ito's colours, told apart by colour-blind readers: blue for training, vermilion for evaluation.
+TRAIN_COLOUR: Final = "#0072B2"
+EVALUATION_COLOUR: Final = "#D55E00"
+
+
+def learning_curves(history: History, path: Path, *, title: str) -> None:
+    """Draw accuracy and loss by epoch, training and evaluation side by side, as a PNG file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = Figure(figsize=(8, 3.2), layout="constrained")
+    epochs, evaluated = [epoch.epoch for epoch in history], history[0].evaluated
+    for axes, metric in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        train = [getattr(epoch, f"train_{metric}") for epoch in history]
+        axes.plot(epochs, train, "o-", color=TRAIN_COLOUR, label="training")
+        evaluation = [getattr(epoch, f"{evaluated}_{metric}") for epoch in history]
+        axes.plot(epochs, evaluation, "s--", color=EVALUATION_COLOUR, label=evaluated)
+        axes.set(xlabel="epoch", ylabel=metric)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=100, format="png")

@@ -1,0 +1,233 @@
+"""Trials in processes of their own, one or several at once, begun anew every few trials.
+
+TensorFlow keeps tens of megabytes of every network that it has traced; they go with the process. And whatever ends a
+process (a crash of native code, the system out of memory) does not end the study.
+"""
+
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from multiprocessing.connection import Connection, wait
+from pathlib import Path
+from typing import Final
+
+from pneumosearch._utils.hardware import environments
+from pneumosearch._utils.processes import Helper
+from pneumosearch.config import RunSpec
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
+from pneumosearch.records.epoch import History
+from pneumosearch.records.trial import TrialRecord
+from pneumosearch.search.keras_tuner.engine import open_run
+from pneumosearch.search.leases import GRACE, Watch
+from pneumosearch.search.objective import Session, StopFlag
+from pneumosearch.search.runner import MAX_FAILURES, Outcome
+from pneumosearch.storage.store import Store
+from pneumosearch.studyfile import StudySpec, checked_spec
+from pneumosearch.training.loop import prepare
+from pneumosearch.workers.supervisor import Event, TrainingProcess, supervise
+
+#: Trials that a process trains before it makes room for the next; starting one takes a few seconds.
+TRIALS_A_PROCESS: Final = 10
+
+_LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a training process has to know; it can be pickled."""
+
+    url: str
+    results: Path
+    source: DataSource
+    spec: StudySpec
+    n_trials: int
+    max_failures: int
+    trials_a_process: int
+    grace: float
+    artifacts: str | None = None  # URL of those that machines share
+    environment: Mapping[str, str] = field(default_factory=dict)  # its share of this machine
+
+
+def search(
+    session: Session,
+    spec: StudySpec,
+    n_trials: int,
+    max_failures: int = MAX_FAILURES,
+    *,
+    trials_a_process: int = TRIALS_A_PROCESS,
+    workers: int = 1,
+    grace: float = GRACE,
+    helpers: list[Helper] | None = None,
+) -> Outcome:
+    """Train until the study of `spec` has `n_trials` ended trials in all, in `workers` processes at a time.
+
+    Args:
+        session: Store, images, listener, and the flag to stop.
+        spec: The study.
+        n_trials: Of the study in all.
+        max_failures: Stop when this many trials in a row fail for the same reason.
+        trials_a_process: After so many a process makes room for the next.
+        workers: Processes at a time.
+        grace: Seconds without a sign of life after which trials of other machines are taken up.
+        helpers: Processes begun early, which are taken out of the list.
+
+    Raises:
+        ConfigError: More than one process with an engine that is for one.
+        PneumosearchError: As `StudyRun.until`, or the training processes cannot be kept alive.
+    """
+    limits = {"max_failures": max_failures, "trials_a_process": trials_a_process}
+    job = a_job(session, spec, n_trials, workers=workers, grace=grace, **limits)
+    jobs = [replace(job, environment=environment) for environment in environments(workers)]
+    return supervise(session, spec.name, _OwnProcesses(jobs, helpers or []), workers, max_failures)
+
+
+def a_job(
+    session: Session,
+    spec: StudySpec,
+    n_trials: int,
+    *,
+    max_failures: int,
+    trials_a_process: int,
+    workers: int,
+    grace: float,
+) -> Job:
+    """Return what each of `workers` training processes has to know, wherever it runs; arguments as of `search`.
+
+    Raises:
+        ConfigError: More than one process with an engine that is for one.
+    """
+    if workers > 1 and spec.engine == "keras-tuner":
+        raise ConfigError("--workers: KerasTuner proposes to one process at a time; use engine = 'optuna', or 1")
+    source, store = replace(session.source, progress=None), session.store
+    limits = max_failures, trials_a_process, grace
+    return Job(store.url, store.results, source, spec, n_trials, *limits, store.artifacts_url)
+
+
+@dataclass(frozen=True)
+class _OwnProcesses:
+    """Training processes of this machine, by their jobs; the first of them may have begun early."""
+
+    jobs: Sequence[Job]
+    helpers: list[Helper]
+
+    def start(self, number: int) -> "_OwnProcess":
+        job = self.jobs[number]
+        return _OwnProcess(self.helpers.pop(0) if self.helpers else Helper(job.environment, prepare), job)
+
+    def events(self, processes: Mapping[int, "_OwnProcess"]) -> Iterator[tuple[int, Event | None]]:
+        ready = set(wait([process.events for process in processes.values()], _LOOK_AT_STOP))
+        for number, process in processes.items():
+            if process.events not in ready:
+                continue
+            try:
+                yield number, process.events.recv()
+            except (EOFError, OSError):
+                yield number, None
+
+
+class _OwnProcess(TrainingProcess):
+    """One process, its events (process to us) and its orders (us to the process)."""
+
+    def __init__(self, helper: Helper, job: Job) -> None:
+        super().__init__()
+        self._helper, self.events = helper, helper.events
+        self._send(partial(_work, job))
+        self._ordered = False
+
+    def order(self, reason: str) -> None:
+        if not self._ordered:
+            self._ordered = self._send(reason)
+
+    def _send(self, order: object) -> bool:
+        try:
+            self._helper.send(order)
+        except OSError:
+            return False  # it is gone, as the events will tell
+        return True
+
+    def end(self) -> None:
+        self._helper.end()
+
+    @property
+    def ended_by(self) -> str:
+        code = self._helper.exit_code
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
+
+
+class _Reporter:
+    """Tells what happens in trials."""
+
+    def __init__(self, send: Callable[[Event], None]) -> None:
+        self._send = send
+
+    def trial_started(self, number: int, run: RunSpec) -> None:
+        self._send(("trial_started", (number, run)))
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        self._send(("epoch_ended", (number, history)))
+
+    def trial_deferred(self, number: int) -> None:
+        self._send(("trial_deferred", (number,)))
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        self._send(("trial_ended", (record,)))
+
+
+def train(job: Job, send: Callable[[Event], None], stop: StopFlag) -> None:
+    """Train a few trials in this process.
+
+    Args:
+        job: The study, and how much of it.
+        send: Takes what happens, and at last how it ended.
+        stop: Set by others when to stop.
+    """
+    session = Session(Store(job.url, job.results, artifacts=job.artifacts), job.source, _Reporter(send), stop)
+    run = open_run(session, job.spec)
+    run.max_failures, run.watch = job.max_failures, Watch(job.grace)
+    outcome = run.until(job.n_trials, at_most=job.trials_a_process)
+    send(("outcome", (outcome.finished, outcome.stopped, outcome.done)))
+
+
+def told(error: Exception) -> PneumosearchError:
+    """Return the error as another process can tell it in one line."""
+    if isinstance(error, PneumosearchError):
+        return error
+    known = PneumosearchError(f"{type(error).__name__}: {error}".splitlines()[0])
+    known.add_note("".join(traceback.format_exception(error)))
+    return known
+
+
+def _work(job: Job, events: Connection, orders: Connection) -> None:
+    """Train a few trials; the task of a training process."""
+    stop = StopFlag()
+    threading.Thread(target=_obey, args=(orders, stop), daemon=True).start()
+    try:
+        train(job, events.send, stop)
+    except Exception as error:  # noqa: BLE001  told by the parent in one line
+        events.send(("error", (told(error),)))
+
+
+def _obey(orders: Connection, stop: StopFlag) -> None:
+    """Wait for the order to stop; go when the parent lets go, as the store is fit for that at any moment."""
+    try:
+        stop.reason = orders.recv()
+        orders.recv()
+    except (EOFError, OSError):
+        os._exit(0)
+
+
+def joined_spec(store: Store, name: str) -> StudySpec:
+    """Return the study that the store has under this name, as its file or options said.
+
+    Raises:
+        StoreError: There is none, or it is no search.
+    """
+    record = store.record(name)
+    if record.purpose != "search":
+        raise StoreError(f"'{name}' is a {record.purpose}; only a search can be joined")
+    return checked_spec({**record.spec, "name": name, "trials": store.goal(name)}, f"study '{name}'")

@@ -1,0 +1,165 @@
+"""Whoever trains, on this machine or others: what it tells is passed on, and what is lost is begun anew."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from pneumosearch.errors import PneumosearchError
+from pneumosearch.search.objective import Session
+from pneumosearch.search.runner import Outcome, check_failures
+
+#: What a training process tells: its kind and its content. The kinds are the methods of `objective.Listener`, and
+#: "outcome" or "error", which are the last.
+Event = tuple[str, tuple[Any, ...]]
+
+_PATIENCE: Final = 2  # a trial whose process dies as often without a new epoch has failed
+
+
+class TrainingProcess(ABC):
+    """A process that trains trials one after the other."""
+
+    def __init__(self) -> None:
+        self.at: tuple[int, int] | None = None  # the trial that it trains, and the epochs of that
+
+    def note(self, kind: str, content: tuple[Any, ...]) -> None:
+        """Take note of what it is at."""
+        if kind == "trial_started":
+            self.at = (content[0], 0)
+        elif kind == "epoch_ended":
+            self.at = (content[0], len(content[1]))
+        else:
+            self.at = None
+
+    @abstractmethod
+    def order(self, reason: str) -> None:
+        """Let it stop after its present epoch."""
+
+    @abstractmethod
+    def end(self) -> None:
+        """Let the process go, or make it: nothing that it saved is lost either way."""
+
+    @property
+    @abstractmethod
+    def ended_by(self) -> str:
+        """How it died, in words."""
+
+    @property
+    def blameless(self) -> bool:
+        """Whether it died of what has nothing to do with its trial, such as the end of its machine."""
+        return False
+
+
+class Executor(Protocol):
+    """Where training processes run."""
+
+    def start(self, number: int) -> TrainingProcess:
+        """Begin the process of this number, anew where it was there before."""
+
+    def events(self, processes: Mapping[int, Any]) -> Iterable[tuple[int, Event | None]]:
+        """Wait a moment for what the processes of these numbers tell; None for one that died."""
+
+
+def supervise(session: Session, study: str, executor: Executor, workers: int, max_failures: int) -> Outcome:
+    """Keep `workers` processes at a study until nothing is left to train, or something stops it.
+
+    Args:
+        session: Store, listener, and the flag to stop.
+        study: Name of the study.
+        executor: Where the processes run.
+        workers: Processes at a time.
+        max_failures: Stop when this many trials in a row fail for the same reason.
+
+    Raises:
+        PneumosearchError: As a process tells, or processes cannot be kept alive.
+    """
+    deaths = _Deaths(session, study, max_failures, workers)
+    outcomes: list[Outcome] = []
+    processes: dict[int, TrainingProcess] = {}
+    with ExitStack() as stack:
+        stack.callback(lambda: _end(processes.values()))
+        for number in range(workers):
+            processes[number] = executor.start(number)
+        while processes:
+            for number, outcome in _attend(executor, processes, session, deaths):
+                processes.pop(number).end()
+                if outcome is not None and (outcome.stopped or outcome.done):
+                    outcomes.append(outcome)
+                else:
+                    processes[number] = executor.start(number)
+    return max(outcomes, key=lambda outcome: (outcome.done, outcome.finished))
+
+
+def _attend(
+    executor: Executor, processes: Mapping[int, TrainingProcess], session: Session, deaths: "_Deaths"
+) -> list[tuple[int, Outcome | None]]:
+    """Pass on what the processes tell; return those that have ended, with their outcome, None where they died."""
+    ended: list[tuple[int, Outcome | None]] = []
+    if session.stop():
+        for process in processes.values():
+            process.order(session.stop.reason)
+    for number, event in executor.events(processes):
+        process = processes[number]
+        if event is None:
+            process.end()
+            deaths.add(process)
+            ended.append((number, None))
+            continue
+        kind, content = event
+        if kind == "outcome":
+            ended.append((number, Outcome(*content)))
+        elif kind == "error":
+            raise content[0]
+        else:
+            process.note(kind, content)
+            deaths.forget(kind)
+            getattr(session.listener, kind)(*content)
+    return ended
+
+
+def _end(processes: Iterable[TrainingProcess]) -> None:
+    for process in processes:
+        process.end()
+
+
+@dataclass
+class _Deaths:
+    """Processes that died, and what they were at."""
+
+    session: Session
+    study: str
+    max_failures: int
+    workers: int
+    _at_trials: dict[int, tuple[int, int]] = field(default_factory=dict)  # by trial: epochs, deaths since
+    _before_any: int = 0  # deaths of processes that had no trial, since the last event
+
+    def forget(self, kind: str) -> None:
+        """Take note that a process lives and trains."""
+        self._before_any = 0
+
+    def add(self, process: TrainingProcess) -> None:
+        """Count a death; a trial at which two processes died without a new epoch fails, and the study goes on.
+
+        Raises:
+            PneumosearchError: Processes die before they have a trial, or too many trials failed like this.
+        """
+        if process.blameless:
+            return
+        if process.at is None:
+            self._before_any += 1
+            if self._before_any >= _PATIENCE * self.workers:
+                raise PneumosearchError(f"the training process does not start: {process.ended_by}")
+            return
+        number, epochs = process.at
+        before, deaths = self._at_trials.get(number, (epochs, 0))
+        self._at_trials[number] = (epochs, deaths + 1 if before == epochs else 1)
+        if self._at_trials[number][1] >= _PATIENCE:
+            self._fail(number, epochs, process.ended_by)
+
+    def _fail(self, number: int, epochs: int, ended_by: str) -> None:
+        reason = f"its process died twice after epoch {epochs}: {ended_by}"
+        reason += ", perhaps out of memory" if "SIGKILL" in ended_by else ""
+        self.session.listener.trial_ended(self.session.store.fail_trial(self.study, number, reason))
+        self.session.store.remove_state(self.study, number)
+        check_failures(self.session.store.load_study(self.study), self.max_failures)

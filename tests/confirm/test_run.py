@@ -1,0 +1,395 @@
+"""Confirming a search: the baseline and the best on fresh seeds, the test folder shut until all of them are there."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from typer.testing import CliRunner, Result
+
+from pneumosearch.cli.app import app
+from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.confirm import test_access as opening_module
+from pneumosearch.confirm.replicates import Plan, finished_replicates, fresh_seeds, plan_confirmation
+from pneumosearch.confirm.run import confirm, stored_confirmation
+from pneumosearch.confirm.test_access import most_wrong
+from pneumosearch.data.cache import load_pixels
+from pneumosearch.data.manifest import read_manifest
+from pneumosearch.data.phantoms import write_phantoms
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import DataError, StoreError, TrainingError
+from pneumosearch.inference.predict import PlainNetwork
+from pneumosearch.records.confirmation import Confirmation
+from pneumosearch.records.dataset import Equalization
+from pneumosearch.records.trial import TrialRecord
+from pneumosearch.report.summary import study_summary
+from pneumosearch.search import objective as objective_module
+from pneumosearch.search.objective import Session, StopFlag
+from pneumosearch.search.runner import open_search
+from pneumosearch.storage.store import Store
+from pneumosearch.studyfile import checked_spec
+from pneumosearch.training.loop import TrainingResult, predict, train
+from tests.conftest import TINY
+from tests.support.fakes import SilentListener, a_history, a_study, a_trial
+
+SPEC = checked_spec(
+    {
+        "name": "tiny",
+        "pruner": "none",
+        "fixed": {**TINY, "epochs": 1},
+        "space": {"zoom": {"low": 0.0, "high": 0.5}},
+    },
+    "test",
+)
+
+
+class FakeResult(TrainingResult):
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.config.zoom))
+
+
+def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Callable[[Any], None]) -> TrainingResult:
+    history = a_history(*[0.9 - run.config.zoom / 5] * run.config.epochs)
+    folder.mkdir(parents=True, exist_ok=True)
+    on_epoch(history)
+    return FakeResult(run.config, history, None, 123)
+
+
+class FakeNetwork:
+    """Calls bright images ill."""
+
+    model = None
+
+    def __init__(self, content: bytes) -> None:
+        self.zoom = json.loads(content)
+
+    def predict_on_batch(self, pixels: Any) -> npt.NDArray[np.float64]:
+        return np.asarray(pixels.mean(axis=(1, 2)) / 255)
+
+
+@pytest.fixture
+def fake(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objective_module, "train", fake_train)
+    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
+    monkeypatch.setattr(opening_module, "PlainNetwork", FakeNetwork)
+    monkeypatch.setattr(opening_module, "grad_cam", lambda model, pixels, ill: np.zeros(pixels.shape, np.float32))
+
+
+@pytest.fixture
+def searched(fake: None, store: Store, source: DataSource) -> Store:
+    """A store with a search of the baseline and three other configurations."""
+    open_search(Session(store, source, SilentListener(), StopFlag()), SPEC).until(4)
+    return store
+
+
+class Attempt:
+    """One run of confirm, with what it said."""
+
+    def __init__(self, store: Store, source: DataSource, top: int = 2, seeds: int = 2) -> None:
+        self.plan: Plan = plan_confirmation(store.record("tiny"), top, seeds)
+        self.stop, self.said, self.warned = StopFlag(), list[str](), list[str]()
+        self.session = Session(store, source, SilentListener(), self.stop)
+
+    def run(self) -> Confirmation | None:
+        return confirm(self.session, self.plan, say=self.said.append, warn=self.warned.append)
+
+    def confirmation(self) -> Confirmation:
+        confirmation = self.run()
+        assert confirmation is not None
+        return confirmation
+
+
+def test_baseline_and_best_train_on_the_same_fresh_seeds_and_all_networks_are_kept(
+    searched: Store, source: DataSource
+) -> None:
+    confirmation = Attempt(searched, source).confirmation()
+    search = searched.record("tiny")
+    best = [trial.number for trial in search.ranking() if trial.number]
+    assert [candidate.trial for candidate in confirmation.candidates] == [0, *best[:2]]
+    assert [candidate.role for candidate in confirmation.candidates] == ["baseline", "finalist", "finalist"]
+    for candidate in confirmation.candidates:
+        assert tuple(replicate.seed for replicate in candidate.replicates) == confirmation.seeds
+    assert not {trial.run.seed for trial in search.trials if trial.run} & set(confirmation.seeds)
+    replicates = searched.record("tiny-confirm")
+    assert replicates.purpose == "confirm"
+    assert replicates.baseline is None
+    assert replicates.count("complete") == 6
+    for number in range(6):  # more than a search keeps, and the worst among them
+        assert searched.read_artifact("tiny-confirm", f"trial-{number}.keras", number)
+    attributes = searched.load_study("tiny-confirm").get_trials()[4].user_attrs  # of the second seed
+    assert attributes["replicate_of"] == {"study": "tiny", "trial": best[0]}
+    assert attributes["replicate"] == 1
+
+
+def test_confirmation_is_kept_with_the_search_and_counts_what_was_tried(searched: Store, source: DataSource) -> None:
+    confirmation = Attempt(searched, source).confirmation()
+    assert searched.confirmations("tiny") == [confirmation]
+    test_images = source.manifest.part("test").images
+    assert confirmation.images == tuple(image.name for image in test_images)
+    assert confirmation.labels == tuple(image.label for image in test_images)
+    assert confirmation.patients == tuple(image.patient for image in test_images)
+    assert confirmation.verdict.n_searched == 3
+    values = [trial.value or 0 for trial in (searched.record("tiny").ranking()[0], searched.record("tiny").trials[0])]
+    assert confirmation.verdict.validation_gain == pytest.approx(values[0] - values[1])
+    assert "validation images of other patients chose the epoch" in confirmation.trained_on
+    expected = source.sealed_test(32).array.mean(axis=(1, 2)) / 255
+    assert confirmation.candidates[0].replicates[0].probabilities == pytest.approx(expected)
+
+
+def test_pictures_of_confident_mistakes_are_kept(searched: Store, source: DataSource) -> None:
+    confirmation = Attempt(searched, source).confirmation()
+    p = np.array(confirmation.candidates[1].replicates[0].probabilities)
+    wrong = most_wrong(confirmation.labels, p)
+    assert wrong
+    stem = Path(confirmation.images[wrong[0]]).stem
+    picture = searched.read_artifact("tiny", f"wrong-01-{stem}.png")
+    assert picture is not None
+    assert picture.startswith(b"\x89PNG")
+    assert searched.read_artifact("tiny", f"wrong-13-{stem}.png") is None
+
+
+def test_most_confident_mistakes_come_first_and_are_few() -> None:
+    assert most_wrong([0, 0, 1, 1, 1], np.array([0.6, 0.99, 0.9, 0.05, 0.5])) == [1, 3, 0, 4]
+    assert len(most_wrong([0] * 50, np.ones(50))) == 12
+
+
+def test_test_folder_is_opened_only_when_every_replicate_is_there(
+    searched: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def sealed(self: DataSource, size: int, equalization: str) -> None:
+        record = searched.record("tiny-confirm")
+        raise DataError(f"opened with {record.count('complete')} replicates, {len(record.test_openings)} recorded")
+
+    monkeypatch.setattr(DataSource, "sealed_test", sealed)
+    with pytest.raises(DataError, match="opened with 6 replicates, 1 recorded"):
+        Attempt(searched, source).run()
+    assert searched.confirmations("tiny") == []
+    monkeypatch.undo()
+
+
+def test_failing_replicate_stops_before_any_opening(
+    searched: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(run: RunSpec, *others: Any) -> TrainingResult:
+        if run.config.zoom != 0.3 and run.seed == attempt.plan.seeds[1]:
+            raise TrainingError("epoch 1: loss is nan")
+        return fake_train(run, *others)
+
+    attempt = Attempt(searched, source, top=1)
+    monkeypatch.setattr(objective_module, "train", failing)
+    message = rf"replicate 4 of 4 \(trial \d, seed {attempt.plan.seeds[1]}\) failed: epoch 1: loss is nan$"
+    with pytest.raises(TrainingError, match=message):
+        attempt.run()
+    assert searched.record("tiny").test_openings == ()
+    monkeypatch.setattr(objective_module, "train", fake_train)
+    Attempt(searched, source, top=1).confirmation()
+    record = searched.record("tiny-confirm")
+    assert (record.count("complete"), record.count("failed")) == (4, 1)
+
+
+def test_interrupted_confirmation_goes_on_with_what_is_there(searched: Store, source: DataSource) -> None:
+    attempt = Attempt(searched, source, top=1, seeds=2)
+
+    class StopAfterFirst(SilentListener):
+        def trial_ended(self, record: TrialRecord) -> None:
+            attempt.stop.reason = "interrupted"
+
+    attempt.session = Session(searched, source, StopAfterFirst(), attempt.stop)
+    assert attempt.run() is None
+    assert len(finished_replicates(searched, attempt.plan)) == 1
+    assert searched.record("tiny").test_openings == ()
+    again = Attempt(searched, source, top=1, seeds=2)
+    again.confirmation()
+    assert len(searched.record("tiny-confirm").trials) == 4
+    assert [line.split(":")[0] for line in again.said] == [f"replicate {turn} of 4" for turn in (2, 3, 4)]
+
+
+def test_replicate_stopped_within_is_taken_up(searched: Store, source: DataSource) -> None:
+    attempt = Attempt(searched, source, top=1, seeds=1)
+
+    class StopAtFirstEpoch(SilentListener):
+        def epoch_ended(self, number: int, history: Any) -> None:
+            attempt.stop.reason = "interrupted"
+
+    attempt.session = Session(searched, source, StopAtFirstEpoch(), attempt.stop)
+    assert attempt.run() is None
+    assert [trial.state for trial in searched.record("tiny-confirm").trials] == ["running"]
+    Attempt(searched, source, top=1, seeds=1).confirmation()
+    assert [trial.state for trial in searched.record("tiny-confirm").trials] == ["complete", "complete"]
+
+
+def test_same_candidates_and_seeds_are_answered_from_the_store(searched: Store, source: DataSource) -> None:
+    attempt = Attempt(searched, source)
+    assert stored_confirmation(searched, attempt.plan) is None
+    confirmation = attempt.confirmation()
+    assert stored_confirmation(searched, Attempt(searched, source).plan) == confirmation
+    assert stored_confirmation(searched, Attempt(searched, source, top=1).plan) is None
+    assert stored_confirmation(searched, Attempt(searched, source, seeds=1).plan) is None
+
+
+def test_other_seeds_and_finalists_reuse_replicates_and_are_another_opening(
+    searched: Store, source: DataSource
+) -> None:
+    first = Attempt(searched, source, top=1, seeds=1)
+    assert first.confirmation().n_openings == 1
+    assert first.warned == []
+    second = Attempt(searched, source, top=2, seeds=2)
+    assert second.confirmation().n_openings == 2
+    assert second.plan.seeds[:1] == first.plan.seeds
+    assert len(second.said) == 6 - 2
+    assert second.warned == ["the test images were opened before: this is opening 2 from this store"]
+    assert [one.n_openings for one in searched.confirmations("tiny")] == [1, 2]
+    summary = study_summary(searched.record("tiny"))
+    assert summary["test_openings"] == 2
+    why = summary["test_opening_log"][0]["why"]
+    assert why.startswith("confirmation of 'tiny': baseline, trial ")
+    assert why.endswith(f"; seeds {first.plan.seeds[0]}")
+
+
+def test_opening_that_was_cut_short_counts_once(
+    searched: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(opening_module, "compared", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            Attempt(searched, source).run()
+    again = Attempt(searched, source)
+    assert again.confirmation().n_openings == 1
+    assert (again.said, again.warned) == ([], [])
+
+
+def test_opening_that_is_interrupted_goes_on(searched: Store, source: DataSource) -> None:
+    Attempt(searched, source).confirmation()
+    other = Attempt(searched, source, top=1)
+    other.warned = Interrupting(other.stop)
+    assert other.run() is None
+    assert len(searched.confirmations("tiny")) == 1
+    assert Attempt(searched, source, top=1).confirmation().n_openings == 2
+
+
+class Interrupting(list[str]):
+    """Presses Ctrl-C when the opening is told."""
+
+    def __init__(self, stop: StopFlag) -> None:
+        self.stop = stop
+
+    def append(self, text: str) -> None:
+        self.stop.reason = "interrupted"
+
+
+def test_replicate_without_its_network_is_trained_again(searched: Store, source: DataSource) -> None:
+    Attempt(searched, source, top=1, seeds=1).confirmation()
+    for path in (searched.results / "artifacts").iterdir():
+        if path.read_bytes()[:1].isdigit():  # what the fake training saves
+            path.unlink()
+    assert finished_replicates(searched, Attempt(searched, source, top=1, seeds=1).plan) == {}
+    Attempt(searched, source, top=1, seeds=2).confirmation()
+    assert searched.record("tiny-confirm").count("complete") == 2 + 4
+
+
+def test_other_images_than_the_searchs_are_refused(searched: Store, source: DataSource, tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "others", n_images=160, seed=2)
+    other = DataSource(read_manifest(tmp_path / "others"), tmp_path / "cache")
+    with pytest.raises(StoreError, match="others: not the images of the search"):
+        Attempt(searched, other).run()
+
+
+def test_fresh_seeds_avoid_those_used_and_more_begin_alike() -> None:
+    seeds = fresh_seeds(232, set(), 5)
+    assert len(set(seeds)) == 5
+    assert fresh_seeds(232, set(), 8)[:5] == seeds
+    assert fresh_seeds(232, {seeds[0], seeds[2]}, 3) == (seeds[1], seeds[3], seeds[4])
+    assert fresh_seeds(233, set(), 5) != seeds
+
+
+def test_baselines_own_configuration_and_repeats_are_no_finalists() -> None:
+    trials = [a_trial(0, 0.8), a_trial(1, 0.9), a_trial(2, 0.85, zoom=0.1), a_trial(3, 0.84, zoom=0.1)]
+    plan = plan_confirmation(a_study(*trials, a_trial(4, 0.7, zoom=0.2)), 3, 2)
+    assert [trial.number for trial in plan.candidates] == [0, 2, 4]
+    assert len(plan.runs) == 3 * 2
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"purpose": "rerun"}, "'default' is a rerun; only a search can be confirmed"),
+        ({"spec": {"protocol": "original", "seed": 1}}, "was judged by the test images"),
+        ({"trials": ()}, "the baseline of study 'default' is not complete"),
+        ({"trials": (a_trial(0, 0.8, state="failed"), a_trial(1, 0.9, zoom=0.1))}, "the baseline of .* not complete"),
+        ({"trials": (a_trial(0, 0.8), a_trial(1, 0.9, state="pruned", zoom=0.1))}, "no complete trial besides"),
+    ],
+)
+def test_what_cannot_be_confirmed_is_told(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(StoreError, match=message):
+        plan_confirmation(a_study(a_trial(0, 0.8)).model_copy(update=changes), 3, 2)
+
+
+def test_sealed_test_shrinks_as_the_holdout_protocol_does(source: DataSource, tmp_path: Path) -> None:
+    part = source.manifest.part("test")
+    for equalization in get_args(Equalization):
+        area = load_pixels(part, 40, "area", tmp_path, equalization=equalization)
+        assert np.array_equal(source.sealed_test(40, equalization).array, area.array)
+        assert source.load("holdout", 40, equalization).description.interpolation == "area"
+
+
+@pytest.mark.slow
+def test_kept_network_answers_as_the_trained_one(source: DataSource, tmp_path: Path) -> None:
+    run = RunSpec(config=TrialConfig.checked({**TINY, "epochs": 1}, "test"))
+    dataset = source.load("holdout", 32)
+    result = train(run, dataset, tmp_path, lambda history: None)
+    result.save(tmp_path / "kept.keras")
+    trained = predict(result.model, dataset.evaluation)
+    kept = PlainNetwork((tmp_path / "kept.keras").read_bytes())
+    assert predict(kept, dataset.evaluation) == pytest.approx(trained, abs=1e-4)
+
+
+STUDY_FILE = """
+name = "tiny"
+pruner = "none"
+[fixed]
+image_size = 32
+width = 0.25
+epochs = 1
+[space]
+zoom = { low = 0.0, high = 0.5 }
+"""
+
+
+@pytest.mark.slow
+def test_search_is_confirmed_on_the_command_line(
+    tmp_path: Path, phantoms: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("PNEUMOSEARCH_DATA", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def run(*arguments: str) -> Result:
+        result = CliRunner().invoke(app, arguments)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result
+
+    (tmp_path / "tiny.toml").write_text(STUDY_FILE)
+    run("study", "tiny.toml", "--trials", "2", "--data", str(phantoms), "--quiet")
+    command = ("confirm", "--name", "tiny", "--top", "1", "--seeds", "2")
+    stopped = run(*command, "--timeout", "0.001s")
+    assert "stopped (the time is up) with 0 of 4 replicates; run the same command again to go on" in stopped.stderr
+
+    first = run(*command)
+    assert "PHANTOMS" in first.stderr
+    assert first.stdout.startswith("PHANTOMS")
+    assert "replicate 4 of 4: trial 1, seed" in first.stderr
+    assert "WARNING" not in first.stderr
+    assert "The best of 1 configuration looks" in first.stdout
+    assert "The test set was opened 1 time from this store" in first.stdout
+
+    monkeypatch.setattr(DataSource, "sealed_test", None)
+    again = run(*command)
+    assert again.stdout == first.stdout
+    summary = json.loads(run(*command, "--json").stdout)
+    assert "images" not in summary
+    assert "probabilities" not in summary["candidates"][0]["replicates"][0]
+    assert summary["n_openings"] == 1
+    assert json.loads(run("report", "--name", "tiny", "--json").stdout)["test_openings"] == 1

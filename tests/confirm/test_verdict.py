@@ -1,0 +1,145 @@
+"""From synthetic probabilities to a verdict."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
+from pneumosearch.intervals import Floats, expected_maximum
+from pneumosearch.records.confirmation import Candidate, Comparison, Replicate, Verdict
+from pneumosearch.records.dataset import PHANTOMS
+
+N = 400
+LABELS = [int(i < 0.6 * N) for i in range(N)]
+PATIENTS = [f"patient {i // 2}" for i in range(N)]
+_DIFFICULTY = np.random.default_rng(0).normal(size=N)
+
+
+def probabilities(skill: float, seed: int) -> Floats:
+    """Probabilities of a network that is right where its skill exceeds an image's difficulty, more or less."""
+    margin = skill + _DIFFICULTY + np.random.default_rng(seed).normal(scale=0.5, size=N)
+    return np.asarray(1 / (1 + np.exp(-np.where(np.array(LABELS) == 1, margin, -margin))))
+
+
+def a_candidate(number: int, skill: float, seeds: Sequence[int] = (1, 2, 3), validation: float = 0.9) -> Candidate:
+    def replicate(seed: int) -> Replicate:
+        p = probabilities(skill, 100 * number + seed)
+        return Replicate(
+            trial=seed,
+            seed=seed,
+            kept_epoch=1,
+            validation_accuracy=validation + 0.01 * seed,
+            validation_auc=0.9,
+            at_half=scored(LABELS, p, 0.5),
+            at_threshold=scored(LABELS, p, 0.4),
+            probabilities=tuple(p),
+        )
+
+    role: Literal["baseline", "finalist"] = "finalist" if number else "baseline"
+    replicates = [replicate(seed) for seed in seeds]
+    return candidate(replicates, LABELS, role=role, study="default", trial=number, config=TrialConfig())
+
+
+def judge(*skills: float, seeds: Sequence[int] = (1, 2, 3), kind: Literal["images", "phantoms"] = "images") -> Verdict:
+    """Judge candidates of these skills, the baseline's first."""
+    candidates = [a_candidate(number, skill, seeds) for number, skill in enumerate(skills)]
+    return concluded(candidates, compared(candidates, LABELS, PATIENTS), Searched(49, 0.023, 500, kind))
+
+
+def test_truly_better_candidate_is_called_better_and_a_worse_one_worse() -> None:
+    assert judge(1.0, 2.0).conclusion == "better"
+    assert judge(2.0, 1.0).conclusion == "worse"
+
+
+def test_equal_candidates_cannot_be_told_apart() -> None:
+    verdict = judge(1.2, 1.2, 1.2)
+    assert verdict.conclusion == "no difference can be shown"
+    assert "cannot be shown to differ from the baseline" in verdict.sentences[0]
+
+
+def test_equal_candidates_are_rarely_called_different() -> None:
+    conclusions = []
+    for trial in range(1, 7):
+        candidates = [a_candidate(0, 1.2), a_candidate(trial, 1.2)]
+        searched = Searched(1, 0.0, 500, "images")
+        conclusions.append(concluded(candidates, compared(candidates, LABELS, PATIENTS), searched).conclusion)
+    assert conclusions.count("no difference can be shown") >= 5
+
+
+def test_winner_is_the_best_on_validation_even_if_another_is_better_on_the_test_images() -> None:
+    verdict = judge(1.2, 1.2, 3.0)
+    assert verdict.winner == 1
+    assert verdict.conclusion == "no difference can be shown"
+    assert verdict.sentences[0].startswith("Trial 1 of 'default'")
+
+
+def a_comparison(**changes: float) -> Comparison:
+    values = {
+        "candidate": 1, "difference": 0.03, "low": 0.01, "high": 0.05, "auc_difference": 0.0, "auc_low": -0.01,
+        "auc_high": 0.01, "only_candidate_right": 30, "only_baseline_right": 14, "mcnemar_p": 0.02,
+    }  # fmt: skip
+    return Comparison.model_validate(values | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "others", "conclusion"),
+    [
+        ({}, 0, "better"),
+        ({}, 2, "no difference can be shown"),  # 0.02 is 0.06 among three
+        ({"mcnemar_p": 0.06}, 0, "no difference can be shown"),
+        ({"low": -0.001}, 0, "no difference can be shown"),
+        ({"only_baseline_right": 40}, 0, "no difference can be shown"),  # mean and ensembles point opposite ways
+        ({"low": -0.05, "high": -0.01, "only_baseline_right": 50}, 0, "worse"),
+        ({"low": -0.05, "high": -0.01}, 0, "no difference can be shown"),
+    ],
+)
+def test_verdict_wants_interval_and_adjusted_test_to_agree(
+    changes: dict[str, float], others: int, conclusion: str
+) -> None:
+    comparisons = [a_comparison(**changes), *[a_comparison(mcnemar_p=0.9)] * others]
+    candidates = [a_candidate(number, 1.0) for number in range(2 + others)]
+    assert concluded(candidates, comparisons, Searched(10, 0.01, 500, "images")).conclusion == conclusion
+
+
+def test_estimates_and_ensemble_of_a_candidate() -> None:
+    one = a_candidate(1, 1.0)
+    accuracies = [replicate.at_half.accuracy for replicate in one.replicates]
+    estimate = one.at_half["accuracy"]
+    assert estimate.mean == pytest.approx(np.mean(accuracies))
+    assert estimate.deviation == pytest.approx(np.std(accuracies, ddof=1))
+    assert estimate.low < estimate.mean < estimate.high
+    mean = np.mean([replicate.probabilities for replicate in one.replicates], axis=0)
+    assert ensemble_probabilities(one.replicates) == pytest.approx(mean)
+    assert one.ensemble_at_half == scored(LABELS, mean, 0.5)
+    assert one.ensemble_at_threshold.threshold == pytest.approx(0.4)
+    assert one.ensemble_at_half.accuracy_low < one.ensemble_at_half.accuracy < one.ensemble_at_half.accuracy_high
+
+
+def test_luck_is_the_expected_maximum_times_the_deviation_over_seeds() -> None:
+    verdict = judge(1.0, 2.0)  # validation accuracies 0.91, 0.92, 0.93
+    assert verdict.expected_luck == pytest.approx(0.01 * expected_maximum(49))
+    luck = "The best of 49 configurations looks 2.2 points better by chance alone; the search's gain was +2.3 points"
+    assert any(sentence.startswith(luck) for sentence in verdict.sentences)
+
+
+def test_luck_of_one_seed_is_binomial() -> None:
+    verdict = judge(1.0, 2.0, seeds=(1,))  # validation accuracy 0.91
+    assert verdict.expected_luck == pytest.approx(np.sqrt(0.91 * 0.09 / 500) * expected_maximum(49))
+    assert "(one seed)" in verdict.sentences[1]
+
+
+def test_published_figures_stand_beside_those_of_images_and_never_of_phantoms() -> None:
+    sentences = " ".join(judge(1.0, 2.0).sentences)
+    for figure in ("86.2% after epoch 5", "84.6% after epoch 10", "92.8%", "93.2%", "90.1%", "96.8%"):
+        assert figure in sentences
+    phantoms = judge(1.0, 2.0, kind="phantoms").sentences
+    assert phantoms[0] == PHANTOMS
+    assert "Kermany" not in " ".join(phantoms)
+
+
+def test_p_value_is_told_as_it_is_and_adjusted() -> None:
+    assert "adjusted" not in " ".join(judge(1.0, 2.0).sentences)
+    assert "adjusted for 2 finalists by Holm's method" in " ".join(judge(1.0, 2.0, 1.0).sentences)

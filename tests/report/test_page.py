@@ -1,0 +1,356 @@
+"""The page of a study: what stands on it, and that nothing on it can run or be fetched."""
+
+import io
+import re
+import subprocess
+import sys
+import tomllib
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from optuna.artifacts import upload_artifact
+from optuna.trial import TrialState, create_trial
+from PIL import Image
+
+from pneumosearch.errors import PneumosearchError, StoreError
+from pneumosearch.records.confirmation import Confirmation
+from pneumosearch.records.trial import StudyRecord, TestOpening
+from pneumosearch.report import figures, figures_search
+from pneumosearch.report.figures import INK
+from pneumosearch.report.latest_confirmation import WrongPicture, latest_confirmation, wrong_pictures
+from pneumosearch.report.page import page, write_page
+from pneumosearch.report.reproduce import study_file
+from pneumosearch.storage.store import Store
+from pneumosearch.studyfile import checked_spec
+from tests.support.fake_confirmation import a_confirmation
+from tests.support.fakes import SPEC, a_description, a_history, a_study, a_trial
+
+HOSTILE = "<script>alert(1)</script>\"' onload=x $x^2$ &amp; \x1b[31m"
+SEARCHED = ("zoom", "batch_size", "lr_reduce_mode")
+SMALL_SPEC = SPEC | {"space": {name: SPEC["space"][name] for name in SEARCHED}}  # few figures are drawn fast
+SECTIONS = ["verdict", "published", "history", "curves", "hyperparameters", "confirmation", "trials", "again"]
+
+
+class Elements(HTMLParser):
+    """The elements of a page with their attributes, and its text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str]]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, {name: value or "" for name, value in attributes}))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def attributes(self, tag: str) -> list[dict[str, str]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+    @property
+    def words(self) -> str:
+        return " ".join(self.text.split())
+
+
+def a_search(kind: str = "images") -> StudyRecord:
+    trials = [a_trial(n, 0.7, 0.8 + n / 100, zoom=n / 20, batch_size=(16, 32, 64)[n % 3]) for n in range(1, 8)]
+    failed = a_trial(9, state="failed").model_copy(update={"failure": "out of memory"})
+    record = a_study(a_trial(0, 0.74, 0.90), *trials, a_trial(8, 0.6, state="pruned", width=0.5), failed, kind=kind)
+    return record.model_copy(update={"spec": SMALL_SPEC})
+
+
+def a_png() -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "PNG")
+    return file.getvalue()
+
+
+def test_page_names_the_folder_of_images_without_the_way_to_it() -> None:
+    record = a_search()
+    data = record.data.model_copy(update={"folder": "/home/somebody/chest_xray"})
+    words = Elements(page(record.model_copy(update={"data": data}), None, top=5)).words
+    assert "--data chest_xray" in words
+    assert "somebody" not in words
+
+
+def test_page_without_a_confirmation_says_so_and_tells_the_command() -> None:
+    elements = Elements(page(a_search(), None, top=5))
+    assert "Nothing is confirmed yet" in elements.words
+    assert "pneumosearch confirm --name default --data chest_xray" in elements.words
+    assert "the best of 8 complete trials with one seed each" in elements.words
+    sections = [attributes["id"] for attributes in elements.attributes("section")]
+    assert sections == [section for section in SECTIONS if section != "confirmation"]
+
+
+def test_page_begins_with_the_verdict_of_a_confirmation() -> None:
+    confirmation = a_confirmation()
+    elements = Elements(page(a_search(), confirmation, top=5))
+    assert [attributes["id"] for attributes in elements.attributes("section")] == SECTIONS
+    words = elements.words
+    assert (
+        words.index("Confirmed: better than the baseline") < words.index("Trial 3 is better") < words.index("History")
+    )
+    accuracy = confirmation.candidates[1].at_half["accuracy"]
+    assert f"{100 * accuracy.mean:.1f} ± {100 * accuracy.deviation:.1f}" in words
+    assert "McNemar p" in words
+    for published in ("86.2", "84.6", "Kermany 2018", "92.8"):
+        assert published in words[words.index("Beside published figures") :]
+
+
+@pytest.mark.parametrize(
+    ("conclusion", "headline"),
+    [("worse", "Worse than the baseline"), ("no difference can be shown", "No difference from the baseline")],
+)
+def test_a_verdict_that_is_no_success_is_not_told_as_one(conclusion: str, headline: str) -> None:
+    confirmation = a_confirmation()
+    verdict = confirmation.verdict.model_copy(update={"conclusion": conclusion})
+    words = Elements(page(a_search(), confirmation.model_copy(update={"verdict": verdict}), top=5)).words
+    assert headline in words
+    assert "Confirmed" not in words
+
+
+def test_phantoms_are_told_loudly_and_never_stand_beside_published_figures() -> None:
+    text = page(a_search("phantoms"), a_confirmation(), top=5)
+    elements = Elements(text)
+    assert [attributes.get("class") for attributes in elements.attributes("p")].count("phantoms") == 1
+    assert elements.words.index("PHANTOMS: generated drawings") < elements.words.index("Confirmed")
+    assert len(re.findall("<figcaption><strong>PHANTOMS", text)) == len(elements.attributes("svg"))
+    assert "86.2" not in elements.words
+    assert "Kermany" not in text
+
+
+def test_nothing_hostile_can_run_and_nothing_is_fetched() -> None:
+    opening = TestOpening(study=HOSTILE, trial=0, time=HOSTILE, why=HOSTILE, test_fingerprint=HOSTILE)
+    record = a_search()
+    data = record.data.model_copy(update={"folder": HOSTILE, "fingerprint": HOSTILE})
+    last = record.trials[-1].model_copy(update={"failure": HOSTILE, "versions": {HOSTILE: HOSTILE}})
+    changes = {"name": HOSTILE, "data": data, "test_openings": (opening,), "trials": (*record.trials[:-1], last)}
+    confirmation = _hostile_confirmation()
+    text = page(record.model_copy(update=changes), confirmation, [WrongPicture("x", 0, a_png())], top=5)
+    elements = Elements(text)
+    assert not elements.attributes("script")
+    assert "<script>alert(1)</script>" in elements.text  # as text
+    assert "\x1b" not in text
+    for tag, attributes in elements.found:
+        assert not [name for name in attributes if name.startswith("on")], tag
+        for name in ("src", "href", "xlink:href"):
+            assert attributes.get(name, "#").startswith(("#", "data:image/png;base64,")), tag
+    assert "url(http" not in text
+    assert "default-src 'none'" in elements.attributes("meta")[2]["content"]
+
+
+def _hostile_confirmation() -> Confirmation:
+    confirmation = a_confirmation(study=HOSTILE)
+    verdict = confirmation.verdict.model_copy(update={"sentences": (HOSTILE,)})
+    changes = {"images": (HOSTILE, *confirmation.images[1:]), "trained_on": HOSTILE, "verdict": verdict}
+    return confirmation.model_copy(update=changes)
+
+
+def test_hostile_labels_are_text_in_figures_with_dollar_signs_as_they_are() -> None:
+    text = page(a_search(), a_confirmation(study="<b>$a_1$</b>"), top=5)
+    figures = re.findall(r'<svg[^>]*aria-label="Test accuracies.*?</svg>', text, re.DOTALL)
+    assert "&lt;b&gt;$a_1$&lt;/b&gt; 3" in figures[0]
+    assert "<b>" not in text
+
+
+def test_every_figure_has_a_text_and_names_of_its_own() -> None:
+    text = page(a_search(), a_confirmation(), [WrongPicture("x", 0, a_png())], top=5)
+    elements = Elements(text)
+    figures = elements.attributes("svg")
+    assert len(figures) >= 10
+    assert all(figure["role"] == "img" and re.search(r"\d.*\.$", figure["aria-label"]) for figure in figures)
+    assert all("called" in image["alt"] for image in elements.attributes("img"))
+    names = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
+    assert len(names) == len(set(names))
+    assert {link["xlink:href"][1:] for link in elements.attributes("use")} <= set(names)
+    assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(names)
+
+
+def test_figures_take_the_colour_of_the_text_and_are_the_same_every_time() -> None:
+    drawn, again = figures_search.history(a_search()), figures_search.history(a_search())
+    assert drawn is not None
+    assert drawn == again
+    assert "currentColor" in drawn.svg
+    assert INK not in drawn.svg
+    assert "<style" not in drawn.svg  # it would hold for the whole page
+
+
+def test_history_tells_the_published_level_as_a_test_figure_and_only_beside_accuracy() -> None:
+    record = a_search()
+    drawn = figures_search.history(record)
+    assert drawn is not None
+    assert "published TEST accuracy, 86.2 % (epoch 5)" in drawn.svg
+    assert "the best is trial 0; the baseline has 90.0 %" in drawn.svg
+    other = figures_search.history(record.model_copy(update={"metric": "auc"}))
+    assert other is not None
+    assert "published" not in other.svg
+    assert "0.9000" in other.svg
+
+
+def test_a_study_without_a_complete_trial_has_a_page() -> None:
+    elements = Elements(page(a_study(a_trial(0, state="running")), None, top=5))
+    assert "Nothing is confirmed yet" in elements.words
+    assert not elements.attributes("svg")
+
+
+def test_a_baseline_under_the_original_protocol_has_a_page_with_its_test_curve() -> None:
+    trial = a_trial(0, 0.62, 0.8).model_copy(update={"history": a_history(0.62, 0.8, evaluated="test")})
+    record = a_study(trial).model_copy(update={"purpose": "baseline", "spec": {"protocol": "original"}})
+    text = page(record, None, top=5)
+    words = Elements(text).words
+    assert "pneumosearch baseline --protocol original --data chest_xray" in words
+    assert "pneumosearch confirm" not in words
+    assert "baseline here, test" in words
+    sections = [attributes["id"] for attributes in Elements(text).attributes("section")]
+    assert sections == ["verdict", "published", "curves", "trials", "again"]
+
+
+def test_trials_without_a_result_are_listed_with_their_reasons() -> None:
+    words = Elements(page(a_search(), None, top=5)).words
+    assert "Trials without a result trial state reason 9 failed out of memory" in words
+
+
+def test_many_trials_make_a_page_of_bounded_size() -> None:
+    trials = [a_trial(n, 0.7, 0.8, 0.8 + n / 5000, zoom=(n % 10) / 20) for n in range(600)]
+    text = page(a_study(*trials), None, top=5)
+    assert len(text) < 1_500_000
+    assert "<image" in text
+    assert "faint lines" not in text
+
+
+def test_of_thousands_of_lines_a_share_is_drawn_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "MOST_LINES", 40)
+    trials = [a_trial(n, 0.7, 0.8, 0.8 + n / 5000, zoom=(n % 10) / 20) for n in range(100)]
+    words = Elements(page(a_study(*trials), None, top=5)).words
+    assert "accuracy (%). Of 100 faint lines 40 are drawn" in words
+    assert "Of 90 faint lines 40 are drawn" in words  # those that are not the best
+    assert figures.thinned(list(range(100)))[0] == [n * 5 // 2 for n in range(40)]
+
+
+def test_study_file_of_the_page_reads_back_as_the_stored_study() -> None:
+    space = {"zoom": {"low": 0.0, "high": 0.5, "when": {"lr_schedule": ["cosine", "plateau"]}}}
+    given: dict[str, object] = {
+        "name": "a-b",
+        "space": space,
+        "fixed": {"image_size": 64, "early_stopping": True},
+        "timeout": None,
+    }
+    spec = checked_spec(given, "test")
+    record = a_search().model_copy(update={"name": "a-b", "spec": spec.identity()})
+    assert checked_spec(tomllib.loads(study_file(record)), "page") == spec
+
+
+@pytest.fixture
+def filled(store: Store) -> Store:
+    """A store with the trials of `a_search`."""
+    record = a_search()
+    study = store.open_study("default", "search", "accuracy", SMALL_SPEC, a_description())
+    states = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+    for trial in record.trials:
+        attributes = {
+            "run": trial.run.model_dump(mode="json") if trial.run else None,
+            "history": [epoch.model_dump() for epoch in trial.history],
+            "versions": {"python": "3.11.7"},
+            **({"failure": trial.failure} if trial.failure else {}),
+        }
+        study.add_trial(create_trial(state=states[trial.state], value=trial.value, user_attrs=attributes))
+    return store
+
+
+def _keep(store: Store, tmp_path: Path, name: str, content: bytes) -> None:
+    path = tmp_path / name
+    path.write_bytes(content)
+    study = store.load_study("default")
+    upload_artifact(artifact_store=store.artifacts, file_path=str(path), study_or_trial=study)
+
+
+def test_the_newest_confirmation_counts_with_its_own_pictures(filled: Store, tmp_path: Path) -> None:
+    assert latest_confirmation(filled, "default") is None
+    assert wrong_pictures(filled, "default") == []
+    for number, day in ((2, 9), (1, 8)):
+        confirmation = a_confirmation(time=f"2026-02-0{day}T00:00:00+00:00")
+        _keep(filled, tmp_path, f"confirmation-{number}.json", confirmation.model_dump_json().encode())
+    for name in ("wrong-02-im-0001-2.png", "wrong-01-im-0005-2.png", "wrong-01-im-0007.png", "wrong-01-else-2.png"):
+        _keep(filled, tmp_path, name, a_png())
+    _keep(filled, tmp_path, "wrong-03-im-0002-2.png", b"<svg onload=alert(1)>")
+    newest = latest_confirmation(filled, "default")
+    assert newest is not None
+    assert newest.time.startswith("2026-02-09")
+    assert [picture.image for picture in wrong_pictures(filled, "default")] == [5, 1]
+
+
+def test_a_confirmation_that_cannot_be_read_is_told_and_not_taken_for_none(filled: Store, tmp_path: Path) -> None:
+    _keep(filled, tmp_path, "confirmation-1.json", b"{}")
+    with pytest.raises(StoreError, match=r"confirmation-1\.json: no confirmation of this version"):
+        latest_confirmation(filled, "default")
+    with pytest.raises(StoreError, match="confirmation of 'default': written by another version of pneumosearch"):
+        filled.confirmations("default")
+    elsewhere = Store(filled.url, tmp_path / "elsewhere")
+    with pytest.raises(StoreError, match=r"elsewhere/artifacts: the artifact 'confirmation-1\.json' is not there"):
+        latest_confirmation(elsewhere, "default")
+
+
+def test_page_is_written_whole_or_not_at_all(filled: Store, tmp_path: Path) -> None:
+    _keep(filled, tmp_path, "confirmation-1.json", a_confirmation().model_dump_json().encode())
+    path = tmp_path / "pages" / "page.html"
+    write_page(filled, "default", path, top=3)
+    assert "Confirmed: better than the baseline" in path.read_text(encoding="utf-8")
+    assert list(path.parent.iterdir()) == [path]
+    with pytest.raises(PneumosearchError, match="cannot be written"):
+        write_page(filled, "default", path / "below-a-file.html", top=3)
+
+
+def test_page_without_pictures_names_the_images(filled: Store, tmp_path: Path) -> None:
+    _keep(filled, tmp_path, "confirmation-1.json", a_confirmation().model_dump_json().encode())
+    _keep(filled, tmp_path, "wrong-01-im-0005.png", a_png())
+    for pictures in (True, False):
+        write_page(filled, "default", tmp_path / "page.html", top=3, pictures=pictures)
+        elements = Elements((tmp_path / "page.html").read_text(encoding="utf-8"))
+        assert len(elements.attributes("img")) == pictures
+        assert "im-0005" in elements.text
+        assert ("without pictures" in elements.text) != pictures
+
+
+_LOADED = """
+import sys
+from pneumosearch.cli import main
+sys.argv[0] = "pneumosearch"
+try:
+    main()
+finally:
+    print("LOADED", *sorted({"tensorflow", "keras", "matplotlib", "jinja2"} & sys.modules.keys()), file=sys.stderr)
+"""
+
+
+def _report(store: Store, *arguments: str) -> subprocess.CompletedProcess[str]:
+    where = ["--storage", store.url, "--results", str(store.results)]
+    command = [sys.executable, "-c", _LOADED, "report", *where, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_report_writes_the_page_and_prints_its_path(filled: Store, tmp_path: Path) -> None:
+    path = tmp_path / "page.html"
+    done = _report(filled, "--html", str(path))
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert f"{path}: written" in done.stderr
+    assert "LOADED jinja2 matplotlib" in done.stderr
+    elements = Elements(path.read_text(encoding="utf-8"))
+    assert elements.attributes("title")
+    assert len(elements.attributes("svg")) >= 4 + len(SEARCHED)
+
+
+def test_the_plain_report_loads_nothing_for_figures(filled: Store) -> None:
+    done = _report(filled)
+    assert done.returncode == 0
+    assert done.stderr.split() == ["LOADED"]
+
+
+def test_a_page_and_another_form_at_once_are_refused(filled: Store, tmp_path: Path) -> None:
+    done = _report(filled, "--html", str(tmp_path / "page.html"), "--json")
+    assert done.returncode == 1
+    assert "--html writes a page of its own" in done.stderr
+    assert not (tmp_path / "page.html").exists()

@@ -1,0 +1,126 @@
+import csv
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from pneumosearch.published import PUBLISHED_TABLE
+from pneumosearch.records.trial import StudyRecord, TestOpening
+from pneumosearch.report import tables
+from pneumosearch.report.importance import importance
+from pneumosearch.report.summary import csv_text, study_summary
+from tests.support.fakes import a_study, a_trial
+
+OPENING = TestOpening(
+    study="baseline-original", trial=0, time="2026-01-01T00:00:00+00:00", why="x", test_fingerprint="t"
+)
+
+
+def some_study(kind: str = "images") -> StudyRecord:
+    return a_study(
+        a_trial(0, 0.74, 0.90),
+        a_trial(1, 0.95, zoom=0.1),
+        a_trial(2, 0.99, state="pruned", zoom=0.5),
+        a_trial(3, 0.92, batch_size=16, epochs=5),
+        a_trial(4, state="failed", width=0.5),
+        kind=kind,
+    )
+
+
+def test_json_has_the_promised_keys() -> None:
+    summary = study_summary(some_study())
+    promised = {"study", "data", "protocol", "reference", "baseline", "trials", "best", "test_openings"}
+    assert promised <= summary.keys()
+    keys = {"number", "state", "config", "epochs_run", "train_accuracy", "validation_accuracy", "test_accuracy"}
+    assert keys | {"seconds", "history"} <= summary["trials"][0].keys()
+    assert summary["reference"][0] == {"epoch": 1, "test_accuracy": 0.625, "train_accuracy": 0.825}
+    assert (summary["study"], summary["protocol"], summary["test_openings"]) == ("default", "holdout", 0)
+    assert summary["data"]["kind"] == "images"
+    json.dumps(summary, allow_nan=False)
+
+
+def test_report_ranks_complete_trials_and_ignores_pruned_ones() -> None:
+    record = some_study()
+    assert study_summary(record)["best"]["number"] == 1
+    assert [row[0] for row in tables.trial_rows(record, 10)] == ["0", "1", "3"]
+    assert [row[0] for row in tables.trial_rows(record, 1)] == ["0", "1"]
+
+
+def test_trials_show_only_what_differs_from_the_baseline() -> None:
+    rows = tables.trial_rows(some_study(), 10)
+    assert [row[-1] for row in rows] == ["nothing: it is the baseline", "zoom=0.1", "batch_size=16, epochs=5"]
+
+
+def test_sealed_accuracy_is_not_shown_and_the_seal_is_told() -> None:
+    text = tables.plain_text(some_study(), top=5)
+    assert "sealed" in text
+    assert "The test set was never opened from this store." in text
+    opened = tables.plain_text(a_study(a_trial(0, 0.9), openings=(OPENING,)), top=5)
+    assert "opened 1 time from this store: 0 by this study, 1 by baseline-original" in " ".join(opened.split())
+
+
+def test_published_table_stands_beside_real_images_and_never_beside_phantoms() -> None:
+    real = " ".join(tables.plain_text(some_study(), top=5).split())
+    assert all(f"{100 * row.test_accuracy:.1f}" in real for row in PUBLISHED_TABLE)
+    for text in (tables.plain_text(some_study("phantoms"), top=5), tables.markdown(some_study("phantoms"), top=5)):
+        assert "PHANTOMS" in text
+        assert "86.2" not in text
+        assert "Kermany" not in text
+
+
+def test_counts_are_told() -> None:
+    assert "5 trials: 3 complete, 1 pruned, 1 failed" in " ".join(tables.plain_text(some_study(), top=5).split())
+
+
+def test_wilson_interval_of_624_images_is_told() -> None:
+    assert tables.wilson_text(0.862) == "83.3 to 88.7"
+
+
+def test_csv_has_a_line_a_trial_and_harmless_cells() -> None:
+    record = some_study()
+    failed = record.trials[4].model_copy(update={"failure": "=HYPERLINK(1)"})
+    record = record.model_copy(update={"trials": (*record.trials[:4], failed)})
+    rows = list(csv.DictReader(io.StringIO(csv_text(record))))
+    assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4"]
+    assert (rows[1]["zoom"], rows[1]["validation_accuracy"]) == ("0.1", "0.95")
+    assert rows[4]["failure"] == "'=HYPERLINK(1)"
+
+
+def test_markdown_is_a_table() -> None:
+    text = tables.markdown(some_study(), top=5)
+    lines = [line for line in text.splitlines() if line.startswith("| 1 |")]
+    assert any("zoom=0.1" in line for line in lines)
+
+
+def test_importance_finds_what_matters() -> None:
+    trials = [
+        a_trial(n, 0.9 if zoom < 0.2 else 0.7, zoom=zoom, batch_size=batch)
+        for n, (zoom, batch) in enumerate((z / 20, b) for z in range(10) for b in (16, 32, 64))
+    ]
+    shares = importance(a_study(*trials))
+    assert sum(shares.values()) == pytest.approx(1)
+    assert next(iter(shares)) == "zoom"
+    assert importance(a_study(*trials[:3])) == {}
+
+
+@pytest.mark.parametrize(("width", "headings"), [(80, 5), (120, 9), (200, 9)])
+def test_no_column_of_the_table_vanishes_on_a_narrow_terminal(width: int, headings: int) -> None:
+    table = tables.trials_table(some_study(), 5, width)
+    assert len(table.columns) == headings
+    text = io.StringIO()
+    Console(file=text, width=width, color_system=None).print(table)
+    assert "differs" in text.getvalue()
+    assert "zoom" in text.getvalue()
+
+
+def test_what_a_study_searches_for_has_a_column_where_no_other_shows_it() -> None:
+    record = some_study().model_copy(update={"metric": "stress_auc"})
+    headings = [heading for heading, _ in tables.trial_columns(record)]
+    column = headings.index("AUC of changed copies")
+    rows = {cells[0]: cells for cells in tables.trial_rows(record, 5)}
+    assert rows["1"][column] == "0.9500"
+    assert all(len(cells) == len(headings) for cells in rows.values())
+    assert "AUC of changed copies" in tables.markdown(record, top=5)
+    assert headings.count("AUC") == 1
+    assert "AUC of changed copies" not in tables.markdown(some_study(), top=5)

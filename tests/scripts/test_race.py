@@ -1,0 +1,325 @@
+"""The live race of libraries: order, kills, resuming, and the peers' own scripts."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+import typer
+from optuna.trial import TrialState
+from typer.testing import CliRunner
+
+from benchmarks import live
+from benchmarks.live_data import prepare, race_spec
+from benchmarks.live_process import run_until
+from benchmarks.live_sides import EPOCHS_FILE, SIDES, Ours, Peer
+from benchmarks.search import search
+from pneumosearch.data.manifest import read_manifest
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.data.splits import leak_groups
+from pneumosearch.errors import ConfigError
+from pneumosearch.storage.store import Store
+from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
+from tests.conftest import ROOT
+from tests.support.fakes import SPEC, a_description, a_history
+
+STUDY = """
+[fixed]
+image_size = 32
+width = 0.25
+units_1 = 16
+epochs = 2
+[space]
+zoom = { low = 0.0, high = 0.5, step = 0.05 }
+batch_size = { choices = [16, 32] }
+"""
+
+FAKE = """
+import json, os, subprocess, sys, time
+from pathlib import Path
+option = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+epochs = Path(option["--epochs-file"])
+with open(epochs.parents[3] / "order.txt", "a") as order:
+    order.write(NAME + option["--seed"] + " ")
+for epoch, accuracy in enumerate((0.7, 0.7, BEST), start=1):
+    values = {"val_accuracy": accuracy, "val_auc": accuracy, "val_loss": 1 - accuracy}
+    line = {"seconds": 0.1 * epoch, "trial": epoch // 2, "epoch": epoch, **values}
+    with epochs.open("a") as file:
+        file.write(json.dumps(line) + "\\n")
+"""
+ENDLESS = (
+    FAKE
+    + """
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+(epochs.parents[3] / "child.txt").write_text(str(child.pid))
+time.sleep(600)
+"""
+)
+CRASHING = FAKE + "sys.exit(3)"
+
+
+def fake(name: str, script: str, best: float) -> Peer:
+    return Peer(name, ("-c", f"NAME, BEST = {name[0]!r}, {best}\n{script}"))
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> Path:
+    path = tmp_path / "tiny.toml"
+    path.write_text(STUDY)
+    return path
+
+
+@pytest.fixture
+def raced(monkeypatch: pytest.MonkeyPatch, phantoms: Path, study_file: Path, tmp_path: Path) -> list[str]:
+    """The command of a race of two fakes."""
+    monkeypatch.setitem(SIDES, "pneumosearch", fake("pneumosearch", ENDLESS, 0.9))
+    monkeypatch.setitem(SIDES, "optuna", fake("optuna", CRASHING, 0.8))
+    monkeypatch.setitem(SIDES, "ray", Peer("ray", ("-c", ""), needs="no_such_module"))
+    options = {"--data": phantoms, "--space": study_file, "--output": tmp_path / "race", "--budget": "2s"}
+    more = ["--seeds", "2", "--sides", "pneumosearch,optuna,ray", "--json"]
+    return ["--live", *(str(each) for pair in options.items() for each in pair), *more]
+
+
+def run_search(arguments: list[str]) -> Any:
+    app = typer.Typer()
+    app.command()(search)
+    return CliRunner().invoke(app, arguments)
+
+
+def test_race_runs_sides_in_turn_kills_them_in_time_and_goes_on(
+    raced: list[str], phantoms: Path, tmp_path: Path
+) -> None:
+    done = run_search(raced)
+    assert done.exit_code == 0, done.stderr
+    figures = json.loads(done.stdout)
+    ours, theirs = figures["sides"]
+    assert [ours["side"], theirs["side"]] == ["pneumosearch", "optuna"]
+    assert ours["best_accuracy"][-1] == {"low": 0.9, "median": 0.9, "high": 0.9}
+    assert (ours["failures"], theirs["failures"]) == (0, 2)
+    assert figures["skipped"] == {"ray": "no_such_module is not installed"}
+    assert figures["baseline_accuracy"] == 0.7
+    (ratio,) = figures["ratios"]
+    assert (ratio["final_accuracy"], ratio["faster_by"]) == (0.8, pytest.approx(1.0))
+
+    output = tmp_path / "race"
+    order = output / "order.txt"
+    assert order.read_text() == "p1 o1 p2 o2 "
+    summary = json.loads((output / "runs" / "pneumosearch" / "seed-2" / "summary.json").read_text())
+    assert summary["exit_status"] is None
+    assert summary["seconds"] == 2.0
+    assert summary["peak_mib"] > 0
+    assert figures["processor"] == summary["processor"]
+    assert figures["date"].split(" to ")[0] <= summary["date"]
+    assert not psutil.pid_exists(int((output / "child.txt").read_text()))
+    assert not (output / "runs" / "pneumosearch" / "seed-2" / "work").exists()
+    assert "ray: no_such_module is not installed" in (output / "race.md").read_text()
+    assert "<svg" in (output / "race.svg").read_text()
+    assert f"`scripts/bench search --live --data {phantoms.name} --space" in (output / "race.md").read_text()
+
+    (output / "runs" / "optuna" / "seed-1" / "summary.json").unlink()  # as if it had been interrupted
+    assert run_search(raced).exit_code == 0
+    assert order.read_text() == "p1 o1 p2 o2 o1 "
+    lines = (output / "runs" / "optuna" / "seed-1" / EPOCHS_FILE).read_text().splitlines()
+    assert len(lines) == 3
+    picture = (output / "race.svg").read_bytes()
+    assert run_search(raced).exit_code == 0  # nothing is left to run
+    assert (output / "race.svg").read_bytes() == picture
+
+
+def test_race_goes_on_only_under_its_own_terms(raced: list[str], tmp_path: Path) -> None:
+    assert run_search([*raced, "--sides", "optuna", "--seeds", "1"]).exit_code == 0
+    refused = run_search([*raced, "--budget", "3s"]).exception
+    assert isinstance(refused, ConfigError)
+    assert "this race was begun with another budget_s" in str(refused)
+
+
+def test_race_of_nobody_is_refused(raced: list[str]) -> None:
+    refused = run_search([*raced, "--sides", "ray"]).exception
+    assert isinstance(refused, ConfigError)
+    assert str(refused) == "--sides: none can run here: ray: no_such_module is not installed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "either --replay CURVES.csv or --live"),
+        (["--live", "--replay", "x.csv"], "either --replay CURVES.csv or --live"),
+    ],
+)
+def test_search_wants_one_kind_of_comparison(arguments: list[str], message: str) -> None:
+    done = run_search(arguments)
+    assert done.exit_code == 2
+    assert message in done.stderr
+
+
+def test_unknown_side_is_refused(phantoms: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="--sides hyperopt: wanted some of pneumosearch, keras-tuner-random"):
+        live.race(
+            phantoms, tmp_path, None, size=None, share=1, budget=1, seeds=1, sides=["hyperopt"], baseline_accuracy=None
+        )
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"fixed": {"equalization": "clahe"}}, "do not know 'equalization'"),
+        ({"others": {"zoom": 0.1}}, "do not know 'zoom'"),
+        ({"space": {"optimizer": {"choices": ["adam", "sgd"]}}}, "do not know 'optimizer'"),
+        ({"space": {"image_size": {"choices": [75, 150]}}}, "one image size"),
+    ],
+)
+def test_space_that_peers_do_not_know_is_refused(values: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        race_spec(checked_spec(values, "test"), None)
+
+
+def test_all_sides_get_the_split_of_the_protocol(phantoms: Path, tmp_path: Path) -> None:
+    spec = race_spec(StudySpec(), 32)
+    course = prepare(phantoms, spec, 1.0, tmp_path / "course")
+    for folder in (phantoms, course.images):
+        dataset = DataSource(read_manifest(folder), tmp_path / "cache").load("holdout", 32)
+        images = read_manifest(folder).part("development").images
+        for side, indices in ((course.train, dataset.train.indices), (course.validation, dataset.evaluation.indices)):
+            wanted = {images[i].name.replace("/NORMAL/", "-").replace("/PNEUMONIA/", "-") for i in indices}
+            assert {path.name for path in side.glob("*/*")} == wanted
+    assert (course.images / "test").resolve() == (phantoms / "test").resolve()
+    assert read_study_file(course.study).search_space().describe() == spec.search_space().describe()
+    space = json.loads(course.space.read_text())
+    assert space["baseline"]["image_size"] == 32
+    assert list(space["searched"]) == list(spec.space)
+
+
+def test_share_takes_whole_patients_of_both_classes(phantoms: Path, tmp_path: Path) -> None:
+    course = prepare(phantoms, race_spec(StudySpec(), None), 0.5, tmp_path / "course")
+    whole, cut = read_manifest(phantoms), read_manifest(course.images)
+    assert cut.kind == "phantoms"
+    assert cut.counts()["val"] == whole.counts()["val"]
+    for label in (0, 1):
+        assert cut.counts()["train"][label] / whole.counts()["train"][label] == pytest.approx(0.5, abs=0.07)
+    part = whole.part("development")
+    kept = {image.name for image in cut.images}
+    in_train = [(image, g) for image, g in zip(part.images, leak_groups(part), strict=True) if image.split == "train"]
+    inside = {group for image, group in in_train if image.name in kept}
+    assert not inside & {group for image, group in in_train if image.name not in kept}
+
+
+def test_store_tells_epochs_as_they_come_and_failures(tmp_path: Path) -> None:
+    watch = Ours("pneumosearch").watch(tmp_path)
+    watch.look(1.0)
+    work = tmp_path / "work"
+    store = Store(f"sqlite:///{work / 'pneumosearch.db'}", work)
+    watch.look(2.0)
+    study = store.open_study("race", "search", "accuracy", SPEC, a_description())
+    first, second = study.ask(), study.ask()
+    epochs = [epoch.model_dump(exclude_none=True) for epoch in a_history(0.8, 0.9)]
+    first.set_user_attr("history", epochs[:1])
+    watch.look(3.0)
+    first.set_user_attr("history", epochs)
+    watch.look(4.0)
+    second.set_user_attr("duplicate_of", 0)
+    second.set_user_attr("history", epochs)
+    study.tell(second, state=TrialState.FAIL)
+    promoted = study.ask()
+    promoted.set_user_attr("continues_after", 1)
+    promoted.set_user_attr("history", epochs)
+    watch.look(5.0)
+    lines = [json.loads(line) for line in (tmp_path / EPOCHS_FILE).read_text().splitlines()]
+    assert [(line["seconds"], line["trial"], line["epoch"]) for line in lines] == [(3, 0, 1), (4, 0, 2), (5, 2, 2)]
+    assert [line["val_accuracy"] for line in lines] == [0.8, 0.9, 0.9]
+    assert watch.failures() == 1
+
+
+def test_process_that_ends_early_gives_its_status(tmp_path: Path) -> None:
+    looks: list[float] = []
+    ending = run_until([sys.executable, "-c", "print('hello')"], 60, tmp_path / "log.txt", looks.append)
+    assert ending.exit_status == 0
+    assert ending.seconds < 60
+    assert looks
+    assert (tmp_path / "log.txt").read_text() == "hello\n"
+
+
+def test_race_that_is_terminated_takes_its_side_with_it(tmp_path: Path) -> None:
+    side = "import os, time; open('pid.txt', 'w').write(str(os.getpid())); time.sleep(600)"
+    race = (
+        "import sys; from pathlib import Path; from benchmarks.live_process import ending_tidily, run_until\n"
+        f"with ending_tidily(): run_until([sys.executable, '-c', {side!r}], 600, Path('log.txt'), lambda seconds: None)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"}
+    process = subprocess.Popen([sys.executable, "-c", race], cwd=tmp_path, env=environment)
+    pid = tmp_path / "pid.txt"
+    for _ in range(600):
+        if pid.exists() and pid.read_text():
+            break
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(30) == 128 + 15
+    assert not psutil.pid_exists(int(pid.read_text()))
+
+
+@pytest.mark.slow
+def test_command_of_our_sides_is_understood(phantoms: Path, study_file: Path, tmp_path: Path) -> None:
+    course = prepare(phantoms, race_spec(read_study_file(study_file), None), 1.0, tmp_path / "course")
+    command = SIDES["keras-tuner-bayesian-our-training"].command(course, 3, tmp_path)
+    done = subprocess.run(
+        [*command, "--dry-run", "--json", "--trials", "2"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_script_of_each_peer_trains_and_records_a_trial(
+    phantoms: Path, study_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All at once, as each is mostly the start of TensorFlow."""
+    course = prepare(phantoms, race_spec(read_study_file(study_file), None), 1.0, tmp_path / "course")
+    monkeypatch.setenv("RACE_STARTED", str(time.time()))
+    peers = [side for side in SIDES.values() if isinstance(side, Peer) and side.missing is None]
+    assert len(peers) >= 4
+    running = {}
+    for side in peers:
+        (tmp_path / side.name / "work").mkdir(parents=True)
+        command = [*side.command(course, 1, tmp_path / side.name), "--trials", "1"]
+        running[side] = subprocess.Popen(
+            command, cwd=ROOT / "scripts", stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        )
+    for side, process in running.items():
+        output, _ = process.communicate()
+        assert process.returncode == 0, output.decode()
+        folder = tmp_path / side.name
+        lines = [json.loads(line) for line in (folder / EPOCHS_FILE).read_text().splitlines()]
+        assert [(line["trial"], line["epoch"]) for line in lines] == [(0, 1), (0, 2)]
+        assert all(0.0 <= line["val_accuracy"] <= 1.0 and line["val_loss"] > 0.0 for line in lines)
+        assert 0.0 < lines[0]["seconds"] < lines[1]["seconds"]
+        assert side.watch(folder).failures() == 0
+
+
+def test_failures_of_keras_tuner_are_counted(tmp_path: Path) -> None:
+    for number, text in enumerate(('{"status": "INVALID"}', '{"status": "COMPLETED"}', '{"status": "FAI')):
+        folder = tmp_path / "work" / "random" / f"trial_{number}"
+        folder.mkdir(parents=True)
+        (folder / "trial.json").write_text(text)
+    assert SIDES["keras-tuner-random"].watch(tmp_path).failures() == 1
+
+
+@pytest.mark.slow
+def test_network_of_the_peers_is_the_published_one() -> None:
+    from benchmarks.peers.network import build_network
+    from pneumosearch.config import TrialConfig
+    from pneumosearch.network import backend
+
+    backend.start()
+    from pneumosearch.network.model import plain_model
+
+    config = TrialConfig(width=0.5, filters_3=32, units_2=8, batch_norm_momentum=0.9)
+    theirs, ours = build_network(config.model_dump()), plain_model(config)
+    assert [weight.shape for weight in theirs.trainable_variables] == [w.shape for w in ours.trainable_variables]
+    rates = [[layer.rate for layer in model.layers if type(layer).__name__ == "Dropout"] for model in (theirs, ours)]
+    assert rates[0] == rates[1]
+    norms = [layer for model in (theirs, ours) for layer in model.layers if "BatchNorm" in type(layer).__name__]
+    assert [norm.momentum for norm in norms] == [0.9] * 8

@@ -1,0 +1,208 @@
+"""Several processes at one study: who may train what, and what is left behind."""
+
+import itertools
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import optuna
+import psutil
+import pytest
+from optuna.trial import FrozenTrial, TrialState
+
+from pneumosearch._utils.hardware import PROCESS_MEMORY, environments, memory_warning, visible_devices
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import ConfigError, StoreError
+from pneumosearch.network.backend import resolved_precision
+from pneumosearch.search.leases import LostTrial, Watch, beating, check_owned, identity, own, this_process
+from pneumosearch.search.objective import Session, StopFlag
+from pneumosearch.search.runner import open_search
+from pneumosearch.storage.locks import study_lock
+from pneumosearch.storage.store import Store
+from pneumosearch.workers.local import joined_spec, search
+from tests.support.fakes import SilentListener
+from tests.workers.test_local import SPEC, outcome
+
+ELSEWHERE = {"host": "another", "pid": 1, "started": 1.0}
+
+
+def running(number: int, **attributes: Any) -> FrozenTrial:
+    trial = optuna.create_study().ask()
+    return FrozenTrial(
+        number=number,
+        state=TrialState.RUNNING,
+        value=None,
+        values=None,
+        datetime_start=None,
+        datetime_complete=None,
+        params={},
+        distributions={},
+        user_attrs=attributes,
+        system_attrs={},
+        intermediate_values={},
+        trial_id=trial._trial_id,
+    )
+
+
+def looked_at(looks: list[tuple[float, str]]) -> list[bool]:
+    """What a watch says of a trial at these times, with these signs of life."""
+    times = iter(time for time, _ in looks)
+    watch = Watch(grace=60.0, clock=lambda: next(times))
+    return [watch.left_behind(running(3, owner=ELSEWHERE, beat=beat)) for _, beat in looks]
+
+
+def test_trial_of_another_machine_is_left_behind_after_two_looks_without_a_sign() -> None:
+    looks = [(0.0, "a"), (50.0, "b"), (100.0, "b"), (120.0, "b"), (140.0, "b"), (160.0, "b")]
+    assert looked_at(looks) == [False, False, False, False, False, True]
+
+
+def test_sign_of_life_ends_the_suspicion() -> None:
+    assert not any(looked_at([(0.0, "a"), (70.0, "a"), (80.0, "b"), (120.0, "b")]))
+
+
+def test_trial_of_this_machine_is_left_behind_once_its_process_is_gone() -> None:
+    living = identity(psutil.Process(os.getppid()))
+    watch = Watch()
+    assert not watch.left_behind(running(0, owner=living))
+    assert watch.left_behind(running(0, owner={**living, "started": 1.0}))  # its number is another process' now
+    assert watch.left_behind(running(0))
+    assert watch.left_behind(running(0, owner=None))  # given back
+
+
+def test_trial_of_a_process_that_ended_but_is_not_reaped_is_left_behind() -> None:
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    try:
+        owner, watch = identity(psutil.Process(process.pid)), Watch()
+        assert not watch.left_behind(running(0, owner=owner))
+        process.kill()
+        deadline = time.monotonic() + 10
+        while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert watch.left_behind(running(0, owner=owner))
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.skipif(not psutil.LINUX, reason="elsewhere psutil's times do not move with the clock")
+def test_process_is_known_again_after_the_clock_was_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = this_process()
+    boot_time = psutil.boot_time()
+    monkeypatch.setattr(psutil, "boot_time", lambda: boot_time + 3600.0)
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: boot_time + 3600.0)
+    assert this_process() == before
+
+
+def test_training_notices_that_its_trial_has_another_owner(store: Store) -> None:
+    study = optuna.create_study(storage=store.storage)
+    trial = study.ask()
+    check_owned(trial)  # of a loop that is not ours
+    own(trial, epochs=0)
+    check_owned(trial)
+    store.storage.set_trial_user_attr(trial._trial_id, "owner", ELSEWHERE)
+    with pytest.raises(LostTrial):
+        check_owned(trial)
+
+
+def stored(trial: optuna.Trial) -> dict[str, Any]:
+    return trial.storage.get_trial(trial._trial_id).user_attrs
+
+
+def test_signs_of_life_come_until_the_training_ends(store: Store) -> None:
+    study = optuna.create_study(storage=store.storage)
+    trial = study.ask()
+    with beating(store.storage, trial._trial_id, grace=0.04):
+        deadline = time.monotonic() + 10
+        while "beat" not in stored(trial):
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    last = stored(trial)["beat"]
+    time.sleep(0.1)
+    assert stored(trial)["beat"] == last
+
+
+def hold_lock(url: str, held: Any) -> None:
+    with study_lock(Store(url, Path("results")).storage, "s"):
+        held.set()
+        time.sleep(60)
+
+
+def test_lock_is_one_processs_until_it_ends_even_by_a_kill(store: Store) -> None:
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    process = context.Process(target=hold_lock, args=(store.url, held), daemon=True)
+    process.start()
+    assert held.wait(60)
+    with pytest.raises(StoreError, match="another process holds it"), study_lock(store.storage, "s", patience=0.1):
+        pass
+    process.kill()
+    process.join()
+    with study_lock(store.storage, "s", patience=10):
+        pass
+
+
+def test_cores_and_accelerators_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.delenv(name, raising=False)
+    assert environments(1) == [{}]
+    assert [e["TF_NUM_INTRAOP_THREADS"] for e in environments(3, cores=8, devices=[])] == ["2", "2", "2"]
+    assert environments(4, cores=2, devices=[])[0]["OMP_NUM_THREADS"] == "1"
+    four = environments(4, cores=16, devices=["0", "1", "2"])
+    assert [e["CUDA_VISIBLE_DEVICES"] for e in four] == ["0", "1", "2", "0"]
+    assert all(e["TF_FORCE_GPU_ALLOW_GROWTH"] == "true" for e in four)
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    assert "OMP_NUM_THREADS" not in environments(2, cores=4, devices=[])[0]  # the user's own wins
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a,-1")
+    assert visible_devices() == ["3", "GPU-5a"]
+
+
+def test_processes_that_may_not_fit_into_memory_are_warned_of() -> None:
+    free = psutil.virtual_memory().available
+    assert memory_warning(1) is None or free < PROCESS_MEMORY
+    assert "is safer" in str(memory_warning(free // PROCESS_MEMORY + 2))
+
+
+@pytest.mark.slow
+def test_two_processes_train_each_trial_once_and_as_one_process_would(
+    store: Store, source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = SPEC.model_copy(update={"sampler": "random"})  # whose proposals do not depend on what has ended
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")
+    open_search(Session(store, source, SilentListener(), StopFlag()), spec)
+    result = search(Session(store, source, SilentListener(), StopFlag()), spec, 6, workers=2)
+    assert (result.finished, result.stopped, result.done) == (6, "", True)
+    twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
+    open_search(Session(twin, source, SilentListener(), StopFlag()), spec)
+    search(Session(twin, source, SilentListener(), StopFlag()), spec, 6)
+    assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
+    pids = {trial.user_attrs["owner"]["pid"] for trial in store.load_study("tiny").get_trials()}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+
+
+def test_worker_joins_with_what_the_store_says(store: Store, source: DataSource) -> None:
+    open_search(Session(store, source, SilentListener(), StopFlag()), SPEC)
+    with pytest.raises(StoreError, match="says not how many trials"):
+        joined_spec(store, "tiny")
+    store.set_goal("tiny", 7)
+    held = {"trials": 7, "precision": resolved_precision("auto")}  # a study keeps the precision it began with
+    assert joined_spec(store, "tiny") == SPEC.model_copy(update=held)
+
+
+def test_several_processes_are_not_for_keras_tuner(store: Store, source: DataSource) -> None:
+    spec = SPEC.model_copy(update={"engine": "keras-tuner", "tuner": "random"})
+    with pytest.raises(ConfigError, match="one process at a time"):
+        search(Session(store, source, SilentListener(), StopFlag()), spec, 3, workers=2)
+
+
+def test_lost_processes_end_a_trial_that_gets_no_further(store: Store, source: DataSource) -> None:
+    run = open_search(Session(store, source, SilentListener(), StopFlag()), SPEC)
+    numbers = [run.next_trial().number for _ in itertools.repeat(None, 11)]
+    assert numbers == [0] * 10 + [1]
+    assert "taken up 10 times after epoch 0" in str(store.record("tiny").trials[0].failure)

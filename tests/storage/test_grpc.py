@@ -1,0 +1,415 @@
+"""A store behind a server: who is let in, the lock, and what becomes of calls while the server is away."""
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import grpc
+import optuna
+import pytest
+from optuna.storages import GrpcStorageProxy
+from optuna.trial import TrialState
+
+from pneumosearch.errors import ConfigError, StoreError
+from pneumosearch.report.summary import study_summary
+from pneumosearch.storage import grpc_server
+from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, demanded_token, given_token
+from pneumosearch.storage.grpc_client import CLAIM, ProxyStorage
+from pneumosearch.storage.grpc_server import StorageServer, Tls, serve_storage
+from pneumosearch.storage.locks import study_lock
+from pneumosearch.storage.retry import REPEATABLE, ConnectionLost
+from pneumosearch.storage.store import Store
+from postgres import free_port
+from tests.cli.test_commands import Terminal
+from tests.storage.test_postgres import fake_study
+from tests.support.fakes import SPEC, a_description
+
+TOKEN = "a-token-for-these-tests"  # noqa: S105
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from pneumosearch.storage.store import Store
+store = Store(sys.argv[1], Path(sys.argv[2]))
+with store.storage.claim("default"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.fixture(autouse=True)
+def token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, TOKEN)
+
+
+@pytest.fixture
+def server(store: Store) -> Iterator[StorageServer]:
+    with serve_storage(store.storage, port=0, token=TOKEN) as server:
+        yield server
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Terminal:
+    return Terminal(tmp_path)
+
+
+def proxy(store: Store) -> ProxyStorage:
+    assert isinstance(store.storage, ProxyStorage)
+    return store.storage
+
+
+def client(server: StorageServer, tmp_path: Path, patience: float = 20.0) -> ProxyStorage:
+    return proxy(Store(server.url, tmp_path, patience=patience))
+
+
+def in_thread(target: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=target, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_report_over_the_proxy_equals_that_of_the_file(server: StorageServer, store: Store, tmp_path: Path) -> None:
+    fake_study(store, 2)
+    there = Store(server.url, store.results, must_exist=True)
+    fake_study(there, 5)
+    assert there.names() == ["fake"]
+    assert there.shared
+    assert study_summary(there.record("fake")) == study_summary(store.record("fake"))
+    assert [trial.number for trial in there.record("fake").trials] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("shown", [None, "another-token-than-the-right-one", TOKEN + "x"])
+def test_call_without_the_right_token_is_refused_at_once(
+    server: StorageServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, shown: str | None
+) -> None:
+    monkeypatch.delenv(VARIABLE)
+    if shown:
+        (tmp_path / "token").write_text(shown)
+        monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "token"))
+    begin = time.monotonic()
+    with pytest.raises(StoreError, match=r"^grpc://127.0.0.1:\d+: the server refuses the token; .*PNEUMOSEARCH_TOKEN"):
+        client(server, tmp_path)
+    assert time.monotonic() - begin < 5
+
+
+def test_no_method_of_the_service_answers_without_a_token(server: StorageServer) -> None:
+    methods = [f"/optuna.StorageService/{name}" for name in ("GetAllStudies", "CreateNewStudy", "DeleteStudy", "None")]
+    with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
+        for method in (*methods, CLAIM):
+            for metadata in ((), (("authorization", "Bearer"),), (("authorization", f"Bearer {TOKEN}"),) * 2):
+                with pytest.raises(grpc.RpcError) as error:
+                    channel.unary_unary(method)(b"", timeout=5, metadata=metadata)
+                assert error.value.code() is grpc.StatusCode.UNAUTHENTICATED
+
+
+def test_callers_without_a_token_who_send_nothing_keep_no_thread(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_server, "_THREADS", 4)
+    ended = threading.Event()
+
+    def send_nothing() -> Iterator[bytes]:
+        ended.wait(30)
+        yield from ()
+
+    with (
+        serve_storage(store.storage, port=0, token=TOKEN) as server,
+        grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel,
+    ):
+        calls = [channel.stream_unary("/optuna.StorageService/GetAllStudies").future(send_nothing()) for _ in range(12)]
+        assert client(server, tmp_path, patience=5).get_all_studies() == []
+        assert {call.code() for call in calls} == {grpc.StatusCode.UNAUTHENTICATED}
+        ended.set()
+
+
+def test_token_is_read_from_environment_or_file_and_never_from_a_url(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(StoreError, match="does not belong into a URL") as error:
+        Store("grpc://:hush-hush-hush-hush@127.0.0.1:13000", tmp_path)
+    assert "hush" not in str(error.value)
+    for wrong in ("grpc://", "grpc://host/name", "grpc://host:13000?token=x"):
+        with pytest.raises(StoreError, match="names no server; wanted grpc://HOST:PORT"):
+            Store(wrong, tmp_path)
+    monkeypatch.setenv(VARIABLE, "short")
+    with pytest.raises(ConfigError, match=r"^\$PNEUMOSEARCH_TOKEN: a token is 16 or more") as refused:
+        given_token()
+    assert "short" not in str(refused.value)
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(ConfigError, match="none: no token can be read from it"):
+        given_token(tmp_path / "none")
+
+
+def test_drawn_token_is_kept_and_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE)
+    token = demanded_token(tmp_path / "results")
+    path = tmp_path / "results" / "token"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert len(token.secret) > 40
+    assert token.secret not in token.place
+    assert demanded_token(tmp_path / "results") == token
+    assert [entry.name for entry in path.parent.iterdir()] == ["token"]
+    path.chmod(0o644)
+    with pytest.raises(ConfigError, match="others may read this token"):
+        demanded_token(tmp_path / "results")
+
+
+def test_open_address_without_a_token_and_a_taken_port_are_refused(store: Store, server: StorageServer) -> None:
+    with pytest.raises(StoreError, match="other machines can reach it, so that a token is needed"):
+        serve_storage(store.storage, "0.0.0.0", 0)  # noqa: S104  refused
+    port = int(server.url.rsplit(":", 1)[1])
+    with pytest.raises(StoreError, match=f"port {port} of 127.0.0.1 cannot be served; choose another --port"):
+        serve_storage(store.storage, port=port, token=TOKEN)
+
+
+def test_lock_is_held_by_one_client_at_a_time_while_many_wait_and_call(server: StorageServer, tmp_path: Path) -> None:
+    clients = [client(server, tmp_path) for _ in range(2)]
+    inside, most, turns = 0, 0, 0
+
+    def take_turns(storage: ProxyStorage) -> None:
+        nonlocal inside, most, turns
+        for _ in range(5):
+            with storage.claim("default"):
+                inside += 1
+                most = max(most, inside)
+                storage.get_all_studies()
+                inside -= 1
+                turns += 1
+
+    threads = [in_thread(lambda storage=storage: take_turns(storage)) for storage in clients * 15]  # type: ignore[misc]
+    for thread in threads:
+        thread.join(30)
+    assert (most, turns) == (1, 150)
+
+
+def test_lock_is_given_in_order_of_asking(server: StorageServer, tmp_path: Path) -> None:
+    storage, order = client(server, tmp_path), list[int]()
+
+    def ask(number: int) -> None:
+        with storage.claim("default"):
+            order.append(number)
+
+    with storage.claim("default"):
+        threads = []
+        for number in range(6):
+            threads.append(in_thread(lambda number=number: ask(number)))  # type: ignore[misc]
+            time.sleep(0.1)
+    for thread in threads:
+        thread.join(10)
+    assert order == list(range(6))
+
+
+def test_lock_that_others_hold_is_waited_for_so_long_and_excludes_users_of_the_file(
+    server: StorageServer, store: Store, tmp_path: Path
+) -> None:
+    storage = client(server, tmp_path)
+    with storage.claim("default"), pytest.raises(StoreError, match="others hold its lock since 0 s"):
+        storage.claim("default", 0.2).__enter__()
+    with study_lock(store.storage, "default"), pytest.raises(StoreError, match="another process holds it"):
+        storage.claim("default", 0.2).__enter__()
+    with storage.claim("default"), pytest.raises(StoreError, match="another process holds it"):
+        study_lock(store.storage, "default", 0.2).__enter__()
+    with storage.claim("default", 5):
+        pass
+
+
+def test_lock_is_released_when_its_holder_is_killed(server: StorageServer, tmp_path: Path) -> None:
+    storage = client(server, tmp_path)
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, server.url, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
+    with holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(StoreError, match="others hold its lock"):
+            storage.claim("default", 0.3).__enter__()
+        holder.kill()
+        with storage.claim("default", 10):
+            pass
+
+
+def test_clients_beyond_the_places_in_line_wait_outside(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(grpc_server, "MAX_CLAIMS", 1)
+    with serve_storage(store.storage, port=0, token=TOKEN) as server:
+        storage = client(server, tmp_path, patience=0.5)
+        with storage.claim("default"), pytest.raises(StoreError, match="1 others wait for the lock"):
+            storage.claim("default").__enter__()
+
+
+def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: Path) -> None:
+    port, n_trials = free_port(), 15
+    server = serve_storage(store.storage, port=port, token=TOKEN)
+    there = Store(server.url, tmp_path, patience=30)
+    work = in_thread(lambda: fake_study(there, n_trials, seconds=0.02))
+    restarts = 0
+    while work.is_alive():
+        time.sleep(0.5)
+        server.stop()
+        time.sleep(0.3)
+        server = serve_storage(store.storage, port=port, token=TOKEN)
+        restarts += 1
+        work.join(1.0)
+    server.stop()
+    trials = store.load_study("fake").get_trials(deepcopy=False)
+    assert restarts >= 1
+    assert [trial.number for trial in trials] == list(range(n_trials))
+    assert all(trial.state.is_finished() and len(trial.user_attrs["history"]) == 2 for trial in trials)
+
+
+def test_trial_begun_before_the_server_was_started_again_goes_on(store: Store, tmp_path: Path) -> None:
+    port = free_port()
+    with serve_storage(store.storage, port=port, token=TOKEN) as server:
+        trial = optuna.create_study(storage=client(server, tmp_path)).ask()
+    with serve_storage(store.storage, port=port, token=TOKEN):
+        assert trial.suggest_float("zoom", 0.3, 0.3) == 0.3
+        trial.report(0.5, 1)
+        trial.set_user_attr("history", [])
+    assert store.storage.get_trial(trial._trial_id).params == {"zoom": 0.3}
+
+
+def test_server_that_stays_away_is_told_in_one_line(store: Store, tmp_path: Path) -> None:
+    with serve_storage(store.storage, port=0, token=TOKEN) as server:
+        there = Store(server.url, tmp_path, patience=0.5)
+    with pytest.raises(StoreError, match="the storage cannot be used .*the same command goes on when it can") as error:
+        there.names()
+    assert "\n" not in str(error.value)
+    with pytest.raises(StoreError, match="cannot be used"):
+        proxy(there).delete_study(0)
+    with pytest.raises(StoreError, match="cannot be used"), proxy(there).claim("default"):
+        pass
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_trial_whose_answer_was_lost_is_made_once(
+    server: StorageServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+) -> None:
+    original, lost = GrpcStorageProxy.create_new_trial, list[int]()
+
+    def lose_the_first(self: GrpcStorageProxy, study_id: int, template: optuna.trial.FrozenTrial | None = None) -> int:
+        made = original(self, study_id, template)
+        if not lost:
+            lost.append(made)
+            raise ConnectionLost("the answer was lost")
+        return made
+
+    monkeypatch.setattr(GrpcStorageProxy, "create_new_trial", lose_the_first)
+    study = optuna.create_study(storage=client(server, tmp_path))
+    if not restarted:  # then the server alone knows, as long as the attempt is under way
+        monkeypatch.setattr(GrpcStorageProxy, "get_all_trials", lambda *args, **kwargs: [])
+    trial = study.ask()
+    assert trial._trial_id == lost[0]
+    assert len(optuna.load_study(storage=store.storage, study_name=study.study_name).trials) == 1
+    assert store.storage.get_trial(trial._trial_id).state is TrialState.RUNNING
+
+
+def test_end_of_a_trial_whose_answer_was_lost_is_told_once(
+    server: StorageServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original, lost = GrpcStorageProxy.set_trial_state_values, list[TrialState]()
+
+    def lose(self: GrpcStorageProxy, trial_id: int, state: TrialState, values: list[float] | None = None) -> bool:
+        told = original(self, trial_id, state, values)
+        lost.append(state)
+        if len(lost) % 2:
+            raise ConnectionLost("the answer was lost")
+        return told
+
+    study = optuna.create_study(storage=client(server, tmp_path))
+    trial = study.ask()
+    monkeypatch.setattr(GrpcStorageProxy, "set_trial_state_values", lose)
+    study.tell(trial, 0.5)
+    assert study.trials[0].value == 0.5
+    study.enqueue_trial({"x": 1.0})
+    waiting = study.get_trials(deepcopy=False)[1]
+    lost.clear()
+    assert not study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+
+
+def test_every_call_of_the_proxy_is_repeated_or_meant_not_to_be() -> None:
+    own = {name for name in optuna.storages.BaseStorage.__abstractmethods__ if name in vars(GrpcStorageProxy)}
+    overridden = {"create_new_trial", "set_trial_state_values", "delete_study"}
+    assert own - set(REPEATABLE) == overridden
+    assert overridden <= vars(ProxyStorage).keys()
+    assert all(getattr(ProxyStorage, name) is not getattr(GrpcStorageProxy, name) for name in own)
+
+
+def test_errors_of_the_store_behind_the_server_are_told_in_one_line(
+    server: StorageServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Store(server.url, tmp_path, patience=0.3)
+    study = there.open_study("mine", "search", "accuracy", SPEC, a_description())
+    with pytest.raises(StoreError, match="the storage cannot be used"):
+        study.set_user_attr("large", "x" * (grpc_server._LARGEST_REQUEST + 1))
+
+    def fail(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("no space left\non the disk")
+
+    monkeypatch.setattr(optuna.storages.RDBStorage, "get_study_user_attrs", fail)
+    monkeypatch.setattr(type(store.storage), "get_study_user_attrs", fail)
+    with pytest.raises(StoreError, match=r"the storage cannot be used \(no space left\)$"):
+        proxy(there).get_study_user_attrs(study._study_id)
+    with pytest.raises(KeyError):
+        proxy(there).get_trial(999)
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Tls:
+    if shutil.which("openssl") is None:
+        pytest.skip("no openssl command, which makes the certificate")
+    folder = tmp_path_factory.mktemp("tls")
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
+    files = ["-keyout", "key.pem", "-out", "cert.pem", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
+    subprocess.run([*command.split(), *files], cwd=folder, check=True, capture_output=True)
+    return Tls(folder / "cert.pem", folder / "key.pem")
+
+
+def test_with_tls_clients_talk_to_the_server_of_that_certificate_alone(
+    store: Store, tmp_path: Path, certificate: Tls
+) -> None:
+    with serve_storage(store.storage, port=0, token=TOKEN, tls=certificate) as server:
+        assert server.url.startswith("grpcs://")
+        there = Store(f"{server.url}?certificate={certificate.certificate}", tmp_path)
+        assert there.names() == []
+        with proxy(there).claim("default", 5):
+            pass
+        with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
+            Store(server.url, tmp_path, patience=20)
+        with pytest.raises(StoreError, match="cannot be used"):
+            Store(server.url.replace("grpcs", "grpc"), tmp_path, patience=0.3)
+    with pytest.raises(StoreError, match="none.pem: the certificate cannot be read"):
+        Store("grpcs://127.0.0.1:1?certificate=none.pem", tmp_path)
+    with pytest.raises(StoreError, match="none.pem: cannot be read"):
+        serve_storage(store.storage, port=0, tls=certificate._replace(key=Path("none.pem")))
+
+
+def test_store_is_served_and_reported_as_a_user_types_it(terminal: Terminal) -> None:
+    fake_study(Store(f"sqlite:///{terminal.folder}/results/pneumosearch.db", terminal.folder / "results"), 3)
+    port = str(free_port())
+    serving = terminal.start("serve", "--host", "0.0.0.0", "--port", port)  # noqa: S104
+    try:
+        assert serving.stdout is not None
+        url = serving.stdout.readline().strip()
+        assert url == f"grpc://{os.uname().nodename}:{port}"
+        here = f"grpc://127.0.0.1:{port}"
+        _, err = terminal.run("report", "--name", "fake", "--storage", here, code=1)
+        assert "refuses the token" in err
+        terminal.environment[FILE_VARIABLE] = "results/token"
+        out, _ = terminal.run("report", "--name", "fake", "--json", "--storage", here)
+        assert json.loads(out) == terminal.json("report", "--name", "fake")
+    finally:
+        serving.send_signal(signal.SIGINT)
+        _, err = serving.communicate(timeout=30)
+    assert "WARNING: no TLS" in err
+    assert "token: results/token" in err
+    assert (terminal.folder / "results" / "token").read_text().strip() not in err
+    assert "Traceback" not in err
