@@ -19,9 +19,11 @@ from tests.support.s3 import make_bucket, s3_environment, s3_server
 if TYPE_CHECKING:
     from postgres import PostgresServer
 
-# A busy machine is no failure.
-settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("patient")
+# The same cases everywhere, and a busy machine is no failure. What exploring finds becomes a named case.
+settings.register_profile(
+    "suite", derandomize=True, database=None, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("suite")
 
 for _name in ("PNEUMOSEARCH_STORAGE", "PNEUMOSEARCH_ARTIFACTS"):  # a store of one's own is no place for tests
     os.environ.pop(_name, None)

@@ -1,4 +1,4 @@
-"""Hostile inputs: drawn ones, in short, and those that once did harm. `scripts/fuzz` is the long form."""
+"""Hostile inputs: the first few of each kind, and those that once did harm. `scripts/fuzz` explores further."""
 
 import ast
 import json
@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import typer
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 from pydantic import ValidationError
 
@@ -30,24 +28,18 @@ from pneumosearch.studyfile import read_study_file
 from tests.conftest import ROOT
 from tests.support.fakes import a_description
 
-NUMBERS = st.integers(0, 2**40)
 
-
-@given(NUMBERS)
-@settings(max_examples=40)
-def test_no_study_file_does_harm(number: int) -> None:
-    assert feed("study-file", number) is None
-
-
-@given(NUMBERS)
-@settings(max_examples=40)
-def test_no_image_file_does_harm(number: int) -> None:
-    assert feed("image", number) is None
-
-
-@pytest.mark.parametrize(("target", "n"), [("folder", 2), ("trial", 5), ("command", 8)])
-def test_nothing_else_does_harm(target: str, n: int) -> None:
+@pytest.mark.parametrize(
+    ("target", "n"), [("study-file", 40), ("image", 40), ("folder", 2), ("trial", 5), ("command", 8)]
+)
+def test_first_inputs_of_each_kind_do_no_harm(target: str, n: int) -> None:
     assert [found for number in range(n) if (found := feed(target, number))] == []
+
+
+# What `scripts/fuzz` or chance once found, by number.
+@pytest.mark.parametrize(("target", "number"), [pytest.param("image", 129, id="jpeg-with-a-corrupt-exif-block")])
+def test_input_that_once_did_harm_does_no_more(target: str, number: int) -> None:
+    assert feed(target, number) is None
 
 
 def test_harm_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,12 +2,13 @@
 
 import io
 import json
+import logging
 import shutil
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -19,8 +20,9 @@ from PIL import Image, UnidentifiedImageError
 from platformdirs import user_cache_path
 
 from pneumosearch._utils.atomic import read_whole, replacing, writable_folder, write_text
+from pneumosearch._utils.foreign_warnings import foreign_warnings
 from pneumosearch.data.manifest import ImageFile, ManifestPart
-from pneumosearch.errors import DataError
+from pneumosearch.errors import DataError, as_message
 from pneumosearch.records.dataset import Equalization, Interpolation
 
 PixelArray = npt.NDArray[np.uint8]
@@ -37,10 +39,7 @@ _DECODING_ERRORS: Final = (
     *(Image.DecompressionBombError, Image.DecompressionBombWarning),
 )
 
-# An image of more than 89 million pixels, four times the largest X-ray, is refused by its header.
-warnings.simplefilter("error", Image.DecompressionBombWarning)
-# Damaged notes beside the pixels (EXIF and the like) are of no use here.
-warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+_log = logging.getLogger(__name__)
 
 
 class _Form(NamedTuple):
@@ -131,14 +130,34 @@ def decode(path: Path) -> PixelArray:
 
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file for what is done inside; raises as `decode`."""
-    try:
-        with Image.open(io.BytesIO(read_whole(path)), formats=_FORMATS) as image:
-            yield image
-    except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not a JPEG or PNG image") from error
-    except _DECODING_ERRORS as error:
-        raise DataError(f"{path}: cannot be decoded ({error})") from error
+    """Open an image file for what is done inside; raises as `decode`.
+
+    What Pillow warns meanwhile (damaged notes beside the pixels, EXIF and the like) is logged with the file's name.
+    """
+    with foreign_warnings("PIL") as heard:
+        try:
+            with Image.open(io.BytesIO(read_whole(path)), formats=_FORMATS) as image:
+                _refuse_bomb(heard)
+                yield image
+        except UnidentifiedImageError as error:
+            raise DataError(f"{path}: not a JPEG or PNG image") from error
+        except _DECODING_ERRORS as error:
+            raise DataError(f"{path}: cannot be decoded ({error})") from error
+    for warning in heard:
+        _warn_once(path, " ".join(str(warning).split()))
+
+
+def _refuse_bomb(heard: list[Warning]) -> None:
+    """Refuse by its header an image of more than 89 million pixels, four times the largest X-ray."""
+    for warning in heard:
+        if isinstance(warning, Image.DecompressionBombWarning):
+            raise warning
+
+
+@cache
+def _warn_once(path: Path, text: str) -> None:
+    """Log what a library says of a file, once in a process, however often the file is read."""
+    _log.warning("%s", as_message(f"{path}: {text}"))
 
 
 def network_input(path: Path, size: int, interpolation: Interpolation, equalization: Equalization) -> PixelArray:

@@ -52,6 +52,22 @@ def test_second_start_maps_the_file_without_decoding(
     assert np.array_equal(again.array, first.array)
 
 
+def test_warning_of_the_image_library_is_logged_once_with_the_name_of_the_file(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(_grey()).save(tmp_path / "torn.jpeg", exif=exif)
+    content = (tmp_path / "torn.jpeg").read_bytes()
+    (tmp_path / "torn.jpeg").write_bytes(
+        content.replace(b"Exif\0\0MM\0*\0\0\0\x08\0\x01", b"Exif\0\0MM\0*\0\0\0\x08\0\x09")
+    )
+    for _ in range(2):
+        assert decode(tmp_path / "torn.jpeg").shape == (40, 60)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert caplog.messages[0].startswith(f"{tmp_path / 'torn.jpeg'}: Corrupt EXIF data. Expecting to read")
+
+
 def test_nearest_is_what_the_published_script_sees() -> None:
     for shape in ((224, 224), (1317, 1857), (200, 301)):
         image = _grey(shape)
