@@ -26,8 +26,8 @@ from typing import Annotated, Any, Final, NamedTuple, NoReturn
 import psutil
 import typer
 
-import hostile
 from pneumosearch.errors import PneumosearchError
+from tests.support import hostile
 
 #: Of an input; the address space of a process is bounded at its own size at the start, and this.
 MEMORY: Final = 1 << 30

@@ -11,13 +11,13 @@ from typing import Annotated, Any
 
 import typer
 
-from hosts import network
-from mariadb import mariadb_server
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.storage.store import Store
-from postgres import postgres_server
-from victims import HostVictims, LocalVictims, RayVictims, Server, Stuck, Victims, command, ended, served
+from tests.support.hosts import network
+from tests.support.mariadb import mariadb_server
+from tests.support.postgres import postgres_server
+from tests.support.victims import HostVictims, LocalVictims, RayVictims, Server, Stuck, Victims, command, ended, served
 
 STUDY = """
 name = "torture"

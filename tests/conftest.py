@@ -17,7 +17,7 @@ from pneumosearch.storage.store import Store
 from tests.support.s3 import make_bucket, s3_environment, s3_server
 
 if TYPE_CHECKING:
-    from postgres import PostgresServer
+    from tests.support.postgres import PostgresServer
 
 # The same cases everywhere, and a busy machine is no failure. What exploring finds becomes a named case.
 settings.register_profile(
@@ -79,7 +79,7 @@ def store(tmp_path: Path) -> Store:
 @pytest.fixture(scope="session")
 def postgres() -> "Iterator[PostgresServer]":
     """A PostgreSQL server. Tests that stop it must start it again."""
-    from postgres import NoPostgres, postgres_server  # in scripts/, which only pytest has on its path
+    from tests.support.postgres import NoPostgres, postgres_server
 
     try:
         with postgres_server(durable=False) as server:

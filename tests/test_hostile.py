@@ -14,7 +14,6 @@ import typer
 from PIL import Image
 from pydantic import ValidationError
 
-import hostile
 from fuzz import TARGETS, feed, feed_many, guided
 from pneumosearch.config import first_problem
 from pneumosearch.data.cache import decode
@@ -26,6 +25,7 @@ from pneumosearch.report.summary import harmless
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import read_study_file
 from tests.conftest import ROOT
+from tests.support import hostile
 from tests.support.fakes import a_description
 
 

@@ -29,7 +29,7 @@ from pneumosearch.search.runner import StudyRun
 from pneumosearch.storage.grpc_server import serve_storage
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec
-from postgres import NoPostgres, free_port, postgres_server
+from tests.support.postgres import NoPostgres, free_port, postgres_server
 
 TRAINING: Final = 0.01  # seconds of a trial that are not spent on the storage
 _STARTING: Final = 600  # seconds in which all workers must have started

@@ -17,8 +17,8 @@ import pytest
 
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.published import PUBLISHED_PARAMETERS
-from postgres import free_port
 from tests.conftest import ROOT
+from tests.support.postgres import free_port
 
 COMMANDS = [
     "baseline",

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from hosts import NETWORK, Hosts, NoHosts, network
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.storage.store import Store
 from tests.conftest import ROOT
+from tests.support.hosts import NETWORK, Hosts, NoHosts, network
 
 PORT = 13013
 TRIALS = 6

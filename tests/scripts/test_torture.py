@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import subprocess
 import sys
@@ -7,9 +8,9 @@ from typing import Any
 
 import pytest
 
-import victims
 from tests.conftest import ROOT
 from tests.scripts.test_hosts import hosts  # noqa: F401  a fixture
+from tests.support import victims
 
 
 @pytest.mark.slow
@@ -33,8 +34,11 @@ def test_study_killed_at_random_moments_equals_its_undisturbed_twin(options: lis
     if "hosts" in options:
         request.getfixturevalue("hosts")
     command = [sys.executable, "scripts/torture.py", "--kills", "3", "--trials", "2", "--seed", "1", "--json", *options]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=840)
+        done = subprocess.run(
+            command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=840
+        )
     except subprocess.TimeoutExpired as late:  # before pytest's own limit, which would not tell how far it came
         pytest.fail(f"not ended after {late.timeout:.0f} s: {(late.stderr or b'').decode()}")
     assert done.returncode == 0, done.stderr

@@ -11,13 +11,13 @@ import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from mariadb import MariadbServer, NoMariadb, mariadb_server
 from pneumosearch.errors import StoreError
 from pneumosearch.report.summary import study_summary
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.retry import MARK, ConnectionLost
 from pneumosearch.storage.store import Store, trial_record
 from tests.storage.test_postgres import assert_all_there, fake_study
+from tests.support.mariadb import MariadbServer, NoMariadb, mariadb_server
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from pneumosearch.report.summary import study_summary
 from pneumosearch.storage.retry import MARK, ConnectionLost
 from pneumosearch.storage.store import Store, trial_record
 from pneumosearch.storage.urls import MAX_CONNECTIONS
-from postgres import PostgresServer
 from tests.cli.test_commands import TINY_STUDY, Terminal
 from tests.support.fakes import SPEC, a_description, a_history
+from tests.support.postgres import PostgresServer
 
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pneumosearch'"
 

@@ -15,7 +15,7 @@ from pneumosearch.errors import StoreError
 from pneumosearch.storage.retry import REPEATABLE, ConnectionLost, PatientStorage, persist
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import DATABASE_WORKERS, SQLITE_WORKERS, _engine_arguments, _parsed, advice, safe_url
-from postgres import free_port
+from tests.support.postgres import free_port
 
 
 @pytest.mark.parametrize(

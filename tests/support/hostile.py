@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from PIL import Image
 
-STUDIES: Final = Path(__file__).parent.parent / "studies"
+STUDIES: Final = Path(__file__).parents[2] / "studies"
 NASTY: Final = (
     *("", " ", "\0", "\x1b[2J\x1b[31m", "\r\n", "=1+1", "@SUM(A1)", "-2+3", "../../etc/passwd", "a/b", "~", "."),
     *("<script>alert(1)</script>", "'; DROP TABLE trials; --", "{{ 7*7 }}", "[bold]x[/bold]", "[/]", "%s%n", "\u202e"),

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-from postgres import PASSWORD, QUOTED, USER, Mode, free_port
+from tests.support.postgres import PASSWORD, QUOTED, USER, Mode, free_port
 
 _SECONDS: Final = 60
 _SETUP: Final = f"""

@@ -17,10 +17,10 @@ from typing import Any
 
 import psutil
 
-from hosts import NETWORK, Hosts
-from mariadb import MariadbServer
 from pneumosearch._utils.hardware import thread_variables
-from postgres import Mode, PostgresServer, free_port
+from tests.support.hosts import NETWORK, Hosts
+from tests.support.mariadb import MariadbServer
+from tests.support.postgres import Mode, PostgresServer, free_port
 
 TRAINING = "spawn_main"  # in the command line of a training process
 #: The last digits of a training depend on how many threads it has.
