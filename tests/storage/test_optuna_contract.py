@@ -7,12 +7,12 @@ import pytest
 from optuna.storages import BaseStorage
 from optuna.testing.pytest_storages import StorageTestCase
 
-from mariadb import MariadbServer
 from pneumosearch.storage.auth import VARIABLE
 from pneumosearch.storage.grpc_server import serve_storage
 from pneumosearch.storage.store import Store
-from postgres import PostgresServer
 from tests.storage.test_mariadb import mariadb  # noqa: F401
+from tests.support.mariadb import MariadbServer
+from tests.support.postgres import PostgresServer
 
 TOKEN = "a-token-for-these-tests"  # noqa: S105
 
