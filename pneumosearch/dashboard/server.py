@@ -1,16 +1,20 @@
-"""optuna-dashboard over the store, with the published table and the baseline as each study's note, behind a guard."""
+"""optuna-dashboard over the store, with the published table and the baseline as each study's note, behind a guard.
 
+The server is cheroot, because it speaks TLS, which waitress leaves to a proxy in front of it.
+"""
+
+import logging
 import socket
 import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from socketserver import ThreadingMixIn
 from typing import Any, Final, NamedTuple
-from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 import optuna_dashboard
+from cheroot.ssl.builtin import BuiltinSSLAdapter
+from cheroot.wsgi import Server
 from optuna.storages import BaseStorage, get_storage
 from optuna_dashboard import save_note
 
@@ -21,8 +25,13 @@ from pneumosearch.storage.auth import is_loopback, name_in_url
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import STORAGE_ERRORS
 
-MAX_VISITS: Final = 32  # requests at a time; further ones wait
-_PATIENCE: Final = 30.0  # seconds for a visitor to say or take something
+#: Requests that are answered at a time; further ones wait.
+MAX_REQUESTS: Final = 32
+
+_TIMEOUT: Final = 30  # seconds for a visitor to send or take something
+_LARGEST_HEADER: Final = 2**16  # bytes
+
+_log = logging.getLogger(__name__)
 
 
 class Door(NamedTuple):
@@ -66,17 +75,16 @@ def serve(store: Store, door: Door, opened: Callable[[], None] = lambda: None) -
     """
     if door.token is None and not is_loopback(door.host):
         raise StoreError(f"{door.host}: other machines can reach it, so that a token is needed; none was given")
-    app = Guard(
-        pages(store),
-        door.token,
-        local=is_loopback(door.host),
-        secure=door.certificate is not None,
-    )
-    with _server(app, door) as server:
+    secure = door.certificate is not None
+    app = Guard(pages(store), door.token, local=is_loopback(door.host), secure=secure)
+    server = _server(app, door)
+    try:
         for name in store.names():
             write_note(store, name)
         opened()
-        server.serve_forever()
+        server.serve()
+    finally:
+        server.stop()
 
 
 def pages(store: Store) -> Any:
@@ -96,63 +104,46 @@ def _read_ahead(storage: BaseStorage) -> None:
                 storage.get_all_trials(study._study_id, deepcopy=False)
 
 
-def _server(app: Guard, door: Door) -> WSGIServer:
-    context = _tls(door)
-    kind = _Server6 if ":" in door.host else _Server
+def _server(app: Guard, door: Door) -> Server:
+    """Return a server that listens at `door`."""
+    server = _Server((door.host, door.port), app, MAX_REQUESTS, timeout=_TIMEOUT)
+    server.max_request_header_size = _LARGEST_HEADER
+    server.ssl_adapter = _tls(door)
     try:
-        server = make_server(door.host, door.port, app, kind, _Handler)
+        server.prepare()
     except (OSError, OverflowError) as error:
         reason = f"port {door.port} of {door.host} cannot be used ({error}); choose another --port"
         raise StoreError(reason) from error
-    if context is not None:  # the handshake is the visit's, or a visitor who does not speak would stop all others
-        server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
     return server
 
 
-def _tls(door: Door) -> ssl.SSLContext | None:
+def _tls(door: Door) -> BuiltinSSLAdapter | None:
     if door.certificate is None:
         return None
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
-        context.load_cert_chain(door.certificate, door.key)
+        return _Tls(door.certificate, door.key)
     except (OSError, ssl.SSLError) as error:
         raise StoreError(f"{door.certificate}: no usable certificate and key ({error})") from error
-    return context
 
 
-class _Server(ThreadingMixIn, WSGIServer):
-    """A thread a visit, and so many at most: a slow visitor keeps no other waiting."""
+class _Server(Server):
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        """Keep visitors who leave or cannot speak TLS off the terminal; the dashboard answers its own errors."""
+        _log.debug(msg)
 
-    daemon_threads = True
-
-    def __init__(self, *args: Any) -> None:
-        self._places = threading.BoundedSemaphore(MAX_VISITS)
-        super().__init__(*args)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        self._places.acquire()
-        super().process_request(request, client_address)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
+    @staticmethod
+    def bind_socket(socket_: socket.socket, bind_addr: tuple[str, int]) -> socket.socket:
+        """Close the socket of a port that cannot be used, which cheroot leaves open."""
         try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._places.release()
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of visitors who leave or cannot speak TLS; the dashboard answers its own errors itself."""
-
-
-class _Server6(_Server):
-    address_family = socket.AF_INET6
+            bound: socket.socket = Server.bind_socket(socket_, bind_addr)  # type: ignore[no-untyped-call]
+        except (OSError, OverflowError):
+            socket_.close()
+            raise
+        return bound
 
 
-class _Handler(WSGIRequestHandler):
-    timeout = _PATIENCE
-
-    def address_string(self) -> str:
-        """Return the address itself; its name would have to be asked for."""
-        return str(self.client_address[0])
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Write no log of visits: the link that lets in holds the token."""
+class _Tls(BuiltinSSLAdapter):
+    def wrap(self, sock: Any) -> tuple[ssl.SSLSocket, dict[str, str]]:
+        """Leave the handshake to the thread of the request, so that a silent visitor does not block the others."""
+        wrapped = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
+        return wrapped, {"wsgi.url_scheme": "https", "HTTPS": "on"}
