@@ -29,7 +29,7 @@ def expect_mark(request: pytest.FixtureRequest, cases: set[str]) -> None:
     """Expect the present case to fail where it is one of `cases`."""
     if request.node.originalname in cases:
         request.applymarker(
-            pytest.mark.xfail(strict=True, raises=AssertionError, reason="a mark, or times to the second")
+            pytest.mark.xfail(strict=True, raises=AssertionError, reason="its mark, or times in seconds")
         )
 
 
