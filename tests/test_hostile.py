@@ -21,7 +21,7 @@ from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import ConfigError, DataError, StoreError, as_message
 from pneumosearch.inference.predict import file_classifier
 from pneumosearch.records.epoch import EpochMetrics
-from pneumosearch.report.summary import harmless
+from pneumosearch.report.summary import spreadsheet_safe
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import read_study_file
 from tests.conftest import ROOT
@@ -145,11 +145,11 @@ def test_message_holds_no_password_wherever_a_url_was_typed() -> None:
 
 
 def test_cells_of_a_spreadsheet_stay_text() -> None:
-    assert [harmless(text) for text in ("=1+1", "@x", "-1", "+1", "\t=1", "plain", "")] == [
+    assert [spreadsheet_safe(text) for text in ("=1+1", "@x", "-1", "+1", "\t=1", "plain", "")] == [
         "'=1+1", "'@x", "'-1", "'+1", "'\N{REPLACEMENT CHARACTER}=1", "plain", "",
     ]  # fmt: skip
-    assert harmless("a\udcffb\x1b[2J") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[2J"
-    assert (harmless(-1.5), harmless(None)) == (-1.5, None)
+    assert spreadsheet_safe("a\udcffb\x1b[2J") == "a\N{REPLACEMENT CHARACTER}b\N{REPLACEMENT CHARACTER}[2J"
+    assert (spreadsheet_safe(-1.5), spreadsheet_safe(None)) == (-1.5, None)
 
 
 def test_names_that_are_no_text_are_listed(phantoms: Path, tmp_path: Path) -> None:

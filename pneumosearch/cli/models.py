@@ -67,12 +67,12 @@ def _print_json(classifier: "Classifier", found: "list[Prediction]") -> None:
 
 
 def _print_csv(classifier: "Classifier", found: "list[Prediction]") -> None:
-    from pneumosearch.report.summary import harmless
+    from pneumosearch.report.summary import spreadsheet_safe
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("image", "probability", "decision", "threshold"))
     for one in found:
-        writer.writerow((harmless(str(one.path)), f"{one.probability:.6f}", one.decision, classifier.threshold))
+        writer.writerow((spreadsheet_safe(str(one.path)), f"{one.probability:.6f}", one.decision, classifier.threshold))
 
 
 def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:

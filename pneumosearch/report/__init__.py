@@ -1,6 +1,8 @@
-"""Reports: the same summary as a table, JSON, CSV or Markdown."""
+"""Reports of a study: tables, JSON, CSV, Markdown, and an HTML page with figures.
 
-import gc
+The command line comes in. Nothing here imports TensorFlow.
+"""
+
 import json
 import sys
 from pathlib import Path
@@ -13,20 +15,19 @@ Format = Literal["table", "json", "csv", "markdown"]
 
 
 def render(store: Store, name: str, format: Format, *, top: int, output: Path | None) -> None:
-    """Print the report of a study, or write it to a file, whole or not at all.
+    """Print the report of a study, or write it to a file.
+
+    Args:
+        store: Store that holds the study.
+        name: Name of the study.
+        format: Form of the report.
+        top: Number of best trials to list besides the baseline; not used by "json" and "csv", which list all.
+        output: File to write; standard output if None. The file is written completely or not at all.
 
     Raises:
-        StoreError: No such study.
+        StoreError: The store has no study of this name.
         PneumosearchError: The file cannot be written.
     """
-    gc.disable()  # a third of the time goes into looking for cycles among many small objects that are all in use
-    try:
-        _render(store, name, format, top, output)
-    finally:
-        gc.enable()
-
-
-def _render(store: Store, name: str, format: Format, top: int, output: Path | None) -> None:
     from pneumosearch.report import summary, tables
 
     record = store.record(name)

@@ -12,18 +12,18 @@ from pneumosearch.data.audit.shift import Comparison
 from pneumosearch.errors import printable
 from pneumosearch.report.tables import percent, phantom_warning
 
-_N_LISTED = 10  # of each kind, in the terminal; --json has all
+_N_LISTED = 10  # entries of each table in the terminal; --json has all
 
 
 class Sentence(NamedTuple):
-    """One thing that was looked for, and what was found."""
+    """The result of one check."""
 
     level: Literal["good", "note", "bad"]
     text: str
 
 
 def sentences(audit: Audit) -> list[Sentence]:
-    """Return what was looked for and found, a sentence each."""
+    """Return the result of each check as a sentence."""
     return [
         *_file_sentences(audit),
         *_leak_sentences(audit),
@@ -37,8 +37,8 @@ def _file_sentences(audit: Audit) -> list[Sentence]:
     size = "" if audit.median_width is None else f" (median {audit.median_width:g} x {audit.median_height:g} pixels)"
     return [
         _counted(broken, "bad", f"of {audit.n_images:,} images cannot be decoded", "Every image can be decoded."),
-        _counted(odd, "note", f"images are far from the rest in size or aspect ratio{size}",
-                 f"No image is far from the rest in size or aspect ratio{size}."),
+        _counted(odd, "note", f"images are outliers in size or aspect ratio{size}",
+                 f"No image is an outlier in size or aspect ratio{size}."),
         _counted(coloured, "note", "images are coloured", "No image is coloured: all channels agree."),
     ]  # fmt: skip
 
@@ -53,15 +53,15 @@ def _leak_sentences(audit: Audit) -> list[Sentence]:
     across = sum(group.several_splits for group in groups)
     others = sum(group.several_patients for group in groups)
     mixed = sum(group.several_classes for group in groups)
-    identical = f"files are copies of another; {across} groups of them lie in several splits, {others} show several "
-    identical += f"patients by their names, {mixed} have both classes"
+    identical = f"files are copies of another file; {across} groups of copies span several splits, {others} several "
+    identical += f"patients by name, {mixed} both classes"
     near_across, near_others = sum(not p.one_split for p in near.pairs), sum(not p.one_patient for p in near.pairs)
     pairs = f"near-duplicate pairs (at most {near.threshold} of {near.bits} bits differ): {near_across} across splits, "
-    pairs += f"{near_others} of different patients, {near.other_patients_in_development} of these in train and val"
+    pairs += f"{near_others} of different patients, {near.other_patients_in_development} of the latter in train and val"
     found = [
         _counted(copies, "bad" if across or mixed else "note", identical, "No two files are identical."),
         _counted(len(near.pairs), "bad" if near_across or near_others else "note", pairs,
-                 f"No two different files look the same (at most {near.threshold} of {near.bits} bits)."),
+                 f"No two different files are near duplicates (at most {near.threshold} of {near.bits} bits)."),
         straddling_sentence(near.straddling),
     ]  # fmt: skip
     n_overlap = sum(len(overlap.patients) for overlap in audit.overlaps)
@@ -70,30 +70,32 @@ def _leak_sentences(audit: Audit) -> list[Sentence]:
 
 
 def straddling_sentence(straddling: int | None) -> Sentence:
-    """Say how many near duplicates lie on both sides of the validation split."""
+    """Return how many near-duplicate pairs have one image in training and one in validation; None if unknown."""
     if straddling is None:
-        return Sentence("note", "Too few patients for a validation split, so that no pair can straddle it.")
-    return Sentence("bad" if straddling else "good", f"Pairs that straddle the validation split: {straddling}.")
+        return Sentence("note", "There are too few patients for a validation split, so no pair can straddle it.")
+    return Sentence(
+        "bad" if straddling else "good", f"Near-duplicate pairs that straddle the validation split: {straddling}."
+    )
 
 
 def _balance_sentence(audit: Audit) -> Sentence:
     shares = ", ".join(f"{percent(split.share)}% of {split.split}" for split in audit.balance.splits)
     differs = audit.balance.p < 0.05
-    verdict = "the shares differ" if differs else "no difference can be shown"
+    verdict = "the shares differ" if differs else "no significant difference"
     return Sentence("note" if differs else "good", f"Pneumonia is {shares}: {verdict} (p = {audit.balance.p:.2g}).")
 
 
 def _model_sentences(comparisons: Sequence[Comparison]) -> list[Sentence]:
     return [
         Sentence("note" if c.model.auc_low > 0.5 else "good",
-                 f"Twelve plain features tell {c.first} from {c.second} with an AUC of {c.model.auc:.3f} "
+                 f"A model of twelve plain features separates {c.first} from {c.second} with AUC {c.model.auc:.3f} "
                  f"(95% {c.model.auc_low:.3f} to {c.model.auc_high:.3f}; 0.5 is chance).")
         for c in comparisons if c.model
     ]  # fmt: skip
 
 
 def print_audit(audit: Audit, console: Console | None = None) -> None:
-    """Print the audit on a console; standard output where none is given."""
+    """Print the audit on a console, by default standard output."""
     out = console or Console()
     if audit.kind == "phantoms":
         out.print(phantom_warning())
@@ -124,16 +126,16 @@ BALANCE_HEADINGS = ("split", "NORMAL", "PNEUMONIA", "pneumonia % (95%)")
 
 
 def balance_cells(split: SplitBalance) -> list[str]:
-    """Return a line of the table under `BALANCE_HEADINGS`."""
+    """Return one row of the table with `BALANCE_HEADINGS`."""
     share = f"{percent(split.share)} ({percent(split.share_low)} to {percent(split.share_high)})"
     return [split.split, f"{split.normal:,}", f"{split.pneumonia:,}", share]
 
 
 def balance_line(audit: Audit) -> str:
-    """Say what the chi-square test of equal shares gives."""
+    """Return the result of the chi-square test that all splits have the same share of pneumonia."""
     balance = audit.balance
     freedom = f"{balance.freedom} degrees of freedom"
-    return f"All splits have one share: chi-square {balance.chi_square:.1f}, {freedom}, p = {balance.p:.2g}"
+    return f"Test of equal shares in all splits: chi-square {balance.chi_square:.1f}, {freedom}, p = {balance.p:.2g}"
 
 
 def _comparison_table(comparison: Comparison) -> Table:
@@ -150,7 +152,7 @@ COMPARISON_HEADINGS = ("feature", "1st mean", "2nd mean", "diff., sd", "AUC (95%
 
 
 def comparison_rows(comparison: Comparison) -> list[list[str]]:
-    """Return the lines of the table under `COMPARISON_HEADINGS`."""
+    """Return the rows of the table with `COMPARISON_HEADINGS`."""
     return [
         [f.feature.replace("_", " "), f"{f.first_mean:.3g}", f"{f.second_mean:.3g}", f"{f.standardised:+.2f}",
          f"{f.auc:.2f} ({f.auc_low:.2f}–{f.auc_high:.2f})"]
@@ -171,13 +173,13 @@ def _listings(audit: Audit) -> list[Table]:
         "Coloured": coloured,
         "Identical files": identical,
         "Near duplicates": pairs,
-        "The most alike of different patients that do not count as near duplicates": beyond,
+        "Nearest pairs of different patients above the threshold": beyond,
     }
     return [_listing(title, rows) for title, rows in listings.items() if rows]
 
 
 def _listing(title: str, rows: Sequence[tuple[str, str]]) -> Table:
-    more = f"and {len(rows) - _N_LISTED:,} more: see --json" if len(rows) > _N_LISTED else None
+    more = f"{len(rows) - _N_LISTED:,} more: see --json" if len(rows) > _N_LISTED else None
     table = Table(title=title, caption=more, show_header=False)
     for left, right in rows[:_N_LISTED]:
         table.add_row(escape(printable(left)), escape(printable(right)))
@@ -185,24 +187,24 @@ def _listing(title: str, rows: Sequence[tuple[str, str]]) -> Table:
 
 
 def worst_groups_first(groups: Sequence[IdenticalFiles]) -> list[IdenticalFiles]:
-    """Return groups in several splits first, then those with both classes or several patients."""
+    """Return the groups sorted: those in several splits first, then those with both classes or several patients."""
     return sorted(groups, key=lambda g: (not g.several_splits, not g.several_classes, not g.several_patients))
 
 
 def identical_text(group: IdenticalFiles) -> str:
-    """Say what matters of a group of identical files in a few words."""
+    """Describe a group of identical files in a few words."""
     remarks = ["two splits" * group.several_splits, "two classes" * group.several_classes,
                "different patients" if group.several_patients else "one patient"]  # fmt: skip
     return ", ".join(filter(None, remarks))
 
 
 def worst_first(pairs: Sequence[NearPair]) -> list[NearPair]:
-    """Return pairs across splits first, then those of different patients, then the others; the nearest first."""
+    """Return the pairs sorted: across splits first, then of different patients, then the rest; nearest first."""
     return sorted(pairs, key=lambda pair: (pair.one_split, pair.one_patient, pair.distance))
 
 
 def pair_text(pair: NearPair) -> str:
-    """Say what matters of a pair in a few words."""
+    """Describe a near-duplicate pair in a few words."""
     remarks = ["" if pair.one_split else "two splits", "one patient" if pair.one_patient else "different patients",
                "" if pair.one_class else "two classes",
                "straddles the validation split" if pair.straddles else ""]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The audit of a data folder as one HTML page that needs nothing else."""
+"""The audit of a data folder as one self-contained HTML page."""
 
 import io
 from pathlib import Path
@@ -18,9 +18,9 @@ from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report import audit as tables
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
-_N_PAIRS: Final = 24  # of near duplicates that are shown
-_SIDE: Final = 224  # of a shown picture, pixels
-_INK: Final = "#010203"  # stands in the drawings for the colour of the page's text, which light and dark have each
+_N_PAIRS: Final = 24  # near-duplicate pairs on the page
+_SIDE: Final = 224  # pixels of a thumbnail
+_INK: Final = "#010203"  # placeholder for the text colour of the page, which differs in light and dark mode
 _STYLE: Final = {
     "train NORMAL": (TRAIN_COLOUR, "-"),
     "test NORMAL": (TRAIN_COLOUR, "--"),
@@ -31,21 +31,21 @@ _MARKERS: Final = (("o", TRAIN_COLOUR), ("s", EVALUATION_COLOUR), ("^", "#009E73
 
 
 class Picture(NamedTuple):
-    """An image or a drawing of the page, and what it shows in words."""
+    """An image or a plot of the page with its text alternative."""
 
     source: str  # data URI or SVG
     alt: str
 
 
 class PairPicture(NamedTuple):
-    """Two images side by side."""
+    """Two near-duplicate images side by side."""
 
     images: tuple[Picture, Picture]
     caption: str
 
 
 def write_page(audit: Audit, path: Path) -> None:
-    """Write the page, whole or not at all; the pictures of pairs come from the audited folder.
+    """Write the page, completely or not at all. It reads the images of pairs from the audited folder.
 
     Raises:
         PneumosearchError: The file cannot be written.
@@ -58,7 +58,7 @@ def page(audit: Audit) -> str:
     shown = tables.worst_first(audit.near.pairs)[:_N_PAIRS]
     return template("audit.html").render(
         audit=audit,
-        folder=Path(audit.folder).name,  # a page is for others, whom the rest of the path does not concern
+        folder=Path(audit.folder).name,  # the page may be shared, and the rest of the path is private
         warning=PHANTOMS if audit.kind == "phantoms" else None,
         tables=tables,
         overview=_overview(audit.comparisons) if audit.comparisons else None,
@@ -85,19 +85,21 @@ def _overview(comparisons: list[Comparison]) -> Picture:
     figure = _figure(4.4, 5.6)
     axes = figure.subplots()
     for k, comparison in enumerate(comparisons):
-        places = [row + 0.22 * (k - 1) for row in range(len(names))]
+        positions = [row + 0.22 * (k - 1) for row in range(len(names))]
         values = [feature.auc for feature in comparison.features]
         below = [max(0.0, feature.auc - feature.auc_low) for feature in comparison.features]
         above = [max(0.0, feature.auc_high - feature.auc) for feature in comparison.features]
         marker, colour = _MARKERS[k]
         label = f"{comparison.first} and {comparison.second}"
-        axes.errorbar(values, places, xerr=[below, above], fmt=marker, color=colour, markersize=4, label=label)
+        axes.errorbar(values, positions, xerr=[below, above], fmt=marker, color=colour, markersize=4, label=label)
     axes.axvline(0.5, color=_INK, linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
-    axes.set(xlim=(0, 1), xlabel="AUC; 0.5 is no difference", ylim=(len(names) - 0.5, -0.5))
+    axes.set(xlim=(0, 1), xlabel="AUC (0.5: no difference)", ylim=(len(names) - 0.5, -0.5))
     figure.legend(loc="outside upper left", frameon=False, labelcolor=_INK)
     _ink(axes)
-    return Picture(_svg(figure), "AUC of each feature in each comparison, with 95% intervals; the tables below have it")
+    return Picture(
+        _svg(figure), "AUC of each feature in each comparison with 95% intervals; the tables below list the values"
+    )
 
 
 def _histogram(histogram: Histogram) -> Picture:
@@ -119,7 +121,7 @@ def _figure(width: float, height: float) -> Figure:
 
 
 def _ink(axes: Any) -> None:
-    """Let an axes have the page's text colour on no background."""
+    """Draw axes in the text colour of the page, without a background."""
     axes.set_facecolor("none")
     axes.tick_params(colors=_INK, labelsize=9)
     axes.xaxis.label.set_color(_INK)
@@ -128,10 +130,10 @@ def _ink(axes: Any) -> None:
 
 
 def _svg(figure: Figure) -> str:
-    """Return a drawing as an SVG element whose text is text."""
+    """Return a figure as an SVG element that keeps text as text."""
     file = io.StringIO()
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "audit", "font.size": 9}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
-    # The drawing holds feature names and split names only, none of them from the folder.
+    # The figure contains names of features and splits only, no text from the folder.
     return Markup(text[text.index("<svg") :].replace(_INK, "currentColor"))  # noqa: S704

@@ -1,4 +1,4 @@
-"""A confirmation as the page shows it."""
+"""A confirmation as text, tables and figures for the HTML page."""
 
 from collections.abc import Sequence
 from typing import Any, Final, Literal
@@ -8,10 +8,10 @@ from pneumosearch.records.confirmation import Candidate, Comparison, Confirmatio
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report import figures_confirm, tables
 from pneumosearch.report.curves import confusion
-from pneumosearch.report.latest_confirmation import WrongPicture
-from pneumosearch.report.published import PublishedAccuracy, published_accuracies
+from pneumosearch.report.figures_confirm import PublishedAccuracy, published_accuracies
+from pneumosearch.report.latest_confirmation import MisclassifiedImage
 
-#: Shown figures of a candidate: {field: heading}; those in percent first.
+#: Metrics of a candidate as {field: heading}; those in percent first.
 _IN_PERCENT: Final = {
     "accuracy": "accuracy %",
     "sensitivity": "sensitivity %",
@@ -28,14 +28,14 @@ _CLASS: Final = ("normal", "pneumonia")
 
 
 def confirmation_view(
-    confirmation: Confirmation, kind: Literal["images", "phantoms"], pictures: Sequence[WrongPicture]
+    confirmation: Confirmation, kind: Literal["images", "phantoms"], misclassified: Sequence[MisclassifiedImage]
 ) -> dict[str, Any]:
-    """Return what the templates show of a confirmation: text, tables and figures.
+    """Return the values that the templates of a confirmation need.
 
     Args:
-        confirmation: What was found.
-        kind: Of the images; on phantoms no published figure is set beside it.
-        pictures: Of test images that the winner called wrongly.
+        confirmation: The confirmation.
+        kind: Kind of the images; results on phantoms are not compared with published ones.
+        misclassified: Test images that the winner misclassified.
     """
     published = published_accuracies() if kind == "images" else []
     figures = (
@@ -56,12 +56,12 @@ def confirmation_view(
         "published": _beside_published(confirmation, published),
         "confusions": _confusions(confirmation),
         "figures": figures,
-        "wrong": [_wrong(confirmation, picture) for picture in pictures],
+        "misclassified": [_misclassified(confirmation, image) for image in misclassified],
     }
 
 
 def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
-    """Return the verdict's main numbers: what, how much, how sure."""
+    """Return the main numbers of the verdict as (name, value, uncertainty)."""
     verdict = confirmation.verdict
     winner, baseline = confirmation.candidates[verdict.winner], confirmation.candidates[0]
     compared = next(each for each in confirmation.comparisons if each.candidate == verdict.winner)
@@ -72,10 +72,10 @@ def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
         (label, f"{tables.percent(own.mean)} %", f"test accuracy, {seeds}; {_range(own)}"),
         ("Baseline", f"{tables.percent(other.mean)} %", f"test accuracy, {seeds}; {_range(other)}"),
         ("Difference", f"{tables.points(compared.difference)} points",
-         f"of test accuracy; 95% from {_points(compared)}"),
+         f"of test accuracy; 95% from {_interval_in_points(compared)}"),
         ("Gain in the search", f"{tables.points(verdict.validation_gain)} points",
-         f"of validation accuracy; the best of {verdict.n_searched} equals would show "
-         f"{tables.points(verdict.expected_luck)} by luck"),
+         f"of validation accuracy; the winner's curse alone explains {tables.points(verdict.expected_luck)} "
+         f"(the best of {verdict.n_searched} equally good configurations)"),
     ]  # fmt: skip
 
 
@@ -83,7 +83,7 @@ def _range(estimate: Estimate) -> str:
     return f"95% from {tables.percent(estimate.low)} to {tables.percent(estimate.high)}"
 
 
-def _points(compared: Comparison) -> str:
+def _interval_in_points(compared: Comparison) -> str:
     return f"{tables.points(compared.low)} to {tables.points(compared.high)}"
 
 
@@ -93,7 +93,7 @@ def _candidate(candidate: Candidate) -> list[str]:
 
 
 def _estimates(confirmation: Confirmation, at: Literal["at_half", "at_threshold"]) -> dict[str, Any]:
-    """Return the figures over seeds: mean ± deviation, with the interval of the mean below it."""
+    """Return a table of the metrics over seeds: mean ± standard deviation, below it the interval of the mean."""
     headings = ["candidate", *_IN_PERCENT.values(), *_AS_FRACTIONS.values()]
     rows = []
     for candidate in confirmation.candidates:
@@ -134,7 +134,7 @@ def _comparison(confirmation: Confirmation, compared: Comparison) -> list[str]:
     auc = (compared.auc_difference, compared.auc_low, compared.auc_high)
     return [
         confirmation.candidates[compared.candidate].label,
-        f"{tables.points(compared.difference)}\n{_points(compared)}",
+        f"{tables.points(compared.difference)}\n{_interval_in_points(compared)}",
         "{:+.4f}\n{:+.4f} to {:+.4f}".format(*auc),
         f"{compared.only_candidate_right} / {compared.only_baseline_right}",
         f"{compared.mcnemar_p:.3g}",
@@ -142,7 +142,7 @@ def _comparison(confirmation: Confirmation, compared: Comparison) -> list[str]:
 
 
 def _beside_published(confirmation: Confirmation, published: Sequence[PublishedAccuracy]) -> list[list[str]]:
-    """Return accuracy, 95% Wilson interval, sensitivity, specificity and AUC: seed ensembles, then published."""
+    """Return accuracy, interval, sensitivity, specificity and AUC of seed ensembles, then of published results."""
     rows = []
     for candidate in figures_confirm.shown_candidates(confirmation):
         scores = candidate.ensemble_at_half
@@ -157,7 +157,7 @@ def _beside_published(confirmation: Confirmation, published: Sequence[PublishedA
 
 
 def _confusions(confirmation: Confirmation) -> list[dict[str, Any]]:
-    """Return the confusion matrices of the seed ensembles of baseline and winner, at both thresholds."""
+    """Return the confusion matrices of the seed ensembles of the baseline and the winner at both thresholds."""
     found = []
     for candidate in figures_confirm.shown_candidates(confirmation):
         probabilities = ensemble_probabilities(candidate.replicates)
@@ -168,9 +168,9 @@ def _confusions(confirmation: Confirmation) -> list[dict[str, Any]]:
     return found
 
 
-def _wrong(confirmation: Confirmation, picture: WrongPicture) -> dict[str, Any]:
+def _misclassified(confirmation: Confirmation, image: MisclassifiedImage) -> dict[str, Any]:
     winner = figures_confirm.shown_candidates(confirmation)[1]
-    probability = float(ensemble_probabilities(winner.replicates)[picture.image])
-    truth, called = confirmation.labels[picture.image], int(probability > winner.ensemble_at_half.threshold)
-    told = f"{_CLASS[truth]}, called {_CLASS[called]}: probability of pneumonia {probability:.3f}"
-    return {"png": picture.png, "name": confirmation.images[picture.image], "told": told}
+    probability = float(ensemble_probabilities(winner.replicates)[image.position])
+    truth, called = confirmation.labels[image.position], int(probability > winner.ensemble_at_half.threshold)
+    text = f"{_CLASS[truth]}, classified as {_CLASS[called]}: probability of pneumonia {probability:.3f}"
+    return {"png": image.png, "name": confirmation.images[image.position], "text": text}

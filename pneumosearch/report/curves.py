@@ -1,4 +1,4 @@
-"""What is drawn of a candidate's probabilities: confusion, ROC with its band, calibration."""
+"""What the figures of a candidate show: confusion matrix, ROC curve with a band, calibration."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ _N_BINS: Final = 10
 
 @dataclass(frozen=True)
 class Confusion:
-    """How many images were called what."""
+    """Numbers of images by true class and predicted class; "ill" is pneumonia."""
 
     ill_called_ill: int
     ill_called_normal: int
@@ -26,7 +26,13 @@ class Confusion:
 
 
 def confusion(labels: Sequence[int], probabilities: Floats, threshold: float) -> Confusion:
-    """Count the four outcomes; an image is called ill above the threshold."""
+    """Return the confusion matrix; a probability above the threshold predicts pneumonia.
+
+    Args:
+        labels: (n_images,) of 0 (normal) and 1 (pneumonia).
+        probabilities: (n_images,) of pneumonia.
+        threshold: In [0, 1].
+    """
     ill, called = np.asarray(labels) == 1, probabilities > threshold
     counts = (ill & called, ill & ~called, ~ill & called, ~ill & ~called)
     return Confusion(*(int(each.sum()) for each in counts))
@@ -34,25 +40,28 @@ def confusion(labels: Sequence[int], probabilities: Floats, threshold: float) ->
 
 @dataclass(frozen=True)
 class RocBand:
-    """A ROC curve, and a band over 101 false-positive rates; all fractions in [0, 1]."""
+    """A ROC curve, and its band at 101 false-positive rates; all values are fractions in [0, 1]."""
 
     false_positive: Floats  # of the curve, ascending from 0 to 1
     true_positive: Floats
-    grid: Floats  # (101,) false-positive rates of the band
+    grid: Floats  # (101,) false-positive rates at which the band is given
     low: Floats  # (101,) 2.5th percentile of the sensitivity there
     high: Floats
 
 
 def roc_band(labels: Sequence[int], probabilities: Floats, patients: Sequence[str], *, seed: int = 0) -> RocBand:
-    """Return a ROC curve with a pointwise 95% band by a bootstrap over patients.
+    """Return a ROC curve with a pointwise 95% band by bootstrap over patients.
 
-    Each of 1,000 resamples draws patients with all their images; those without both classes are left out.
+    Each of 1,000 resamples draws patients with all their images. Resamples without both classes are left out.
 
     Args:
         labels: (n_images,) of 0 (normal) and 1 (pneumonia), both present.
         probabilities: (n_images,) of pneumonia.
-        patients: (n_images,) whom each image shows.
-        seed: Of the resampling.
+        patients: (n_images,) the patient of each image.
+        seed: Seed of the resampling.
+
+    Raises:
+        ValueError: The images are all of one class.
     """
     names, patient_of = np.unique(np.asarray(patients), return_inverse=True)
     generator, grid = np.random.default_rng(seed), np.linspace(0, 1, 101)
@@ -67,7 +76,7 @@ def roc_band(labels: Sequence[int], probabilities: Floats, patients: Sequence[st
 
 
 def _roc(labels: Sequence[int], probabilities: Floats, weights: Floats) -> tuple[Floats, Floats] | None:
-    """Return false and true positive rates of weighted images, a point a distinct probability; None of one class."""
+    """Return false and true positive rates at each distinct probability; None without weight in both classes."""
     order = np.argsort(-probabilities, kind="stable")
     ill = np.asarray(labels)[order] == 1
     true, false = np.cumsum(weights[order] * ill), np.cumsum(weights[order] * ~ill)
@@ -80,7 +89,7 @@ def _roc(labels: Sequence[int], probabilities: Floats, weights: Floats) -> tuple
 
 @dataclass(frozen=True)
 class CalibrationBin:
-    """The images whose probability lies in one tenth of [0, 1]."""
+    """The images whose predicted probability lies in one tenth of [0, 1]."""
 
     n: int
     mean_probability: float
@@ -90,7 +99,12 @@ class CalibrationBin:
 
 
 def calibration(labels: Sequence[int], probabilities: Floats) -> list[CalibrationBin]:
-    """Return the ten bins of equal width that hold an image, ascending."""
+    """Return the non-empty bins of ten of equal width, by ascending probability.
+
+    Args:
+        labels: (n_images,) of 0 (normal) and 1 (pneumonia).
+        probabilities: (n_images,) of pneumonia.
+    """
     ill, position = np.asarray(labels) == 1, np.minimum((probabilities * _N_BINS).astype(int), _N_BINS - 1)
     bins = []
     for number in range(_N_BINS):

@@ -1,4 +1,4 @@
-"""Figures as SVG that stands inside a page: neutral lines take the page's text colour, so they suit light and dark."""
+"""Figures as inline SVG. Neutral lines take the text colour of the page, which suits light and dark mode."""
 
 import io
 import re
@@ -16,22 +16,22 @@ from pneumosearch.errors import printable
 from pneumosearch.metrics import Metric, metric_name, scale
 from pneumosearch.training.plots import TRAIN_COLOUR
 
-#: Stands for the colour of the page's text; no other part of a figure has it.
+#: Placeholder for the text colour of the page; no other part of a figure may use it.
 INK: Final = "#010203"
-#: More of Okabe and Ito's colours, beside those of `pictures`.
+#: More colours of Okabe and Ito, in addition to those of `training.plots`.
 GREEN: Final = "#009E73"
 PURPLE: Final = "#CC79A7"
-#: For what is a picture inside the figure, which cannot take the colour of the text; seen on light and dark.
+#: For rasterised parts, which cannot take the text colour; visible on light and dark backgrounds.
 GREY: Final = "#808080"
 
-#: From so many points or curves on, they are a picture inside the figure, which then stays small.
+#: Above this number, points or curves are rasterised, which keeps the file small.
 N_RASTERISED: Final = 200
-#: So many faint lines one over the other are a grey ground; more only take time to draw.
-MOST_LINES: Final = 2000
+#: Maximum number of faint lines; more would only take time, as the lines already overlap.
+MAX_LINES: Final = 2000
 
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",
-    "text.parse_math": False,  # a name may hold dollar signs
+    "text.parse_math": False,  # a name may contain dollar signs
     "font.size": 9,
     "axes.labelsize": 9,
     "legend.fontsize": 8.5,
@@ -53,18 +53,18 @@ _STYLE: Final[dict[Any, Any]] = {
     "savefig.facecolor": "none",
     "legend.frameon": False,
 }
-#: Decorates what draws a figure, so that all have one style.
+#: Decorator that gives all figures the same style.
 styled: Final = rc_context(_STYLE)
 
-#: The page has a lighter blue on a dark ground.
+#: The page defines a lighter blue for dark mode.
 _BLUE: Final = f"var(--blue, {TRAIN_COLOUR})"
 
 _SVG: Final = "http://www.w3.org/2000/svg"
 _LINK: Final = "{http://www.w3.org/1999/xlink}href"
 _FONT: Final = re.compile(r"font: ([\d.]+px) [^;]*|font-family: [^;]*; ?")
-_LONGEST_LABEL: Final = 40  # characters
-_LARGEST: Final = 1.45  # pixels on a page for a point of a figure
-_DPI: Final = 144  # of what is a picture inside a figure
+_MAX_LABEL: Final = 40  # characters
+_MAX_SCALE: Final = 1.45  # pixels on a page per point of a figure
+_DPI: Final = 144  # of rasterised parts
 
 
 T = TypeVar("T")
@@ -76,22 +76,22 @@ class Drawing:
 
     svg: Markup
     caption: str
-    wide: bool = False  # whether it needs more room than a phone has, and scrolls there
+    wide: bool = False  # whether it scrolls horizontally on a narrow screen
 
 
 def drawing(figure: Figure, name: str, *, alt: str, caption: str = "", wide: bool = False) -> Drawing:
-    """Turn a figure into SVG that can stand in a page beside others. To be called in a `styled` function.
+    """Convert a matplotlib figure to inline SVG. Call this inside a `styled` function.
 
     Args:
-        figure: What was drawn.
-        name: Of letters, digits and dashes; equal to that of no other figure of the page. Identifiers begin with it.
-        alt: A sentence that says what the figure shows, for readers who do not see it.
-        caption: What stands below it.
-        wide: Whether it needs more room than a phone has.
+        figure: The figure.
+        name: Letters, digits and dashes, unique on the page; prefix of the identifiers in the SVG.
+        alt: A sentence that describes the figure to readers who cannot see it.
+        caption: Text below the figure.
+        wide: Whether the figure scrolls horizontally on a narrow screen instead of shrinking.
     """
     text = io.BytesIO()
     with rc_context({"svg.hashsalt": name}), warnings.catch_warnings():
-        # The page's own fonts draw the text; those that matplotlib measures it with may lack a letter.
+        # The browser's fonts draw the text; the font that matplotlib measures with may lack a glyph.
         warnings.filterwarnings("ignore", message="Glyph .* missing", category=UserWarning)
         figure.savefig(text, format="svg", dpi=_DPI, metadata={"Date": None, "Creator": None})
     root = ElementTree.fromstring(text.getvalue())  # noqa: S314  (matplotlib wrote it a line above)
@@ -103,31 +103,31 @@ def drawing(figure: Figure, name: str, *, alt: str, caption: str = "", wide: boo
 
 
 def thinned(lines: Sequence[T]) -> tuple[Sequence[T], str]:
-    """Return at most `MOST_LINES` of the lines, evenly spaced, and what the caption says where some are left out."""
-    if len(lines) <= MOST_LINES:
+    """Return at most `MAX_LINES` of the lines, evenly spaced, and a sentence for the caption if any are left out."""
+    if len(lines) <= MAX_LINES:
         return lines, ""
-    kept = [lines[len(lines) * index // MOST_LINES] for index in range(MOST_LINES)]
-    return kept, f" Of {len(lines)} faint lines {MOST_LINES} are drawn, evenly spaced."
+    kept = [lines[len(lines) * index // MAX_LINES] for index in range(MAX_LINES)]
+    return kept, f" {MAX_LINES} of {len(lines)} faint lines are drawn, evenly spaced."
 
 
 def label(text: str) -> str:
-    """Return text that may come from anywhere as a label: one line of at most 40 characters that can be drawn."""
+    """Return untrusted text as a label: one line of at most 40 printable characters."""
     clean = printable(text)
-    return clean if len(clean) <= _LONGEST_LABEL else clean[: _LONGEST_LABEL - 1] + "…"
+    return clean if len(clean) <= _MAX_LABEL else clean[: _MAX_LABEL - 1] + "…"
 
 
 def axis_label(metric: Metric, evaluated: str) -> str:
-    """Return the title of an axis: which images, which metric, which unit."""
+    """Return the title of an axis: images ("validation" or "test"), metric and unit."""
     return f"{evaluated} {metric_name(metric)}" + {100.0: " (%)", 1.0: ""}[scale(metric)]
 
 
 def _widths(points: float, wide: bool) -> str:
-    """Say between which widths a figure may be scaled, so that text in all figures is of one size and can be read."""
-    return f"max-width: {_LARGEST * points:.0f}px" + f"; min-width: {points:.0f}px" * wide
+    """Return CSS limits on the width of a figure, so that text is readable and of similar size in all figures."""
+    return f"max-width: {_MAX_SCALE * points:.0f}px" + f"; min-width: {points:.0f}px" * wide
 
 
 def _tidy(root: ElementTree.Element, name: str) -> None:
-    """Leave out what does not belong inside a page: size, metadata, style sheet, names that other figures have too."""
+    """Remove what does not belong inside a page: size, metadata, style sheet, identifiers shared with other figures."""
     del root.attrib["width"], root.attrib["height"]
     for parent in list(root.iter()):
         for child in list(parent):

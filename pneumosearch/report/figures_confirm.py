@@ -1,32 +1,63 @@
 """Figures of a confirmation: accuracies beside the published ones, ROC curves, calibration."""
 
+from dataclasses import dataclass
 from typing import Any, Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from pneumosearch.confirm.verdict import ensemble_probabilities
+from pneumosearch.intervals import wilson_interval
+from pneumosearch.published import OTHER_FIGURES, PUBLISHED_TABLE
 from pneumosearch.records.confirmation import Candidate, Confirmation, Estimate
 from pneumosearch.report.curves import calibration, roc_band
 from pneumosearch.report.figures import GREEN, INK, Drawing, drawing, label, styled
-from pneumosearch.report.published import PublishedAccuracy
+from pneumosearch.report.tables import N_TEST
 from pneumosearch.training.plots import EVALUATION_COLOUR
 
 _COLOURS: Final = (GREEN, EVALUATION_COLOUR)
 
 
+@dataclass(frozen=True)
+class PublishedAccuracy:
+    """A published result on the 624 test images; fractions in [0, 1], None where the source gives no figure."""
+
+    name: str
+    accuracy: float
+    low: float  # 95% Wilson interval for 624 images, computed here
+    high: float
+    sensitivity: float | None = None
+    specificity: float | None = None
+    auc: float | None = None
+
+
+def published_accuracies() -> list[PublishedAccuracy]:
+    """Return the best and the last epoch of the published table, then the figures of other works."""
+    best = max(PUBLISHED_TABLE, key=lambda row: row.test_accuracy)
+    rows = [_with_interval(f"published, epoch {row.epoch}", row.test_accuracy) for row in (best, PUBLISHED_TABLE[-1])]
+    others = [
+        _with_interval(figures.name, figures.accuracy, figures.sensitivity, figures.specificity, figures.auc)
+        for figures in OTHER_FIGURES
+    ]
+    return rows + others
+
+
+def _with_interval(name: str, accuracy: float, *others: float | None) -> PublishedAccuracy:
+    return PublishedAccuracy(name, accuracy, *wilson_interval(round(accuracy * N_TEST), N_TEST), *others)
+
+
 def shown_candidates(confirmation: Confirmation) -> tuple[Candidate, Candidate]:
-    """Return the two that curves are drawn of: the baseline and the finalist that was best on validation."""
+    """Return the two candidates whose curves are drawn: the baseline and the finalist that was best on validation."""
     return confirmation.candidates[0], confirmation.candidates[confirmation.verdict.winner]
 
 
 @styled
 def accuracies(confirmation: Confirmation, published: list[PublishedAccuracy]) -> Drawing:
-    """Draw each candidate's mean test accuracy with its interval, each seed, and published accuracies.
+    """Draw the mean test accuracy of each candidate with its interval, single seeds, and published accuracies.
 
     Args:
-        confirmation: What was found.
-        published: Accuracies on the same images; none on phantoms.
+        confirmation: The confirmation.
+        published: Published accuracies on the same images; empty for phantoms.
     """
     n = len(confirmation.candidates) + len(published)
     figure = Figure(figsize=(5.2, 0.8 + 0.3 * n), layout="constrained")
@@ -53,29 +84,29 @@ def accuracies(confirmation: Confirmation, published: list[PublishedAccuracy]) -
     return drawing(figure, "accuracies", alt=alt, caption=caption)
 
 
-def _interval(axes: Axes, row: int, of_it: Estimate | PublishedAccuracy, marker: str, colour: str) -> None:
-    mean = of_it.mean if isinstance(of_it, Estimate) else of_it.accuracy
-    axes.plot([100 * of_it.low, 100 * of_it.high], [row, row], color=colour, lw=1.4)
+def _interval(axes: Axes, row: int, result: Estimate | PublishedAccuracy, marker: str, colour: str) -> None:
+    mean = result.mean if isinstance(result, Estimate) else result.accuracy
+    axes.plot([100 * result.low, 100 * result.high], [row, row], color=colour, lw=1.4)
     axes.plot([100 * mean], [row], marker, color=colour, ms=6)
 
 
 @styled
 def roc_curves(confirmation: Confirmation) -> Drawing:
-    """Draw the ROC curves of the seed ensembles of baseline and winner, each with its band."""
+    """Draw the ROC curves of the seed ensembles of the baseline and the winner, each with a 95% band."""
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes: Axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color=INK, alpha=0.3, lw=0.8, linestyle=":")
-    told = []
+    labels = []
     for candidate, colour, line in zip(shown_candidates(confirmation), _COLOURS, ("--", "-"), strict=True):
         band = roc_band(confirmation.labels, ensemble_probabilities(candidate.replicates), confirmation.patients)
         axes.fill_between(100 * band.grid, 100 * band.low, 100 * band.high, color=colour, alpha=0.18, lw=0)
-        told.append(f"{label(candidate.label)}: AUC {candidate.ensemble_at_half.auc:.3f}")
-        axes.plot(100 * band.false_positive, 100 * band.true_positive, line, color=colour, label=told[-1])
+        labels.append(f"{label(candidate.label)}: AUC {candidate.ensemble_at_half.auc:.3f}")
+        axes.plot(100 * band.false_positive, 100 * band.true_positive, line, color=colour, label=labels[-1])
         at = candidate.ensemble_at_half
         axes.plot([100 * (1 - at.specificity)], [100 * at.sensitivity], "o", color=colour, ms=5)
     axes.set(xlabel="100 − specificity (%)", ylabel="sensitivity (%)", xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
     axes.legend(loc="lower right")
-    alt = f"ROC curves of the seed ensembles on {len(confirmation.images)} test images: {', '.join(told)}."
+    alt = f"ROC curves of the seed ensembles on {len(confirmation.images)} test images: {', '.join(labels)}."
     caption = (
         "Mean probability over seeds. Band: pointwise 95% by a bootstrap over patients, 1,000 resamples. "
         "Dot: at threshold 0.5."
@@ -85,23 +116,23 @@ def roc_curves(confirmation: Confirmation) -> Drawing:
 
 @styled
 def calibration_diagram(confirmation: Confirmation) -> Drawing:
-    """Draw the share of ill images against the probability that the seed ensembles gave them."""
+    """Draw the observed share of pneumonia against the mean predicted probability of the seed ensembles."""
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes: Axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color=INK, alpha=0.3, lw=0.8, linestyle=":")
-    told = []
+    labels = []
     looks: tuple[dict[str, Any], ...] = ({"fmt": "D--", "ms": 4}, {"fmt": "o-", "ms": 5})
     for candidate, colour, look in zip(shown_candidates(confirmation), _COLOURS, looks, strict=True):
         bins = calibration(confirmation.labels, ensemble_probabilities(candidate.replicates))
         shares = [100 * each.share_ill for each in bins]
         below = [100 * (each.share_ill - each.low) for each in bins]
         above = [100 * (each.high - each.share_ill) for each in bins]
-        told.append(f"{label(candidate.label)}: {100 * candidate.ensemble_at_half.calibration_error:.1f}")
+        labels.append(f"{label(candidate.label)}: {100 * candidate.ensemble_at_half.calibration_error:.1f}")
         axes.errorbar([100 * each.mean_probability for each in bins], shares, (below, above), color=colour, lw=1.2,
-                      elinewidth=0.7, label=told[-1] + " points off", **look)  # fmt: skip
+                      elinewidth=0.7, label=labels[-1] + " points off", **look)  # fmt: skip
     axes.set(xlabel="mean probability of pneumonia (%)", ylabel="images with pneumonia (%)", aspect="equal")
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
     axes.legend(loc="upper left")
-    alt = f"Calibration of the seed ensembles; expected calibration error in points: {', '.join(told)}."
+    alt = f"Calibration of the seed ensembles; expected calibration error in points: {', '.join(labels)}."
     caption = "Ten bins of equal width, 95% Wilson intervals; a calibrated network lies on the dotted line."
     return drawing(figure, "calibration", alt=alt, caption=caption)

@@ -1,4 +1,4 @@
-"""Figures of the hyperparameters: how much each mattered, and how values went with results."""
+"""Figures of the hyperparameters: importance, slices and parallel coordinates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -30,16 +30,16 @@ from pneumosearch.space import Choice, Dimension, Range, Scalar, Space
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
-_BEST_SHARE: Final = 0.1  # of the trials that parallel coordinates bring out
-_JITTER: Final = 0.2  # of the room between two choices
-_MOST_BEST: Final = 20
-_MOST_AXES: Final = 16  # of parallel coordinates
+_BEST_SHARE: Final = 0.1  # share of trials that parallel coordinates highlight
+_JITTER: Final = 0.2  # as a share of the distance between two choices
+_MAX_BEST: Final = 20
+_MAX_AXES: Final = 16  # of parallel coordinates
 
 Floats = npt.NDArray[np.float64]
 
 
 def searched_space(record: StudyRecord) -> Space | None:
-    """Return the space of a study; None of one that searches nothing, such as a single baseline."""
+    """Return the space of a study; None if it searches nothing, such as a single baseline."""
     if not isinstance(record.spec.get("space"), dict):
         return None
     return checked_spec(dict(record.spec), "stored study").search_space()
@@ -47,7 +47,11 @@ def searched_space(record: StudyRecord) -> Space | None:
 
 @styled
 def importance_bars(shares: Mapping[str, float]) -> Drawing | None:
-    """Draw the importance of each hyperparameter, largest on top; None where there is none to tell."""
+    """Draw the importance of each hyperparameter, largest on top.
+
+    Args:
+        shares: {name: share}, as `importance` returns it; if empty, the result is None.
+    """
     if not shares:
         return None
     figure = Figure(figsize=(5.2, 0.8 + 0.19 * len(shares)), layout="constrained")
@@ -59,19 +63,21 @@ def importance_bars(shares: Mapping[str, float]) -> Drawing | None:
     axes.set_ylim(-0.6, len(names) - 0.4)
     axes.grid(visible=False, axis="y")
     first = ", ".join(f"{name} {share:.0%}" for name, share in list(shares.items())[:3])
-    alt = f"Importance of {len(shares)} hyperparameters by PED-ANOVA; the first are {first}."
-    caption = "PED-ANOVA: where the better trials' values differ from the others'. Rough with few trials."
+    alt = f"Importance of {len(shares)} hyperparameters by PED-ANOVA; the most important are {first}."
+    caption = (
+        "PED-ANOVA: how much the values of the best trials differ from those of all trials. Imprecise with few trials."
+    )
     return drawing(figure, "importance", alt=alt, caption=caption)
 
 
 @dataclass(frozen=True)
 class _Result:
-    """A complete trial as it is drawn."""
+    """A complete trial in a figure."""
 
     number: int
     config: TrialConfig
     value: float
-    height: float  # the value as drawn; accuracies in percent
+    height: float  # the value as drawn: accuracies in percent
     is_baseline: bool
 
 
@@ -92,7 +98,7 @@ def _ordered(space: Space, order: Sequence[str]) -> list[str]:
 
 
 def slices(record: StudyRecord, order: Sequence[str] = ()) -> list[Drawing]:
-    """Draw value against metric for each searched hyperparameter, those in `order` first."""
+    """Draw the metric against the value of each searched hyperparameter, those in `order` first."""
     space, results, drawn = searched_space(record), _results(record), []
     if space is None or not results:
         return []
@@ -128,7 +134,7 @@ def _slice(record: StudyRecord, name: str, dimension: Dimension, there: list[tup
 
 
 def _places(dimension: Dimension, values: Sequence[Scalar]) -> Floats:
-    """Return where values stand on an axis: numbers as they are, choices one beside the other."""
+    """Return the positions of values on an axis: numbers as they are, choices at 0, 1, 2, ..."""
     if isinstance(dimension, Range):
         return np.array([float(value) for value in values])
     choices = _choices(dimension, values)
@@ -136,7 +142,7 @@ def _places(dimension: Dimension, values: Sequence[Scalar]) -> Floats:
 
 
 def _choices(dimension: Choice, values: Sequence[Scalar]) -> list[Scalar]:
-    """Return the choices, and values that trials have without having chosen them, such as the baseline's."""
+    """Return the choices, then values outside the space, such as those of the baseline."""
     return list(dict.fromkeys([*dimension.choices, *values]))
 
 
@@ -157,26 +163,26 @@ def _text(value: object) -> str:
 
 @styled
 def parallel_coordinates(record: StudyRecord, order: Sequence[str] = ()) -> Drawing | None:
-    """Draw each complete trial as a line through its values, an axis a hyperparameter, and to its metric.
+    """Draw each complete trial as a line through its values: one axis for each hyperparameter, then the metric.
 
     Args:
         record: The study.
         order: Hyperparameters by importance; the first 16 are drawn.
 
     Returns:
-        None with fewer than two complete trials.
+        None if fewer than two trials are complete.
     """
     space, results = searched_space(record), _results(record)
     if space is None or len(results) < 2:
         return None
-    names = _ordered(space, order)[:_MOST_AXES]
+    names = _ordered(space, order)[:_MAX_AXES]
     values = [[getattr(result.config, name) for result in results] for name in names]
     shares = [_shares(space.dimensions[name], column) for name, column in zip(names, values, strict=True)]
     heights = np.array([result.height for result in results])
     lines = np.stack([*shares, _between(heights, heights.min(), heights.max())], axis=1)
     figure = Figure(figsize=(max(6.5, 0.64 * (len(names) + 1)), 4.2))
     axes: Axes = figure.add_axes((0.04, 0.33, 0.92, 0.58))
-    n_best = min(max(1, round(_BEST_SHARE * len(results))), _MOST_BEST)
+    n_best = min(max(1, round(_BEST_SHARE * len(results))), _MAX_BEST)
     left_out = _draw_lines(axes, lines, n_best, [result.is_baseline for result in results])
     ends = [_ends(space.dimensions[name], column) for name, column in zip(names, values, strict=True)]
     _label_axes(axes, [*names, metric_name(record.metric)], [*ends, (f"{heights.min():.4g}", f"{heights.max():.4g}")])
@@ -184,7 +190,9 @@ def parallel_coordinates(record: StudyRecord, order: Sequence[str] = ()) -> Draw
         f"{len(results)} complete trials as lines through their values of {len(names)} hyperparameters to their "
         f"{evaluated(record)} {metric_name(record.metric)}, which is {heights.min():.4g} to {heights.max():.4g}."
     )
-    caption = f"Orange: the best {n_best} of {len(results)}. Green, dashed: the baseline. Each axis says where it ends."
+    caption = (
+        f"Orange: the best {n_best} of {len(results)}. Green, dashed: the baseline. The ends of each axis are labelled."
+    )
     return drawing(figure, "parallel", alt=alt, caption=caption + left_out, wide=True)
 
 
@@ -193,7 +201,7 @@ def _between(values: Floats, low: float, high: float) -> Floats:
 
 
 def _shares(dimension: Dimension, values: Sequence[Scalar]) -> Floats:
-    """Return where values lie between the ends of a dimension, from 0 to 1."""
+    """Return the positions of values between the ends of a dimension, from 0 to 1."""
     places = _places(dimension, values)
     if isinstance(dimension, Choice):
         return _between(places, 0.0, len(_choices(dimension, values)) - 1.0)

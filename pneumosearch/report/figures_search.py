@@ -1,4 +1,4 @@
-"""Figures of a search: the baseline beside the published table, the history, the learning curves."""
+"""Figures of a search: the baseline against the published table, the history, the learning curves."""
 
 from typing import Any, Final, Literal
 
@@ -30,7 +30,7 @@ _FAINT: Final = 0.35
 
 
 def evaluated(record: StudyRecord) -> str:
-    """Return which images judge the epochs of a study: validation or test."""
+    """Return which images the epochs of a study are evaluated on: "validation" or "test"."""
     return next((trial.history[0].evaluated for trial in record.trials if trial.history), "validation")
 
 
@@ -39,11 +39,11 @@ def published_curve(history: History) -> Drawing:
     """Draw the published accuracies and those of the baseline by epoch.
 
     Args:
-        history: Of the baseline, one epoch at least.
+        history: History of the baseline, at least one epoch.
     """
     figure = Figure(figsize=(5.2, 3.7), layout="constrained")
     axes: Axes = figure.subplots()
-    judged, colour = history[0].evaluated, EVALUATION_COLOUR if history[0].evaluated == "test" else GREEN
+    judge, colour = history[0].evaluated, EVALUATION_COLOUR if history[0].evaluated == "test" else GREEN
     hollow: dict[str, Any] = {"linestyle": ":", "markerfacecolor": "none"}
     epochs = [row.epoch for row in PUBLISHED_TABLE]
     published = {
@@ -53,27 +53,29 @@ def published_curve(history: History) -> Drawing:
     axes.plot(epochs, published["test"], "s", color=EVALUATION_COLOUR, label="published test", **hollow)
     own = {
         "train": [100 * e.train_accuracy for e in history],
-        judged: [100 * e.evaluation("accuracy") for e in history],
+        judge: [100 * e.evaluation("accuracy") for e in history],
     }
     epochs = [epoch.epoch for epoch in history]
     axes.plot(epochs, own["train"], "o-", ms=4, color=TRAIN_COLOUR, label="baseline here, train")
-    axes.plot(epochs, own[judged], "D-", ms=4, color=colour, label=f"baseline here, {judged}")
+    axes.plot(epochs, own[judge], "D-", ms=4, color=colour, label=f"baseline here, {judge}")
     axes.set(xlabel="epoch", ylabel="accuracy (%)")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2)
     ends = [f"published {name} {_from_to(values)}" for name, values in published.items()]
     ends += [f"this baseline's {name} {_from_to(values)}" for name, values in own.items()]
     alt = f"Accuracy by epoch, first and last: {'; '.join(ends)}."
-    same = "" if judged == "test" else " Validation and test images differ: compare the shapes, not the levels."
-    return drawing(figure, "published", alt=alt, caption=f"Hollow: as published. Filled: the baseline here.{same}")
+    same = "" if judge == "test" else " Validation and test images differ: compare shapes, not levels."
+    return drawing(
+        figure, "published", alt=alt, caption=f"Hollow markers: published. Filled markers: this baseline.{same}"
+    )
 
 
 def _from_to(values: list[float]) -> str:
     return f"from {values[0]:.1f} to {values[-1]:.1f} %"
 
 
-def _drawn(trial: TrialRecord, metric: Metric) -> float | None:
-    """The metric of a trial as drawn; of one that was stopped, that of its kept epoch."""
+def _height(trial: TrialRecord, metric: Metric) -> float | None:
+    """Return the metric of a trial as drawn; for a pruned trial, the metric of its kept epoch."""
     value = trial.value
     if value is None and trial.kept is not None:
         value = trial.kept.evaluation(metric)
@@ -81,14 +83,18 @@ def _drawn(trial: TrialRecord, metric: Metric) -> float | None:
 
 
 def _points(record: StudyRecord, state: Literal["complete", "pruned"]) -> tuple[list[int], list[float]]:
-    drawn = [(t.number, _drawn(t, record.metric)) for t in record.trials if t.state == state]
+    drawn = [(t.number, _height(t, record.metric)) for t in record.trials if t.state == state]
     there = [(number, value) for number, value in drawn if value is not None]
     return [number for number, _ in there], [value for _, value in there]
 
 
 @styled
 def history(record: StudyRecord) -> Drawing | None:
-    """Draw each trial's metric by its number, with the best so far; None before a trial is complete."""
+    """Draw the metric of each trial by trial number, with the best so far.
+
+    Returns:
+        None if no trial is complete.
+    """
     numbers, values = _points(record, "complete")
     if not numbers:
         return None
@@ -117,8 +123,8 @@ def history(record: StudyRecord) -> Drawing | None:
 
 
 def _levels(record: StudyRecord, axes: Axes) -> None:
-    """Draw lines for the baseline and, where the metric is its, the published accuracy."""
-    baseline = _drawn(record.baseline, record.metric) if record.baseline else None
+    """Draw lines for the baseline and, if the metric is accuracy, for the published test accuracy."""
+    baseline = _height(record.baseline, record.metric) if record.baseline else None
     if baseline is not None:
         axes.axhline(baseline, color=GREEN, linestyle="--", lw=1.2, label="baseline")
     if _beside_published(record):
@@ -145,18 +151,18 @@ def _history_alt(record: StudyRecord) -> str:
 
 
 def _history_caption(record: StudyRecord) -> str:
-    judged = f"Each trial is one seed on {record.data.n_evaluation} {evaluated(record)} images."
+    caption = f"Each point is one trial with one seed on {record.data.n_evaluation} {evaluated(record)} images."
     if not _beside_published(record):
-        return judged
-    return f"{judged} The published line is a figure of the TEST images: it is no measure of these points."
+        return caption
+    return f"{caption} The published line was measured on the TEST images and is not comparable with these points."
 
 
 @styled
 def learning_curves(record: StudyRecord, metric: Literal["accuracy", "auc"]) -> Drawing | None:
-    """Draw a metric of all trials by epoch: pruned ones faint, the baseline and the best brought out.
+    """Draw a metric of all trials by epoch, with the baseline and the best trial highlighted.
 
     Returns:
-        None where no epoch has the metric.
+        None if no epoch has the metric.
     """
     curves = {trial.number: curve for trial in record.trials if (curve := _curve(trial, metric))}
     if not curves:
@@ -206,7 +212,7 @@ def _bundle(axes: Axes, curves: list[list[tuple[int, float]]], colour: str, name
 def _curves_alt(record: StudyRecord, metric: Metric, curves: list[list[tuple[int, float]]]) -> str:
     ends = [curve[-1][1] / scale(metric) for curve in curves]
     return (
-        f"{evaluated(record).capitalize()} {metric_name(metric)} by epoch of {len(curves)} trials; after their last "
-        f"epochs it lies between {shown(min(ends), metric)} and {shown(max(ends), metric)}, "
-        f"in the middle at {shown(float(np.median(ends)), metric)}."
+        f"{evaluated(record).capitalize()} {metric_name(metric)} by epoch of {len(curves)} trials; their last "
+        f"epochs range from {shown(min(ends), metric)} to {shown(max(ends), metric)}, "
+        f"with a median of {shown(float(np.median(ends)), metric)}."
     )

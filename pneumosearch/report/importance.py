@@ -1,8 +1,5 @@
-"""How much each searched hyperparameter mattered."""
+"""Importance of the searched hyperparameters."""
 
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from pneumosearch.config import TrialConfig
@@ -10,37 +7,33 @@ from pneumosearch.records.trial import StudyRecord
 
 
 def importance(record: StudyRecord) -> dict[str, float]:
-    """Return each searched hyperparameter's share of importance (PED-ANOVA), largest first.
+    """Return the importance of each searched hyperparameter by PED-ANOVA.
 
-    Empty with fewer than four complete trials, or where all have one value. Source: Watanabe, Bansal, Hutter,
-    "PED-ANOVA", IJCAI 2023.
+    The first call takes over a second: `optuna.importance` imports scikit-learn for another evaluator.
+
+    Returns:
+        {name: share}, largest share first. The shares sum to 1. The result is empty if fewer than four trials are
+        complete or if all of them have the same value.
+
+    Source:
+        Watanabe, Bansal, Hutter, "PED-ANOVA: Efficiently Quantifying Hyperparameter Importance in Arbitrary
+        Subspaces", IJCAI 2023.
     """
     searched = record.spec.get("space")
     results = [(trial.run.config, trial.value) for trial in record.trials if trial.value is not None and trial.run]
     if not isinstance(searched, dict) or len(results) < 4 or len({value for _, value in results}) < 2:
         return {}
-    with _without_random_forests():
-        from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-        shares = get_param_importances(_study_of(record, results), evaluator=PedAnovaImportanceEvaluator())
+    shares = get_param_importances(_study_of(record, results), evaluator=PedAnovaImportanceEvaluator())
     return {name: float(share) for name, share in shares.items()}
 
 
-@contextmanager
-def _without_random_forests() -> Iterator[None]:
-    """Keep scikit-learn, which `optuna.importance` imports for another evaluator, from costing more than a second."""
-    if "optuna.importance._fanova" in sys.modules or "sklearn" in sys.modules:
-        yield
-        return
-    sys.modules["sklearn"] = None  # type: ignore[assignment]  # Optuna takes it as not installed
-    try:
-        yield
-    finally:
-        del sys.modules["sklearn"]
-
-
 def _study_of(record: StudyRecord, results: list[tuple[TrialConfig, float]]) -> Any:
-    """Build the study that Optuna's evaluators want from what the store told."""
+    """Return an Optuna study of these results, as the evaluators expect it.
+
+    Only the searched hyperparameters become parameters of its trials.
+    """
     import optuna
 
     from pneumosearch.metrics import direction
@@ -55,12 +48,12 @@ def _study_of(record: StudyRecord, results: list[tuple[TrialConfig, float]]) -> 
         drawn: dict[str, Any] = {"params": params, "distributions": {name: ranges[name] for name in params}}
         trials.append(optuna.trial.FrozenTrial(number, complete, value, None, None, **drawn, **empty, trial_id=number))
 
-    class Given(optuna.storages.InMemoryStorage):
-        """Trials as they are: adding thousands would copy each of them deeply."""
+    class FixedTrials(optuna.storages.InMemoryStorage):
+        """A storage that returns these trials; adding thousands to a study would deep-copy each of them."""
 
         def get_all_trials(
             self, study_id: int, deepcopy: bool = True, states: Any = None
         ) -> list[optuna.trial.FrozenTrial]:
             return [trial for trial in trials if states is None or trial.state in states]
 
-    return optuna.create_study(storage=Given(), direction=direction(record.metric))
+    return optuna.create_study(storage=FixedTrials(), direction=direction(record.metric))

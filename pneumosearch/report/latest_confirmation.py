@@ -1,4 +1,4 @@
-"""The newest confirmation of a study; it as a Rich table with the verdict in words, and as plain values."""
+"""The latest confirmation of a study: reading it, and showing it as a Rich table and as plain values."""
 
 import re
 from dataclasses import dataclass
@@ -22,8 +22,8 @@ _RANK: Final = re.compile(r"^wrong-\d+-")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _NUMBER: Final = re.compile(r"(\d+)\.json$")
 
-#: What the table shows besides accuracy at the threshold 0.5: {figure: heading}.
-_OTHER_FIGURES: Final = {
+#: Metrics of the table besides accuracy, at the threshold 0.5: {field: heading}.
+_OTHER_METRICS: Final = {
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "auc": "AUC",
@@ -33,7 +33,7 @@ _OWN_THRESHOLD: Final = "balanced accuracy, own threshold"
 
 
 def confirmation_summary(confirmation: Confirmation) -> dict[str, Any]:
-    """Return a confirmation without what it holds of each test image."""
+    """Return a confirmation as plain values for JSON, without its values for single test images."""
     replicates = {"__all__": {"replicates": {"__all__": {"probabilities"}}}}
     return confirmation.model_dump(
         mode="json", exclude={"images": True, "labels": True, "patients": True, "candidates": replicates}
@@ -41,7 +41,12 @@ def confirmation_summary(confirmation: Confirmation) -> dict[str, Any]:
 
 
 def print_confirmation(confirmation: Confirmation, kind: str) -> None:
-    """Print the candidates and the verdict on standard output; `kind` is "images" or "phantoms"."""
+    """Print the candidates and the verdict on standard output.
+
+    Args:
+        confirmation: The confirmation.
+        kind: "images" or "phantoms", which get a warning.
+    """
     console = standard_output()
     if kind == "phantoms":
         console.print(phantom_warning())
@@ -55,15 +60,15 @@ def print_confirmation(confirmation: Confirmation, kind: str) -> None:
     n = confirmation.n_openings
     times = f"{n} time{'s' * (n > 1)}"
     console.print(f"Each replicate was {confirmation.trained_on}.", highlight=False, markup=False)
-    console.print(f"The test set was opened {times} from this store, this confirmation counted.", highlight=False)
+    console.print(f"The test set was opened {times} from this store, including this confirmation.", highlight=False)
 
 
 def candidates_table(confirmation: Confirmation) -> Table:
-    """Return the candidates' test figures: mean ± deviation over seeds, and the 95% interval of the accuracy."""
+    """Return the test metrics of the candidates: mean ± standard deviation over seeds, and the interval of accuracy."""
     n_seeds, n_images = len(confirmation.seeds), len(confirmation.images)
     table = Table(title=f"{n_images} test images; mean ± deviation of {n_seeds} fresh seed{'s' * (n_seeds > 1)} (%)")
     table.add_column("candidate", overflow="fold")
-    for heading in ("accuracy", "95%", *_OTHER_FIGURES.values(), _OWN_THRESHOLD, "points (95%)", "McNemar p"):
+    for heading in ("accuracy", "95%", *_OTHER_METRICS.values(), _OWN_THRESHOLD, "points (95%)", "McNemar p"):
         table.add_column(heading, justify="right")
     differences = ["", *(_difference(comparison) for comparison in confirmation.comparisons)]
     p_values = ["", *(f"{comparison.mcnemar_p:.2g}" for comparison in confirmation.comparisons)]
@@ -76,7 +81,7 @@ def _figures(candidate: Candidate) -> list[str]:
     accuracy, balanced = candidate.at_half["accuracy"], candidate.at_threshold["balanced_accuracy"]
     several = len(candidate.replicates) > 1
     interval = f"{percent(accuracy.low)} to {percent(accuracy.high)}" if several else percent(None)
-    others = [_mean(candidate.at_half[name]) for name in _OTHER_FIGURES]
+    others = [_mean(candidate.at_half[name]) for name in _OTHER_METRICS]
     return [_mean(accuracy), interval, *others, _mean(balanced)]
 
 
@@ -89,48 +94,49 @@ def _difference(comparison: Comparison) -> str:
 
 
 @dataclass(frozen=True)
-class WrongPicture:
-    """A picture of a test image that the winner called wrongly."""
+class MisclassifiedImage:
+    """A test image that the winner misclassified, with its Grad-CAM heat map."""
 
-    file: str
-    image: int  # position in `Confirmation.images`
-    png: bytes | None  # None on a page that names the image only
+    file: str  # name of the artifact
+    position: int  # in `Confirmation.images`
+    png: bytes | None  # None on a page that only names the image
 
 
 def latest_confirmation(store: Store, name: str) -> Confirmation | None:
-    """Return the newest confirmation of study `name`; None where there is none.
+    """Return the latest confirmation of study `name`, or None.
 
     Raises:
-        StoreError: No such study, a confirmation's file is not below the folder of results, or it is none.
+        StoreError: The store has no study of this name, the artifact of a confirmation is missing, or this version
+            cannot read it.
     """
     found = _latest(store, name)
     return found[1] if found else None
 
 
 def _latest(store: Store, name: str) -> tuple[int, Confirmation] | None:
-    """Return the newest confirmation with the number in its file's name, 1 where it has none."""
+    """Return the latest confirmation with the number in its file name (1 if the name has none)."""
     records = [meta for meta in _artifacts(store, name) if _RECORD.fullmatch(meta.filename)]
     numbered = [(int(number[1]) if (number := _NUMBER.search(meta.filename)) else 1, meta) for meta in records]
     read = [(number, _read(store, meta)) for number, meta in numbered]
     return max(read, key=lambda each: (each[1].time, each[0]), default=None)
 
 
-def wrong_pictures(store: Store, name: str) -> list[WrongPicture]:
-    """Return the pictures that belong to the newest confirmation, the most confident mistake first.
+def misclassified_images(store: Store, name: str) -> list[MisclassifiedImage]:
+    """Return the misclassified test images of the latest confirmation, the most confident error first.
 
-    Those of an earlier confirmation, and files that are no PNG, are left out.
+    Heat maps of earlier confirmations and files that are not PNG are ignored.
     """
     latest = _latest(store, name)
     if latest is None:
         return []
     number, confirmation = latest
-    images = {_without_rank(wrong_picture_file(1, image, number)): n for n, image in enumerate(confirmation.images)}
+    positions = {_without_rank(wrong_picture_file(1, image, number)): n for n, image in enumerate(confirmation.images)}
     found = []
     for meta in sorted(_artifacts(store, name), key=lambda meta: meta.filename):
-        position = images.get(_without_rank(meta.filename))
+        position = positions.get(_without_rank(meta.filename))
         if position is not None:
             png = _bytes(store, meta)
-            found += [WrongPicture(meta.filename, position, png)] * png.startswith(_PNG)
+            found += [MisclassifiedImage(meta.filename, position, png)] * png.startswith(_PNG)
     return found
 
 
@@ -158,4 +164,4 @@ def _bytes(store: Store, meta: ArtifactMeta) -> bytes:
         return store.artifacts.read(meta.artifact_id, lambda file: file.read())
     except ArtifactNotFound as error:
         place, remedy = store.artifacts_url or store.results / "artifacts", "its folder --results, or --artifacts"
-        raise StoreError(f"{place}: the artifact '{meta.filename}' is not there; give {remedy}") from error
+        raise StoreError(f"{place}: the artifact '{meta.filename}' is missing; give {remedy}") from error

@@ -1,4 +1,4 @@
-"""A study as one HTML page that needs nothing else: no network, no script."""
+"""A study as one self-contained HTML page: no other file, no network access, no script."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,44 +16,48 @@ from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import figures_parameters, figures_search, reproduce, tables
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.importance import importance
-from pneumosearch.report.latest_confirmation import WrongPicture, latest_confirmation, wrong_pictures
+from pneumosearch.report.latest_confirmation import MisclassifiedImage, latest_confirmation, misclassified_images
 from pneumosearch.storage.store import Store
 
-_MOST_REASONS: Final = 50  # failed trials that are listed
+_MAX_REASONS: Final = 50  # listed trials without a result
 
 
 def write_page(store: Store, name: str, path: Path, *, top: int, pictures: bool = True) -> None:
-    """Write the page of study `name` to `path`, whole or not at all.
+    """Write the page of study `name` to `path`, completely or not at all.
 
     Args:
-        store: Where the study is.
-        name: Of the study.
-        path: Of the page; its folder is made.
-        top: How many of the best trials are listed.
-        pictures: Show the test images that the winner calls wrongly; otherwise they are only named.
+        store: Store that holds the study.
+        name: Name of the study.
+        path: File to write; missing folders are created.
+        top: Number of best trials to list besides the baseline.
+        pictures: Whether to show the test images that the winner misclassified; if False, the page only names them.
 
     Raises:
-        StoreError: No such study, or a confirmation that cannot be read.
+        StoreError: The store has no study of this name, or its confirmation cannot be read.
         PneumosearchError: The file cannot be written.
     """
     confirmation = latest_confirmation(store, name)
-    wrong = wrong_pictures(store, name)
+    misclassified = misclassified_images(store, name)
     if not pictures:
-        wrong = [replace(picture, png=None) for picture in wrong]
-    text = page(store.record(name), confirmation, wrong, top=top)
+        misclassified = [replace(image, png=None) for image in misclassified]
+    text = page(store.record(name), confirmation, misclassified, top=top)
     write_output(path, text)
 
 
 def page(
-    record: StudyRecord, confirmation: Confirmation | None, pictures: Sequence[WrongPicture] = (), *, top: int
+    record: StudyRecord,
+    confirmation: Confirmation | None,
+    misclassified: Sequence[MisclassifiedImage] = (),
+    *,
+    top: int,
 ) -> str:
-    """Return the page of a study.
+    """Return the page of a study as HTML.
 
     Args:
         record: The study.
-        confirmation: The newest one, where there is one.
-        pictures: Of test images that its winner called wrongly.
-        top: How many of the best trials are listed.
+        confirmation: Its latest confirmation, or None.
+        misclassified: Test images that the winner of the confirmation misclassified.
+        top: Number of best trials to list besides the baseline.
     """
     return template("page.html").render(
         phantoms=PHANTOMS if record.data.kind == "phantoms" else None,
@@ -63,30 +67,31 @@ def page(
         lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
         candidate=_candidate(record),
         confirm_command=reproduce.command("confirm", "--name", record.name, "--data", record.data.folder_name),
-        confirmation=confirmation_view(confirmation, record.data.kind, pictures) if confirmation else None,
+        confirmation=confirmation_view(confirmation, record.data.kind, misclassified) if confirmation else None,
         published=_published(record),
         search=_search_figures(record),
         trials=_trials(record, top),
-        again=_again(record),
+        reproduce=_reproduce(record),
         data_uri=data_uri,
     )
 
 
 def _candidate(record: StudyRecord) -> str | None:
-    """Say what the search's best is, and how little that says; None of a baseline and where nothing is complete."""
+    """Return a sentence on the best trial of a search and its limits; None if there is no such trial."""
     ranking, baseline = record.ranking(), record.baseline
     if record.purpose != "search" or not ranking or ranking[0].value is None:
         return None
     best, metric = ranking[0], f"{figures_search.evaluated(record)} {metric_name(record.metric)}"
-    text = f"The candidate is trial {best.number} with {shown(best.value or 0.0, record.metric)} of {metric}"
+    text = f"The best trial is {best.number}, with {metric} {shown(best.value or 0.0, record.metric)}"
     if baseline and baseline.value is not None and baseline.number != best.number:
-        text += f"; the baseline has {shown(baseline.value, record.metric)}"
+        text += f"; the baseline reached {shown(baseline.value, record.metric)}"
     n = len(ranking)
-    return f"{text}. It is the best of {n} complete trial{'s' * (n != 1)} with one seed each: part of its lead is luck."
+    several = f"the best of {n} complete trials with one seed each: part of its lead is chance (the winner's curse)."
+    return f"{text}. It is {several if n > 1 else 'the only complete trial.'}"
 
 
 def _published(record: StudyRecord) -> dict[str, Any] | None:
-    """Return the published table beside the baseline; on phantoms there is nothing to compare."""
+    """Return the baseline beside the published table; None for phantoms, which have nothing to compare."""
     if record.data.kind == "phantoms":
         return None
     history = record.baseline.history if record.baseline else ()
@@ -116,16 +121,16 @@ def _trials(record: StudyRecord, top: int) -> dict[str, Any]:
     return {
         "headings": [heading for heading, _ in tables.trial_columns(record)],
         "rows": tables.trial_rows(record, top),
-        "reasons": reasons[:_MOST_REASONS],
-        "more": len(reasons) - len(reasons[:_MOST_REASONS]),
+        "reasons": reasons[:_MAX_REASONS],
+        "more": len(reasons) - len(reasons[:_MAX_REASONS]),
     }
 
 
 def _reason(trial: TrialRecord) -> str:
-    return trial.failure or trial.passed_over or "no reason was written down"
+    return trial.failure or trial.passed_over or "no reason was stored"
 
 
-def _again(record: StudyRecord) -> dict[str, Any]:
+def _reproduce(record: StudyRecord) -> dict[str, Any]:
     return {
         "commands": reproduce.commands(record),
         "versions": reproduce.versions(record),

@@ -1,58 +1,51 @@
-"""How to run a study again: its study file, the commands, versions and seeds."""
+"""How to repeat a study: its study file, the commands, versions and seeds."""
 
-import json
 import shlex
 from collections.abc import Mapping
 from typing import Any
+
+import tomli_w
 
 from pneumosearch.records.trial import StudyRecord
 
 
 def study_file(record: StudyRecord) -> str:
-    """Return the study as a study file; it reads back as the stored spec.
+    """Return the text of a study file that reads back as the stored specification.
 
     Args:
-        record: A search, whose spec has a space.
+        record: A search, whose specification has a space.
     """
     return study_text({"name": record.name, **record.spec})
 
 
 def study_text(spec: Mapping[str, Any]) -> str:
-    """Return what a study file with these values holds."""
-    tables = {key: value for key, value in spec.items() if isinstance(value, dict)}
-    lines = [f"{key} = {_toml(value)}" for key, value in spec.items() if key not in tables and value is not None]
-    for key, values in tables.items():
-        lines += ["", f"[{key}]", *(f"{_key(name)} = {_toml(value)}" for name, value in values.items())]
-    return "\n".join(lines) + "\n"
+    """Return the text of a study file with these values. TOML has no null, so fields that are None are left out."""
+    # An empty table of the study itself stays: `others` without an entry differs from its default.
+    return tomli_w.dumps({key: _without_none(value) for key, value in spec.items() if value is not None})
 
 
-def _toml(value: Any) -> str:
-    """Write a plain value as TOML, which writes scalars and lists as JSON does; what is not set is left out."""
+def _without_none(value: Any) -> Any:
+    """Return a copy of plain values without None and without empty tables, such as a range's missing condition."""
     if isinstance(value, Mapping):
-        there = [f"{_key(key)} = {_toml(each)}" for key, each in value.items() if each is not None and each != {}]
-        return "{ " + ", ".join(there) + " }"
+        return {key: _without_none(each) for key, each in value.items() if each is not None and each != {}}
     if isinstance(value, list | tuple):
-        return "[" + ", ".join(_toml(each) for each in value) + "]"
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _key(name: str) -> str:
-    return name if name.isascii() and name.replace("_", "").isalnum() else json.dumps(name, ensure_ascii=False)
+        return [_without_none(each) for each in value]
+    return value
 
 
 def command(*arguments: str) -> str:
-    """Return a command line of pneumosearch that a shell reads as these arguments."""
+    """Return a command line of pneumosearch, quoted so that a shell passes on exactly these arguments."""
     return shlex.join(["pneumosearch", *arguments])
 
 
 def commands(record: StudyRecord) -> list[tuple[str, str]]:
-    """Return what can be run again, in words, and the command for it."""
+    """Return what can be repeated as pairs of a description and a command."""
     name, folder = record.name, record.data.folder_name
     best = next((trial.number for trial in record.ranking()), None)
     found = []
     if record.purpose == "search":
-        again = command("study", f"{name}.toml", "--trials", str(len(record.trials)), "--data", folder)
-        found.append(("The search, in an empty store, with the study file below", again))
+        search = command("study", f"{name}.toml", "--trials", str(len(record.trials)), "--data", folder)
+        found.append(("The search, in an empty store, with the study file below", search))
     elif record.purpose == "baseline":
         protocol = str(record.spec.get("protocol"))
         found.append(("The baseline", command("baseline", "--protocol", protocol, "--data", folder)))
@@ -62,15 +55,15 @@ def commands(record: StudyRecord) -> list[tuple[str, str]]:
 
 
 def versions(record: StudyRecord) -> list[tuple[str, str]]:
-    """Return each library with the versions that the trials ran under."""
+    """Return each library with the versions that the trials used."""
     names = dict.fromkeys(name for trial in record.trials for name in trial.versions)
     seen = {n: dict.fromkeys(t.versions[n] for t in record.trials if n in t.versions) for n in names}
     return [(name, ", ".join(of_it)) for name, of_it in seen.items()]
 
 
 def seeds(record: StudyRecord) -> str:
-    """Say with which seeds the trials trained."""
+    """Return the seeds of the trials as text: one number, or the range that they span."""
     used = sorted({trial.run.seed for trial in record.trials if trial.run is not None})
     if not used:
         return "none yet"
-    return str(used[0]) if len(used) == 1 else f"{used[0]} to {used[-1]}, each trial its own"
+    return str(used[0]) if len(used) == 1 else f"{used[0]} to {used[-1]}, a different one for each trial"

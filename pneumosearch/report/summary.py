@@ -1,4 +1,4 @@
-"""A study as plain values, for JSON and CSV."""
+"""A study as plain values for JSON and CSV."""
 
 import csv
 import io
@@ -12,9 +12,10 @@ from pneumosearch.report.importance import importance
 
 
 def study_summary(record: StudyRecord) -> dict[str, Any]:
-    """Return the report: `study, data, protocol, reference, baseline, trials, best, test_openings` and more.
+    """Return the report of a study for JSON.
 
-    Accuracies are fractions. `test_openings` counts the runs of this store that read this data's test folder.
+    Accuracies are fractions in [0, 1]. `reference` is the published table. `test_openings` counts how often the test
+    set of this data was opened from this store.
     """
     ranking = record.ranking()
     return {
@@ -43,7 +44,7 @@ def reference() -> list[dict[str, float]]:
 
 
 def trial_summary(trial: TrialRecord) -> dict[str, Any]:
-    """Return one trial; its accuracies are those of the kept epoch."""
+    """Return a trial for JSON; its accuracies are those of the kept epoch."""
     kept = trial.kept
     return {
         "number": trial.number,
@@ -71,7 +72,7 @@ def trial_summary(trial: TrialRecord) -> dict[str, Any]:
 
 
 def history_summary(trial: TrialRecord) -> list[dict[str, Any]]:
-    """Return the epochs; figures that the protocol does not measure are null."""
+    """Return the epochs for JSON; metrics that the protocol does not measure are null."""
     return [epoch.model_dump() for epoch in trial.history]
 
 
@@ -88,7 +89,7 @@ def baseline_summary(trial: TrialRecord) -> dict[str, Any]:
 
 
 def csv_text(record: StudyRecord) -> str:
-    """Return one line a trial, hyperparameters included; text that a spreadsheet would run is quoted."""
+    """Return CSV with a row for each trial, hyperparameters included; cells are safe for spreadsheets."""
     rows = []
     for trial in record.trials:
         summary = trial_summary(trial)
@@ -100,12 +101,12 @@ def csv_text(record: StudyRecord) -> str:
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["number"], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({key: harmless(value) for key, value in row.items()} for row in rows)
+    writer.writerows({key: spreadsheet_safe(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
 
 
-def harmless(value: Any) -> Any:
-    """Quote text that a spreadsheet would run as a formula, and leave out what cannot be printed."""
+def spreadsheet_safe(value: Any) -> Any:
+    """Return a value with unprintable characters removed, quoted if a spreadsheet would run it as a formula."""
     if not isinstance(value, str):
         return value
     return ("'" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else "") + printable(value)

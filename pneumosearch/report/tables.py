@@ -26,22 +26,22 @@ _WIDTH: Final = 120  # of tables written to files
 
 
 def phantom_warning() -> str:
-    """Return the line that stands over everything that was trained on phantoms."""
+    """Return the warning above all results on phantoms, as Rich markup."""
     return f"[bold yellow]{PHANTOMS}[/bold yellow]"
 
 
 def points(difference: float) -> str:
-    """Return a difference of two fractions in percentage points, signed."""
+    """Return a difference of two fractions in percentage points, with its sign."""
     return f"{100 * difference:+.1f}"
 
 
 def percent(value: float | None) -> str:
-    """Return a fraction as a percentage; a dash where there is none."""
+    """Return a fraction as a percentage without the sign; a dash for None."""
     return "–" if value is None else f"{100 * value:.1f}"
 
 
 def changes_text(config: TrialConfig, ignore: Sequence[str] = ()) -> str:
-    """Return what differs from the baseline, as `name=value` with commas."""
+    """Return the differences from the baseline as "name=value, name=value"; fields in `ignore` are left out."""
     changes = {name: value for name, value in config.changes().items() if name not in ignore}
     return ", ".join(f"{name}={_number(value)}" for name, value in changes.items())
 
@@ -51,13 +51,18 @@ def _number(value: object) -> str:
 
 
 def epoch_headings(evaluated: str, kind: str) -> list[str]:
-    """Return the headings of `epoch_table`; `evaluated` says whether validation or test images judge."""
+    """Return the headings of `epoch_table`.
+
+    Args:
+        evaluated: "validation" or "test": the images that the epochs are evaluated on.
+        kind: "images" or "phantoms"; only images are compared with published results.
+    """
     headings = ["epoch", "train %", f"{evaluated} %", "train loss", f"{evaluated} loss", "learning rate", "seconds"]
     return headings + ["published train / test %", "difference"] * (kind == "images")
 
 
 def epoch_table(history: History, kind: str) -> Table:
-    """Return the epochs as a table; with real images, the published figures and the differences beside them."""
+    """Return the epochs as a table; for images it also has the published accuracies and the differences."""
     table = Table(box=None, padding=(0, 1))
     for heading in epoch_headings(history[0].evaluated, kind):
         table.add_column(heading, justify="right")
@@ -67,7 +72,7 @@ def epoch_table(history: History, kind: str) -> Table:
 
 
 def epoch_cells(epoch: EpochMetrics, kind: str) -> list[str]:
-    """Return one line of `epoch_table`."""
+    """Return the cells of one row of `epoch_table`."""
     accuracy = epoch.evaluation("accuracy")
     cells = [
         str(epoch.epoch),
@@ -86,14 +91,14 @@ def epoch_cells(epoch: EpochMetrics, kind: str) -> list[str]:
 
 
 def _differences(epoch: EpochMetrics, row: PublishedEpoch) -> str:
-    """Differences to the published row; only test accuracy may be set beside test accuracy."""
+    """Return the differences from the published row; test accuracy is compared with test accuracy only."""
     train = points(epoch.train_accuracy - row.train_accuracy)
     test = "–" if epoch.test_accuracy is None else points(epoch.test_accuracy - row.test_accuracy)
     return f"{train} / {test}"
 
 
 def comparison_table(history: History) -> Table:
-    """Return the published table beside the same epochs of a training."""
+    """Return the published table next to the same epochs of a training."""
     evaluated = history[0].evaluated if history else "test"
     table = Table(title="Published accuracy and this training's, by epoch (%)")
     headings = ("epoch", "published train", "train", "points", "published test", evaluated, "points", "95% interval")
@@ -123,17 +128,17 @@ def wilson_text(accuracy: float, n: int = N_TEST) -> str:
 
 
 def trials_table(record: StudyRecord, top: int, width: int = _WIDTH) -> Table:
-    """Return the baseline and the best trials with what differs from the baseline.
+    """Return the baseline and the best trials with their differences from the baseline.
 
     Args:
         record: The study.
-        top: How many of the best.
-        width: Of the console, in characters; on a narrow one the columns that can be done without are left out.
+        top: Number of best trials besides the baseline.
+        width: Width of the console in characters; below 120, less important columns are left out.
     """
-    judged_by = f"validation {metric_name(record.metric)}"
-    table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by {judged_by}")
+    metric = f"validation {metric_name(record.metric)}"
+    table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by {metric}")
     columns = trial_columns(record)
-    kept = [position for position, (heading, _) in enumerate(columns) if width >= _WIDTH or heading not in _DISPENSABLE]
+    kept = [position for position, (heading, _) in enumerate(columns) if width >= _WIDTH or heading not in _OPTIONAL]
     for heading, right in (columns[position] for position in kept):
         table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in trial_rows(record, top):
@@ -142,7 +147,7 @@ def trials_table(record: StudyRecord, top: int, width: int = _WIDTH) -> Table:
 
 
 def trial_columns(record: StudyRecord) -> list[tuple[str, bool]]:
-    """Return the headings of `trial_rows`, and whether a column holds numbers."""
+    """Return the headings of `trial_rows`, each with whether the column holds numbers."""
     searched = [] if record.metric in _ALWAYS_SHOWN else [(metric_name(record.metric), True)]
     return [
         ("trial", True), ("state", False), *searched, ("validation %", True), ("AUC", True), ("train %", True),
@@ -150,13 +155,13 @@ def trial_columns(record: StudyRecord) -> list[tuple[str, bool]]:
     ]  # fmt: skip
 
 
-#: Metrics whose columns every study has; another that a study searches for has one of its own.
+#: Metrics that have a column in every study; any other objective gets an additional column.
 _ALWAYS_SHOWN: Final = ("accuracy", "auc")
-_DISPENSABLE: Final = ("state", "train %", "epochs", "minutes")
+_OPTIONAL: Final = ("state", "train %", "epochs", "minutes")
 
 
 def trial_rows(record: StudyRecord, top: int) -> list[list[str]]:
-    """Return the cells of `trials_table`: the baseline first, then the best trials in order."""
+    """Return the rows of `trials_table`: the baseline, then the best trials in order."""
     baseline = record.baseline
     best = [trial for trial in record.ranking() if baseline is None or trial.number != baseline.number]
     rows = [_trial_cells(record, trial) for trial in best[:top]]
@@ -188,13 +193,13 @@ def _value(trial: TrialRecord, metric: Metric) -> str:
 
 
 def summary_lines(record: StudyRecord) -> list[str]:
-    """Return the counts, the data, the importance and the seal, a sentence each."""
+    """Return one line each on the counts, the data, the importance and the test set."""
     lines = [counts_line(record), data_line(record), importance_line(record), openings_line(record)]
     return [line for line in lines if line]
 
 
 def counts_line(record: StudyRecord) -> str:
-    """Say how many trials there are, in which state, and how long they trained."""
+    """Return how many trials there are, in which states, and how long they trained."""
     counts = ", ".join(f"{record.count(state)} {state}" for state in ("complete", "pruned", "failed", "running"))
     seconds = sum(trial.seconds for trial in record.trials)
     trained = [trial for trial in record.trials if trial.duplicate_of is None]
@@ -204,27 +209,28 @@ def counts_line(record: StudyRecord) -> str:
     screened = [trial.screening for trial in trained if trial.screening]
     repeats = f" {repeated} of them repeated a configuration and were not trained." if repeated else ""
     if passed_over:
-        repeats += f" {passed_over} cost more than the study allows and were passed over."
+        repeats += f" {passed_over} were over budget and not trained (state: passed over)."
     if screened:
-        repeats += f" {len(screened)} were screened by an epoch on images of {screened[0].image_size} pixels."
+        size = screened[0].image_size
+        repeats += f" {len(screened)} began with a low-resolution rung: one epoch on images of {size} pixels."
     return f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}"
 
 
 def data_line(record: StudyRecord) -> str:
-    """Say which images trained and judged, and under which protocol."""
+    """Return the numbers of training and evaluation images, and the protocol."""
     data, protocol = record.data, record.spec.get("protocol")
-    images = f"{data.n_train} training, {data.n_evaluation} judging images"
+    images = f"{data.n_train} training, {data.n_evaluation} evaluation images"
     return f"Data: {data.kind} {data.fingerprint} ({images}; {protocol} protocol)."
 
 
 def importance_line(record: StudyRecord) -> str:
-    """Return the importance of each hyperparameter in one line; empty where it cannot be told."""
+    """Return the importance of each hyperparameter in one line; empty if `importance` is empty."""
     shares = importance(record)
     return "Importance (PED-ANOVA): " + ", ".join(f"{k} {v:.0%}" for k, v in shares.items()) + "." if shares else ""
 
 
 def openings_line(record: StudyRecord) -> str:
-    """Say how often the test set was opened, and by what."""
+    """Return how often the test set was opened, and by which studies."""
     n = len(record.test_openings)
     if not n:
         return "The test set was never opened from this store."
@@ -235,22 +241,22 @@ def openings_line(record: StudyRecord) -> str:
 
 
 def published_lines() -> list[str]:
-    """Return the published table and the other published figures, a line each."""
+    """Return one line each on the published table, the other published results, and the width of an interval."""
     rows = ", ".join(f"{r.epoch}: {percent(r.train_accuracy)}/{percent(r.test_accuracy)}" for r in PUBLISHED_TABLE)
     others = "; ".join(f"{figures.name} {percent(figures.accuracy)}" for figures in OTHER_FIGURES)
-    half_width = "With 624 test images a 95% interval is about ±2.7 points wide at 86%."
-    return [f"Published train/test accuracy by epoch (%): {rows}.", f"Others on the same test images: {others}.",
+    half_width = "With 624 test images, the 95% interval of an accuracy of 86% is about ±2.7 points."
+    return [f"Published train/test accuracy by epoch (%): {rows}.", f"Others on the same test images (%): {others}.",
             half_width]  # fmt: skip
 
 
 def standard_output() -> Console:
-    """Return the console of reports: where standard output is no terminal, with the width of files instead of 80."""
+    """Return a console on standard output; 120 characters wide if that is not a terminal and COLUMNS is not set."""
     console = Console()
     return console if console.is_terminal or "COLUMNS" in os.environ else Console(width=_WIDTH)
 
 
 def print_report(record: StudyRecord, *, top: int, console: Console | None = None) -> None:
-    """Print the report on a console; standard output where none is given."""
+    """Print the report on a console, by default standard output; `top` is the number of best trials."""
     out = console or standard_output()
     if record.data.kind == "phantoms":
         out.print(phantom_warning())
@@ -265,14 +271,14 @@ def print_report(record: StudyRecord, *, top: int, console: Console | None = Non
 
 
 def plain_text(record: StudyRecord, *, top: int) -> str:
-    """Return the table report as text for a file."""
+    """Return the report as plain text for a file; `top` is the number of best trials."""
     text = io.StringIO()
     print_report(record, top=top, console=Console(file=text, width=_WIDTH, color_system=None))
     return text.getvalue()
 
 
 def markdown(record: StudyRecord, *, top: int) -> str:
-    """Return the report as Markdown."""
+    """Return the report as Markdown; `top` is the number of best trials."""
     lines = [f"# Study {record.name}", ""]
     if record.data.kind == "phantoms":
         lines += [f"**{PHANTOMS}**", ""]
@@ -286,7 +292,7 @@ def markdown(record: StudyRecord, *, top: int) -> str:
 
 
 def table_cells(table: Table) -> tuple[list[str], list[list[str]]]:
-    """Return the headings of a table, and its rows."""
+    """Return the headings and the rows of a table."""
     columns = [[str(cell) for cell in column.cells] for column in table.columns]
     return [str(column.header) for column in table.columns], [list(row) for row in zip(*columns, strict=True)]
 
@@ -297,7 +303,7 @@ def _markdown_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
 
 
 def data_check_summary(manifest: "Manifest") -> dict[str, Any]:
-    """Return the counts found and the published ones, and whether they agree."""
+    """Return the image counts of a folder for JSON, the published counts, and whether they agree."""
     found = {str(split): list(counts) for split, counts in manifest.counts().items()}
     published = {split: list(counts) for split, counts in PUBLISHED_COUNTS.items()}
     return {
@@ -310,7 +316,7 @@ def data_check_summary(manifest: "Manifest") -> dict[str, Any]:
 
 
 def print_data_check(manifest: "Manifest") -> None:
-    """Print the published counts beside those found."""
+    """Print the image counts of a folder next to the published counts."""
     console = Console()
     if manifest.kind == "phantoms":
         console.print(phantom_warning())
@@ -323,4 +329,6 @@ def print_data_check(manifest: "Manifest") -> None:
         table.add_row(split, f"{found[0]:,}", f"{normal:,}", f"{found[1]:,}", f"{pneumonia:,}")
     console.print(table)
     agrees = data_check_summary(manifest)["agrees"]
-    console.print("The counts are the published ones." if agrees else "The counts differ from the published ones.")
+    console.print(
+        "The counts equal the published counts." if agrees else "The counts differ from the published counts."
+    )

@@ -258,7 +258,7 @@ def _numbers(terminal: Terminal) -> list[Any]:
 def test_data_check_compares_with_the_published_counts(terminal: Terminal, phantoms: Path, real_images: Path) -> None:
     out, _ = terminal.run("data", "check", "--data", str(real_images))
     assert "3,875" in out
-    assert "The counts are the published ones." in out
+    assert "The counts equal the published counts." in out
     summary = terminal.json("data", "check", "--data", str(phantoms))
     assert summary["agrees"] is False
     assert summary["published"] == {"train": [1341, 3875], "val": [8, 8], "test": [234, 390]}

@@ -25,7 +25,7 @@ def hostile(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(phantoms, folder)
     normal = sorted((folder / "train" / "NORMAL").iterdir())
     data = normal[0].read_bytes()
-    (folder / "test" / "NORMAL" / HOSTILE).write_bytes(data + b"\0")  # the same film, not the same file
+    (folder / "test" / "NORMAL" / HOSTILE).write_bytes(data + b"\0")  # the same image in another file
     normal[3].write_bytes(b"no image")
     return folder
 
@@ -48,7 +48,7 @@ def test_tables_tell_what_is_wrong_and_that_the_seal_holds(found: Audit) -> None
     assert HOSTILE.replace("\x1b", "\N{REPLACEMENT CHARACTER}") in text
     assert "\x1b" not in text
     assert re.search(r"[1-9]\d* across splits", text)
-    assert "Pairs that straddle the validation split: 0" in text
+    assert "Near-duplicate pairs that straddle the validation split: 0" in text
     assert "PHANTOMS" in text
     assert SEAL_NOTE in " ".join(text.split())
 
@@ -82,7 +82,7 @@ def test_straddling_pairs_are_bad_and_no_split_is_no_all_clear() -> None:
 
 
 def test_features_that_tell_nothing_are_no_note(found: Audit) -> None:
-    about_models = [sentence for sentence in sentences(found) if "Twelve plain features" in sentence.text]
+    about_models = [sentence for sentence in sentences(found) if "twelve plain features" in sentence.text]
     levels = {c.model.auc_low > 0.5: "note" if c.model.auc_low > 0.5 else "good" for c in found.comparisons if c.model}
     assert len(about_models) == 3
     assert {sentence.level for sentence in about_models} == set(levels.values())

@@ -18,7 +18,7 @@ from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.records.trial import StudyRecord, TestOpening
 from pneumosearch.report import figures, figures_search
 from pneumosearch.report.figures import INK
-from pneumosearch.report.latest_confirmation import WrongPicture, latest_confirmation, wrong_pictures
+from pneumosearch.report.latest_confirmation import MisclassifiedImage, latest_confirmation, misclassified_images
 from pneumosearch.report.page import page, write_page
 from pneumosearch.report.reproduce import study_file
 from pneumosearch.storage.store import Store
@@ -29,7 +29,7 @@ from tests.support.fakes import SPEC, a_description, a_history, a_study, a_trial
 HOSTILE = "<script>alert(1)</script>\"' onload=x $x^2$ &amp; \x1b[31m"
 SEARCHED = ("zoom", "batch_size", "lr_reduce_mode")
 SMALL_SPEC = SPEC | {"space": {name: SPEC["space"][name] for name in SEARCHED}}  # few figures are drawn fast
-SECTIONS = ["verdict", "published", "history", "curves", "hyperparameters", "confirmation", "trials", "again"]
+SECTIONS = ["verdict", "published", "history", "curves", "hyperparameters", "confirmation", "trials", "reproduce"]
 
 
 class Elements(HTMLParser):
@@ -77,9 +77,9 @@ def test_page_names_the_folder_of_images_without_the_way_to_it() -> None:
     assert "somebody" not in words
 
 
-def test_page_without_a_confirmation_says_so_and_tells_the_command() -> None:
+def test_page_without_a_confirmation_says_so_and_gives_the_command() -> None:
     elements = Elements(page(a_search(), None, top=5))
-    assert "Nothing is confirmed yet" in elements.words
+    assert "No confirmation yet" in elements.words
     assert "pneumosearch confirm --name default --data chest_xray" in elements.words
     assert "the best of 8 complete trials with one seed each" in elements.words
     sections = [attributes["id"] for attributes in elements.attributes("section")]
@@ -98,14 +98,14 @@ def test_page_begins_with_the_verdict_of_a_confirmation() -> None:
     assert f"{100 * accuracy.mean:.1f} ± {100 * accuracy.deviation:.1f}" in words
     assert "McNemar p" in words
     for published in ("86.2", "84.6", "Kermany 2018", "92.8"):
-        assert published in words[words.index("Beside published figures") :]
+        assert published in words[words.index("Comparison with published results") :]
 
 
 @pytest.mark.parametrize(
     ("conclusion", "headline"),
     [("worse", "Worse than the baseline"), ("no difference can be shown", "No difference from the baseline")],
 )
-def test_a_verdict_that_is_no_success_is_not_told_as_one(conclusion: str, headline: str) -> None:
+def test_a_verdict_without_success_is_not_reported_as_one(conclusion: str, headline: str) -> None:
     confirmation = a_confirmation()
     verdict = confirmation.verdict.model_copy(update={"conclusion": conclusion})
     words = Elements(page(a_search(), confirmation.model_copy(update={"verdict": verdict}), top=5)).words
@@ -113,7 +113,7 @@ def test_a_verdict_that_is_no_success_is_not_told_as_one(conclusion: str, headli
     assert "Confirmed" not in words
 
 
-def test_phantoms_are_told_loudly_and_never_stand_beside_published_figures() -> None:
+def test_phantoms_are_marked_clearly_and_never_compared_with_published_results() -> None:
     text = page(a_search("phantoms"), a_confirmation(), top=5)
     elements = Elements(text)
     assert [attributes.get("class") for attributes in elements.attributes("p")].count("phantoms") == 1
@@ -130,7 +130,7 @@ def test_nothing_hostile_can_run_and_nothing_is_fetched() -> None:
     last = record.trials[-1].model_copy(update={"failure": HOSTILE, "versions": {HOSTILE: HOSTILE}})
     changes = {"name": HOSTILE, "data": data, "test_openings": (opening,), "trials": (*record.trials[:-1], last)}
     confirmation = _hostile_confirmation()
-    text = page(record.model_copy(update=changes), confirmation, [WrongPicture("x", 0, a_png())], top=5)
+    text = page(record.model_copy(update=changes), confirmation, [MisclassifiedImage("x", 0, a_png())], top=5)
     elements = Elements(text)
     assert not elements.attributes("script")
     assert "<script>alert(1)</script>" in elements.text  # as text
@@ -158,12 +158,12 @@ def test_hostile_labels_are_text_in_figures_with_dollar_signs_as_they_are() -> N
 
 
 def test_every_figure_has_a_text_and_names_of_its_own() -> None:
-    text = page(a_search(), a_confirmation(), [WrongPicture("x", 0, a_png())], top=5)
+    text = page(a_search(), a_confirmation(), [MisclassifiedImage("x", 0, a_png())], top=5)
     elements = Elements(text)
     figures = elements.attributes("svg")
     assert len(figures) >= 10
     assert all(figure["role"] == "img" and re.search(r"\d.*\.$", figure["aria-label"]) for figure in figures)
-    assert all("called" in image["alt"] for image in elements.attributes("img"))
+    assert all("classified as" in image["alt"] for image in elements.attributes("img"))
     names = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
     assert len(names) == len(set(names))
     assert {link["xlink:href"][1:] for link in elements.attributes("use")} <= set(names)
@@ -171,15 +171,15 @@ def test_every_figure_has_a_text_and_names_of_its_own() -> None:
 
 
 def test_figures_take_the_colour_of_the_text_and_are_the_same_every_time() -> None:
-    drawn, again = figures_search.history(a_search()), figures_search.history(a_search())
+    drawn, repeated = figures_search.history(a_search()), figures_search.history(a_search())
     assert drawn is not None
-    assert drawn == again
+    assert drawn == repeated
     assert "currentColor" in drawn.svg
     assert INK not in drawn.svg
     assert "<style" not in drawn.svg  # it would hold for the whole page
 
 
-def test_history_tells_the_published_level_as_a_test_figure_and_only_beside_accuracy() -> None:
+def test_history_labels_the_published_level_as_test_accuracy_and_only_draws_it_for_accuracy() -> None:
     record = a_search()
     drawn = figures_search.history(record)
     assert drawn is not None
@@ -193,7 +193,7 @@ def test_history_tells_the_published_level_as_a_test_figure_and_only_beside_accu
 
 def test_a_study_without_a_complete_trial_has_a_page() -> None:
     elements = Elements(page(a_study(a_trial(0, state="running")), None, top=5))
-    assert "Nothing is confirmed yet" in elements.words
+    assert "No confirmation yet" in elements.words
     assert not elements.attributes("svg")
 
 
@@ -206,7 +206,7 @@ def test_a_baseline_under_the_original_protocol_has_a_page_with_its_test_curve()
     assert "pneumosearch confirm" not in words
     assert "baseline here, test" in words
     sections = [attributes["id"] for attributes in Elements(text).attributes("section")]
-    assert sections == ["verdict", "published", "curves", "trials", "again"]
+    assert sections == ["verdict", "published", "curves", "trials", "reproduce"]
 
 
 def test_trials_without_a_result_are_listed_with_their_reasons() -> None:
@@ -222,12 +222,12 @@ def test_many_trials_make_a_page_of_bounded_size() -> None:
     assert "faint lines" not in text
 
 
-def test_of_thousands_of_lines_a_share_is_drawn_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "MOST_LINES", 40)
+def test_of_thousands_of_lines_a_share_is_drawn_and_the_caption_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "MAX_LINES", 40)
     trials = [a_trial(n, 0.7, 0.8, 0.8 + n / 5000, zoom=(n % 10) / 20) for n in range(100)]
     words = Elements(page(a_study(*trials), None, top=5)).words
-    assert "accuracy (%). Of 100 faint lines 40 are drawn" in words
-    assert "Of 90 faint lines 40 are drawn" in words  # those that are not the best
+    assert "accuracy (%). 40 of 100 faint lines are drawn" in words
+    assert "40 of 90 faint lines are drawn" in words  # those that are not the best
     assert figures.thinned(list(range(100)))[0] == [n * 5 // 2 for n in range(40)]
 
 
@@ -270,7 +270,7 @@ def _keep(store: Store, tmp_path: Path, name: str, content: bytes) -> None:
 
 def test_the_newest_confirmation_counts_with_its_own_pictures(filled: Store, tmp_path: Path) -> None:
     assert latest_confirmation(filled, "default") is None
-    assert wrong_pictures(filled, "default") == []
+    assert misclassified_images(filled, "default") == []
     for number, day in ((2, 9), (1, 8)):
         confirmation = a_confirmation(time=f"2026-02-0{day}T00:00:00+00:00")
         _keep(filled, tmp_path, f"confirmation-{number}.json", confirmation.model_dump_json().encode())
@@ -280,21 +280,21 @@ def test_the_newest_confirmation_counts_with_its_own_pictures(filled: Store, tmp
     newest = latest_confirmation(filled, "default")
     assert newest is not None
     assert newest.time.startswith("2026-02-09")
-    assert [picture.image for picture in wrong_pictures(filled, "default")] == [5, 1]
+    assert [image.position for image in misclassified_images(filled, "default")] == [5, 1]
 
 
-def test_a_confirmation_that_cannot_be_read_is_told_and_not_taken_for_none(filled: Store, tmp_path: Path) -> None:
+def test_an_unreadable_confirmation_is_an_error_and_not_taken_for_none(filled: Store, tmp_path: Path) -> None:
     _keep(filled, tmp_path, "confirmation-1.json", b"{}")
     with pytest.raises(StoreError, match=r"confirmation-1\.json: no confirmation of this version"):
         latest_confirmation(filled, "default")
     with pytest.raises(StoreError, match="confirmation of 'default': written by another version of pneumosearch"):
         filled.confirmations("default")
     elsewhere = Store(filled.url, tmp_path / "elsewhere")
-    with pytest.raises(StoreError, match=r"elsewhere/artifacts: the artifact 'confirmation-1\.json' is not there"):
+    with pytest.raises(StoreError, match=r"elsewhere/artifacts: the artifact 'confirmation-1\.json' is missing"):
         latest_confirmation(elsewhere, "default")
 
 
-def test_page_is_written_whole_or_not_at_all(filled: Store, tmp_path: Path) -> None:
+def test_page_is_written_completely_or_not_at_all(filled: Store, tmp_path: Path) -> None:
     _keep(filled, tmp_path, "confirmation-1.json", a_confirmation().model_dump_json().encode())
     path = tmp_path / "pages" / "page.html"
     write_page(filled, "default", path, top=3)
