@@ -59,7 +59,7 @@ def feed_study_file(draw: random.Random, folder: Path) -> None:
 
 def feed_image(draw: random.Random, folder: Path) -> None:
     """Decode an image as training and prediction do, and measure it as the audit does."""
-    from pneumosearch.data.audit.features import _read
+    from pneumosearch.data.audit.features import read_image
     from pneumosearch.data.cache import network_input
     from pneumosearch.data.manifest import ImageFile
 
@@ -68,7 +68,7 @@ def feed_image(draw: random.Random, folder: Path) -> None:
     pixels = network_input(folder / name, draw.choice((32, 150)), draw.choice(("area", "nearest")), "clahe")
     if pixels.shape[0] not in (32, 150):
         raise AssertionError(f"shape {pixels.shape}")
-    _read(folder, ImageFile(name, "train", 0))
+    read_image(folder, ImageFile(name, "train", 0))
 
 
 def feed_folder(draw: random.Random, folder: Path) -> None:

@@ -10,7 +10,7 @@ import atheris
 from PIL import Image
 
 with atheris.instrument_imports(include=["pneumosearch", "PIL", "tomllib"]):
-    from pneumosearch.data.audit.features import _read
+    from pneumosearch.data.audit.features import read_image
     from pneumosearch.data.cache import network_input
     from pneumosearch.data.manifest import ImageFile
     from pneumosearch.errors import PneumosearchError
@@ -32,7 +32,7 @@ def feed_image(data: bytes, folder: Path) -> None:
     """Read `data` as training and the audit read an image."""
     (folder / "image.png").write_bytes(data)
     network_input(folder / "image.png", 32, "area", "clahe")
-    _read(folder, ImageFile("image.png", "train", 0))
+    read_image(folder, ImageFile("image.png", "train", 0))
 
 
 def examples(target: str) -> list[bytes]:

@@ -45,12 +45,12 @@ def resolved_precision(choice: PrecisionChoice) -> Precision:
     """
     if choice != "auto":
         return choice
-    maker, flags = _processor()
+    maker, flags = processor()
     native = "amx_bf16" in flags or (maker == "AuthenticAMD" and "avx512_bf16" in flags)
     return "bfloat16" if native else "float32"
 
 
-def _processor() -> tuple[str, frozenset[str]]:
+def processor() -> tuple[str, frozenset[str]]:
     """Return the processor's maker and the abilities that it reports; nothing where the system does not tell."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()

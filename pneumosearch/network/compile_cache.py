@@ -42,6 +42,11 @@ def compiled_model(run: RunSpec) -> Any:
     return model
 
 
+def forget_networks() -> None:
+    """Keep no network for later runs, so that the next run of any shape gets a new one."""
+    _compiled.clear()
+
+
 def _shape(run: RunSpec) -> _Shape:
     """All of a run that is built into its compiled step."""
     return (run.precision, *run.config.model_dump(exclude=_OUTSIDE).values())

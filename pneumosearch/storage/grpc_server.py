@@ -27,9 +27,13 @@ MAX_CLAIMS: Final = 256
 #: Calls that use the storage at a time; further ones wait.
 MAX_CALLS: Final = 4
 
-_THREADS: Final = MAX_CLAIMS + 32
-_MAX_RPCS: Final = 4 * _THREADS
-_LARGEST_REQUEST: Final = 16 * 2**20  # bytes; an attribute is some kB
+#: Threads of a server.
+THREADS: Final = MAX_CLAIMS + 32
+
+#: Bytes of a request at most; an attribute is some kB.
+LARGEST_REQUEST: Final = 16 * 2**20
+
+_MAX_RPCS: Final = 4 * THREADS
 _MARKS: Final = 4096  # new trials that are remembered
 _GRACE: Final = 2.0  # seconds for the calls under way when the server stops
 
@@ -90,7 +94,7 @@ def serve_storage(
     """
     if token is None and not is_loopback(host):
         raise StoreError(f"{host}: other machines can reach it, so that a token is needed; none was given")
-    pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="serving")
+    pool = ThreadPoolExecutor(THREADS, thread_name_prefix="serving")
     doors = [_Door(token), _Turns()]
     server = grpc.server(pool, interceptors=doors, options=_options(), maximum_concurrent_rpcs=_MAX_RPCS)
     api_pb2_grpc.add_StorageServiceServicer_to_server(_Service(storage), server)  # type: ignore[no-untyped-call]
@@ -103,7 +107,7 @@ def serve_storage(
 def _options() -> list[tuple[str, int]]:
     sign, answer = KEEPALIVE
     return [
-        ("grpc.max_receive_message_length", _LARGEST_REQUEST),
+        ("grpc.max_receive_message_length", LARGEST_REQUEST),
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),  # or a second server would share the port in silence
         ("grpc.keepalive_time_ms", int(1000 * sign)),

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 #: For how long a database that has gone away is waited for, s.
 PATIENCE: Final = 300.0
 
+#: The same for the lock of another process on an SQLite file, s.
+SQLITE_PATIENCE: Final = 60.0
+
 #: Connections that a process holds at most.
 MAX_CONNECTIONS: Final = 2
 
@@ -41,7 +44,6 @@ DATABASE_WORKERS: Final = 48  # at two connections each, PostgreSQL's default of
 STORAGE_ERRORS: Final = (SQLAlchemyError, optuna.exceptions.StorageInternalError, ConnectionLost)
 
 _EXAMPLE: Final = "sqlite:///results/pneumosearch.db"
-_SQLITE_PATIENCE: Final = 60  # seconds to wait for another process' lock
 
 # The driver of each kind of database where the URL names none.
 _DRIVERS: Final = {
@@ -100,20 +102,20 @@ def open_storage(
     Raises:
         StoreError: The URL is malformed, its driver is missing, or the database cannot be opened or written.
     """
-    parsed = _parsed(url)
+    parsed = parsed_url(url)
     first = patience if opening_patience is None else opening_patience
     if parsed.drivername in ("grpc", "grpcs"):
         return _open_proxy(parsed, patience, first)
     if parsed.get_backend_name() == "sqlite":
         _check_sqlite(url, parsed.database, must_exist)
-        patience = first = min(patience, _SQLITE_PATIENCE)
+        patience = first = min(patience, SQLITE_PATIENCE)
 
     def attempt() -> PatientStorage:
         return PatientStorage(
             parsed.render_as_string(hide_password=False),
             patience=patience,
             name=safe_url(url),
-            engine_kwargs=_engine_arguments(parsed),
+            engine_kwargs=engine_arguments(parsed),
             # Who only reads need not wait for Alembic, which compares versions of tables; writers do.
             skip_compatibility_check=must_exist,
         )
@@ -131,7 +133,8 @@ def _open_proxy(url: URL, patience: float, first: float) -> "ProxyStorage":
     return storage
 
 
-def _parsed(url: str) -> URL:
+def parsed_url(url: str) -> URL:
+    """Return the parts of a storage URL, with our driver where it names none; `StoreError` where it is no URL."""
     try:
         parsed = make_url(url)
     except (ArgumentError, ValueError) as error:  # the latter of a port that is no number
@@ -141,21 +144,21 @@ def _parsed(url: str) -> URL:
 
 def is_sqlite(url: str) -> bool:
     """Tell whether `url` is of an SQLite file."""
-    return _parsed(url).get_backend_name() == "sqlite"
+    return parsed_url(url).get_backend_name() == "sqlite"
 
 
 def absolute_url(url: str) -> str:
     """Return a URL that names the same storage from any folder. Raises `StoreError` where it is none."""
-    parsed = _parsed(url)
+    parsed = parsed_url(url)
     if not is_sqlite(url) or parsed.database is None:
         return url
     return parsed.set(database=str(Path(parsed.database).resolve())).render_as_string(hide_password=False)
 
 
-def _engine_arguments(url: URL) -> dict[str, Any]:
+def engine_arguments(url: URL) -> dict[str, Any]:
     """Return what SQLAlchemy is to know beside the URL, whose own arguments win."""
     if url.get_backend_name() == "sqlite":
-        return {"connect_args": {"timeout": _SQLITE_PATIENCE}}
+        return {"connect_args": {"timeout": SQLITE_PATIENCE}}
     arguments = _CONNECT_ARGUMENTS.get(url.drivername, {})
     return {
         "pool_size": 1,
@@ -219,13 +222,13 @@ def explained(url: str) -> Iterator[None]:
 
 def _remedy(url: str) -> str:
     """Name the extra that brings the driver of `url`, where there is one."""
-    extra = _EXTRAS.get(_parsed(url).drivername)
+    extra = _EXTRAS.get(parsed_url(url).drivername)
     return f"; pip install 'pneumosearch[{extra}]'" if extra else ""
 
 
 def advice(url: str, n_workers: int) -> str | None:
     """Return what to tell a user who chose the storage at `url` for so many workers; None where it is right."""
-    parsed = _parsed(url)
+    parsed = parsed_url(url)
     backend, database = parsed.get_backend_name(), parsed.database
     if backend == "sqlite" and database and n_workers > 1:
         return _sqlite_advice(Path(database), n_workers)

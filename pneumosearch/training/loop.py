@@ -122,8 +122,8 @@ class _Fit:
         self.run, self.dataset, self.folder = run, dataset, folder
         self.history: History = ()
         self.model = compiled_model(run)
-        self.batches = _batches(run, dataset)
-        self.class_weights = _class_weights(run.config, dataset.train)
+        self.batches = training_batches(run, dataset)
+        self.class_weights = class_weights(run.config, dataset.train)
         self.callbacks = build_callbacks(run.config, self._kept_weights)
         for callback in self.callbacks:
             callback.set_model(self.model)
@@ -229,7 +229,8 @@ class _Fit:
         write_checkpoint(self.folder, Checkpoint.of(self.run, fingerprint, self.history, self.model, self.callbacks))
 
 
-def _batches(run: RunSpec, dataset: Dataset) -> TrainingBatches:
+def training_batches(run: RunSpec, dataset: Dataset) -> TrainingBatches:
+    """Return the batches of `run`: shuffled by its seed, and changed as its configuration says."""
     train, config = dataset.train, run.config
     return TrainingBatches(
         train.pixels, train.labels, train.indices, config.batch_size, Augmentation.of(config), run.seed
@@ -244,7 +245,7 @@ def cosine_rate(config: TrialConfig, done: float) -> float:
     return config.learning_rate * (1 + math.cos(math.pi * share)) / 2
 
 
-def _class_weights(config: TrialConfig, train: ImageSet) -> npt.NDArray[np.float32] | None:
+def class_weights(config: TrialConfig, train: ImageSet) -> npt.NDArray[np.float32] | None:
     """Return weights of normal and ill images whose mean over the training images is 1; None for equal ones."""
     if config.class_weight == "none":
         return None

@@ -58,7 +58,7 @@ def precision(
     ]
     with EpochView(source.manifest.kind, quiet=as_json) as view, stopping_on_ctrl_c(stop, view.say):
         trials = [_trained(Session(store, source, view, stop), run) for run in runs]
-    compared = {name: _comparison(trials[0::2], trials[1::2], figure) for name, figure in FIGURES.items()}
+    compared = {name: comparison(trials[0::2], trials[1::2], figure) for name, figure in FIGURES.items()}
     rows = [(name, *row.values()) for name, row in compared.items()]
     headings = ("figure", *next(iter(compared.values())))
     print_result({"seeds": seeds, "epochs": epochs, "size": size, **compared}, rows, headings, as_json)
@@ -75,7 +75,7 @@ def _trained(session: Session, run: RunSpec) -> TrialRecord:
     return found
 
 
-def _comparison(
+def comparison(
     float32: Sequence[TrialRecord], bfloat16: Sequence[TrialRecord], figure: Callable[[TrialRecord], float]
 ) -> dict[str, Any]:
     """Return means, deviations and the difference with its interval; the trials are in the order of their seeds."""

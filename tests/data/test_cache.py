@@ -1,10 +1,10 @@
 import io
-import itertools
 import os
 import shutil
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,6 +12,7 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from pneumosearch._utils.atomic import replacing
 from pneumosearch.data import cache
 from pneumosearch.data.cache import Pixels, decode, load_pixels, shrink
 from pneumosearch.data.manifest import Manifest, read_manifest
@@ -175,24 +176,26 @@ def test_disk_that_fills_up_while_writing_leaves_nothing(
 
 
 @pytest.mark.parametrize(
-    ("moment", "message"),
-    [(("_write_cache", 1), "cannot be written .No such file"), (("_open_cache", 3), "removed while it was made")],
+    ("written", "message"), [(False, "cannot be written .No such file"), (True, "removed while it was made")]
 )
 def test_cache_folder_that_another_removes_is_told_and_made_again(
-    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: tuple[str, int], message: str
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: bool, message: str
 ) -> None:
-    part, folder, calls = manifest.part("test"), tmp_path / "cache", itertools.count(1)
-    function, call = moment
-    unchanged = getattr(cache, function)
+    part, folder = manifest.part("test"), tmp_path / "cache"
 
-    def removed_first(*arguments: Any) -> Any:
-        if next(calls) == call:
+    @contextmanager
+    def removed(path: Path) -> Iterator[Path]:
+        """Remove the folder before the file is begun, or once it has its name."""
+        if not written:
             shutil.rmtree(folder)
-        return unchanged(*arguments)
+        with replacing(path) as temporary:
+            yield temporary
+        shutil.rmtree(folder)
 
-    monkeypatch.setattr(cache, function, removed_first)
-    with pytest.raises(DataError, match=message):
-        load_pixels(part, 32, "area", folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache, "replacing", removed)
+        with pytest.raises(DataError, match=message):
+            load_pixels(part, 32, "area", folder)
     assert len(load_pixels(part, 32, "area", folder).array) == len(part.images)
 
 

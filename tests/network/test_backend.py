@@ -18,7 +18,7 @@ from pneumosearch.network import backend
 def test_auto_takes_bfloat16_where_the_processor_is_faster_with_it(
     monkeypatch: pytest.MonkeyPatch, maker: str, flags: set[str], precision: str
 ) -> None:
-    monkeypatch.setattr(backend, "_processor", lambda: (maker, frozenset(flags)))
+    monkeypatch.setattr(backend, "processor", lambda: (maker, frozenset(flags)))
     assert backend.resolved_precision("auto") == precision
     assert backend.resolved_precision("float32") == "float32"
     assert backend.resolved_precision("bfloat16") == "bfloat16"
@@ -39,5 +39,5 @@ def test_a_system_that_does_not_tell_its_processor_is_no_mistake(
     if text is not None:
         cpuinfo.write_text(text)
     monkeypatch.setattr(backend, "Path", lambda name: cpuinfo)
-    maker, flags = backend._processor()
+    maker, flags = backend.processor()
     assert (maker, set(flags)) == expected

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from benchmarks.fidelity import fidelity
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.policies import Recorded
-from benchmarks.precision import FIGURES, _comparison, precision
+from benchmarks.precision import FIGURES, comparison, precision
 from pneumosearch.storage.store import Store
 from tests.support.fakes import a_trial
 
@@ -19,7 +19,7 @@ from tests.support.fakes import a_trial
 def test_precisions_are_compared_seed_by_seed_at_the_kept_epoch() -> None:
     float32 = [a_trial(0, 0.80, 0.90), a_trial(1, 0.70, 0.94)]
     bfloat16 = [a_trial(0, 0.92, 0.80), a_trial(1, 0.94, 0.60)]
-    row = _comparison(float32, bfloat16, FIGURES["kept accuracy"])
+    row = comparison(float32, bfloat16, FIGURES["kept accuracy"])
     assert (row["float32"], row["bfloat16"]) == pytest.approx((0.92, 0.93))
     assert row["difference"] == pytest.approx(0.01)
     # Differences of 0.02 and 0: deviation 0.01414, error 0.01, and Student's quantile of one degree of freedom.

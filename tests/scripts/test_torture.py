@@ -51,7 +51,7 @@ def test_study_killed_at_random_moments_equals_its_undisturbed_twin(options: lis
 def test_command_that_stops_writing_is_ended_and_says_in_which_lines_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(victims, "_LONGEST_SILENCE", 3.0)
+    monkeypatch.setattr(victims, "LONGEST_SILENCE", 3.0)
     code = "import time\ndef waits_for_ever(): time.sleep(600)\nwaits_for_ever()"
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "-c", code], stderr=log, env=victims.ENVIRONMENT)

@@ -41,7 +41,7 @@ from tests.cli.test_commands import Terminal
 from tests.conftest import ROOT, TINY
 from tests.search.test_pruners import SPEC as PROMOTING
 from tests.search.test_runner import SPEC, FakeResult, a_session, outcome, search
-from tests.support.fakes import SilentListener, a_history
+from tests.support.fakes import SilentListener, a_history, trial_id
 from tests.support.s3 import SECRET, keys
 
 RUN, FINGERPRINT = RunSpec(), "images"
@@ -80,7 +80,7 @@ def a_trial(store: Store) -> optuna.Trial:
 def taken_up(store: Store, number: int = 0) -> optuna.Trial:
     """The same trial, as another process sees it."""
     study = optuna.load_study(storage=store.storage, study_name="tiny")
-    return optuna.Trial(study, study.get_trials(deepcopy=False)[number]._trial_id)
+    return optuna.Trial(study, trial_id(study, store.storage, number))
 
 
 def save(store: Store, trial: optuna.Trial, epoch: int, run: RunSpec = RUN) -> Path:

@@ -15,7 +15,8 @@ from tests.conftest import TINY
 def test_objective_serves_a_plain_optuna_study_in_memory(phantoms: Path, tmp_path: Path) -> None:
     space = {"zoom": {"low": 0.0, "high": 0.5}}
     spec = checked_spec({"fixed": {**TINY, "epochs": 2}, "space": space}, "test")
-    study = optuna.create_study(direction="maximize", pruner=optuna.pruners.NopPruner())
+    storage = optuna.storages.InMemoryStorage()
+    study = optuna.create_study(storage=storage, direction="maximize", pruner=optuna.pruners.NopPruner())
     study.enqueue_trial(spec.search_space().baseline())
     study.optimize(pneumosearch.objective_for(phantoms, spec, tmp_path / "results"), n_trials=2)
     first, second = study.trials
@@ -25,7 +26,7 @@ def test_objective_serves_a_plain_optuna_study_in_memory(phantoms: Path, tmp_pat
     assert sorted(second.intermediate_values) == [1, 2]
     assert not list((tmp_path / "results" / "checkpoints").glob("*/*"))
     assert not list(tmp_path.rglob("*.db"))
-    assert optuna.artifacts.get_all_artifact_meta(second, storage=study._storage)
+    assert optuna.artifacts.get_all_artifact_meta(second, storage=storage)
 
 
 def test_objective_of_a_bad_study_file_is_refused(phantoms: Path, tmp_path: Path) -> None:

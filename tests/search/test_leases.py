@@ -24,14 +24,13 @@ from pneumosearch.search.runner import open_search
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.store import Store
 from pneumosearch.workers.local import joined_spec, search
-from tests.support.fakes import SilentListener
+from tests.support.fakes import SilentListener, trial_id
 from tests.workers.test_local import SPEC, outcome
 
 ELSEWHERE = {"host": "another", "pid": 1, "started": 1.0}
 
 
 def running(number: int, **attributes: Any) -> FrozenTrial:
-    trial = optuna.create_study().ask()
     return FrozenTrial(
         number=number,
         state=TrialState.RUNNING,
@@ -44,7 +43,7 @@ def running(number: int, **attributes: Any) -> FrozenTrial:
         user_attrs=attributes,
         system_attrs={},
         intermediate_values={},
-        trial_id=trial._trial_id,
+        trial_id=number,
     )
 
 
@@ -104,26 +103,26 @@ def test_training_notices_that_its_trial_has_another_owner(store: Store) -> None
     check_owned(trial)  # of a loop that is not ours
     own(trial, epochs=0)
     check_owned(trial)
-    store.storage.set_trial_user_attr(trial._trial_id, "owner", ELSEWHERE)
+    store.storage.set_trial_user_attr(trial_id(study, store.storage, trial.number), "owner", ELSEWHERE)
     with pytest.raises(LostTrial):
         check_owned(trial)
 
 
-def stored(trial: optuna.Trial) -> dict[str, Any]:
-    return trial.storage.get_trial(trial._trial_id).user_attrs
-
-
 def test_signs_of_life_come_until_the_training_ends(store: Store) -> None:
     study = optuna.create_study(storage=store.storage)
-    trial = study.ask()
-    with beating(store.storage, trial._trial_id, grace=0.04):
+    id_ = trial_id(study, store.storage, study.ask().number)
+
+    def stored() -> dict[str, Any]:
+        return store.storage.get_trial(id_).user_attrs
+
+    with beating(store.storage, id_, grace=0.04):
         deadline = time.monotonic() + 10
-        while "beat" not in stored(trial):
+        while "beat" not in stored():
             assert time.monotonic() < deadline
             time.sleep(0.01)
-    last = stored(trial)["beat"]
+    last = stored()["beat"]
     time.sleep(0.1)
-    assert stored(trial)["beat"] == last
+    assert stored()["beat"] == last
 
 
 def hold_lock(url: str, held: Any) -> None:

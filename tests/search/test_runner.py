@@ -23,7 +23,7 @@ from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import TrainingResult
 from tests.conftest import TINY
-from tests.support.fakes import SilentListener, a_history
+from tests.support.fakes import SilentListener, a_history, trial_id
 
 SPEC = checked_spec(
     {
@@ -294,10 +294,10 @@ def test_pruner_may_see_precise_batch_normalisation_and_each_trial_reruns(store:
 
 def forget_owner(store: Store, number: int) -> None:
     """As if the process that trained the trial had ended."""
-    trial = store.load_study("tiny").get_trials(deepcopy=False)[number]
-    owner = trial.user_attrs["owner"]
+    study = store.load_study("tiny")
+    owner = study.get_trials(deepcopy=False)[number].user_attrs["owner"]
     if owner is not None:  # which a process that was asked to stop forgets itself
-        store.storage.set_trial_user_attr(trial._trial_id, "owner", {**owner, "started": 0.0})
+        store.storage.set_trial_user_attr(trial_id(study, store.storage, number), "owner", {**owner, "started": 0.0})
 
 
 @pytest.mark.usefixtures("fake")

@@ -5,12 +5,13 @@ import socket
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from pneumosearch.errors import ArtifactsError, ConfigError
-from pneumosearch.storage.artifact_backends import MARKER, Folder
+from pneumosearch.storage.artifact_backends import MARKER, Bucket, Folder
 from pneumosearch.storage.artifacts import Artifacts, artifacts_url
 from tests.support.s3 import SECRET, keys
 
@@ -69,15 +70,16 @@ def test_a_failed_upload_is_tried_again_from_its_beginning(
     artifacts: Artifacts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     failures = [OSError(5, "Input/output error"), OSError(116, "Stale file handle")]
-    place, sent = artifacts._place, []
+    sent: list[bytes] = []
+    place: Any = Bucket if artifacts.url.startswith("s3:") else Folder
     write = place.write
 
-    def failing(key: str, body: io.BytesIO) -> None:
+    def failing(self: Any, key: str, body: io.BytesIO) -> None:
         sent.append(body.read(2))
         if failures:
             raise failures.pop()
         body.seek(0)
-        write(key, body)
+        write(self, key, body)
 
     monkeypatch.setattr(place, "write", failing)
     artifacts.patience = 10

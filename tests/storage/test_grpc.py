@@ -29,7 +29,7 @@ from pneumosearch.storage.retry import REPEATABLE, ConnectionLost
 from pneumosearch.storage.store import Store
 from tests.cli.test_commands import Terminal
 from tests.storage.test_postgres import fake_study
-from tests.support.fakes import SPEC, a_description
+from tests.support.fakes import SPEC, a_description, trial_id
 from tests.support.postgres import free_port
 
 TOKEN = "a-token-for-these-tests"  # noqa: S105
@@ -113,7 +113,7 @@ def test_no_method_of_the_service_answers_without_a_token(server: StorageServer)
 def test_callers_without_a_token_who_send_nothing_keep_no_thread(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_server, "_THREADS", 4)
+    monkeypatch.setattr(grpc_server, "THREADS", 4)
     ended = threading.Event()
 
     def send_nothing() -> Iterator[bytes]:
@@ -269,12 +269,13 @@ def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: 
 def test_trial_begun_before_the_server_was_started_again_goes_on(store: Store, tmp_path: Path) -> None:
     port = free_port()
     with serve_storage(store.storage, port=port, token=TOKEN) as server:
-        trial = optuna.create_study(storage=client(server, tmp_path)).ask()
+        study = optuna.create_study(storage=client(server, tmp_path))
+        trial = study.ask()
     with serve_storage(store.storage, port=port, token=TOKEN):
         assert trial.suggest_float("zoom", 0.3, 0.3) == 0.3
         trial.report(0.5, 1)
         trial.set_user_attr("history", [])
-    assert store.storage.get_trial(trial._trial_id).params == {"zoom": 0.3}
+    assert optuna.load_study(storage=store.storage, study_name=study.study_name).trials[0].params == {"zoom": 0.3}
 
 
 def test_server_that_stays_away_is_told_in_one_line(store: Store, tmp_path: Path) -> None:
@@ -306,10 +307,10 @@ def test_trial_whose_answer_was_lost_is_made_once(
     study = optuna.create_study(storage=client(server, tmp_path))
     if not restarted:  # then the server alone knows, as long as the attempt is under way
         monkeypatch.setattr(GrpcStorageProxy, "get_all_trials", lambda *args, **kwargs: [])
-    trial = study.ask()
-    assert trial._trial_id == lost[0]
-    assert len(optuna.load_study(storage=store.storage, study_name=study.study_name).trials) == 1
-    assert store.storage.get_trial(trial._trial_id).state is TrialState.RUNNING
+    study.ask()
+    [trial] = optuna.load_study(storage=store.storage, study_name=study.study_name).trials
+    assert trial_id(study, store.storage, 0) == lost[0]
+    assert trial.state is TrialState.RUNNING
 
 
 def test_end_of_a_trial_whose_answer_was_lost_is_told_once(
@@ -324,15 +325,16 @@ def test_end_of_a_trial_whose_answer_was_lost_is_told_once(
             raise ConnectionLost("the answer was lost")
         return told
 
-    study = optuna.create_study(storage=client(server, tmp_path))
+    storage = client(server, tmp_path)
+    study = optuna.create_study(storage=storage)
     trial = study.ask()
     monkeypatch.setattr(GrpcStorageProxy, "set_trial_state_values", lose)
     study.tell(trial, 0.5)
     assert study.trials[0].value == 0.5
     study.enqueue_trial({"x": 1.0})
-    waiting = study.get_trials(deepcopy=False)[1]
+    waiting = trial_id(study, storage, 1)
     lost.clear()
-    assert not study._storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+    assert not storage.set_trial_state_values(waiting, TrialState.RUNNING)
 
 
 def test_every_call_of_the_proxy_is_repeated_or_meant_not_to_be() -> None:
@@ -349,7 +351,8 @@ def test_errors_of_the_store_behind_the_server_are_told_in_one_line(
     there = Store(server.url, tmp_path, patience=0.3)
     study = there.open_study("mine", "search", "accuracy", SPEC, a_description())
     with pytest.raises(StoreError, match="the storage cannot be used"):
-        study.set_user_attr("large", "x" * (grpc_server._LARGEST_REQUEST + 1))
+        study.set_user_attr("large", "x" * (grpc_server.LARGEST_REQUEST + 1))
+    study_id = store.storage.get_study_id_from_name("mine")
 
     def fail(*args: object, **kwargs: object) -> None:
         raise RuntimeError("no space left\non the disk")
@@ -357,7 +360,7 @@ def test_errors_of_the_store_behind_the_server_are_told_in_one_line(
     monkeypatch.setattr(optuna.storages.RDBStorage, "get_study_user_attrs", fail)
     monkeypatch.setattr(type(store.storage), "get_study_user_attrs", fail)
     with pytest.raises(StoreError, match=r"the storage cannot be used \(no space left\)$"):
-        proxy(there).get_study_user_attrs(study._study_id)
+        proxy(there).get_study_user_attrs(study_id)
     with pytest.raises(KeyError):
         proxy(there).get_trial(999)
 

@@ -36,7 +36,7 @@ def expect_mark(request: pytest.FixtureRequest, cases: set[str]) -> None:
 def emptied(storage: BaseStorage) -> BaseStorage:
     """Return the storage without a study, as each case of the contract wants it."""
     for study in storage.get_all_studies():
-        storage.delete_study(study._study_id)
+        storage.delete_study(storage.get_study_id_from_name(study.study_name))
     return storage
 
 

@@ -101,7 +101,7 @@ def test_trial_of_another_version_is_told(store: Store) -> None:
 
 
 def test_locked_database_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pneumosearch.storage.urls._SQLITE_PATIENCE", 0.1)
+    monkeypatch.setattr("pneumosearch.storage.urls.SQLITE_PATIENCE", 0.1)
     store = Store(f"sqlite:///{tmp_path}/x.db", tmp_path)
     lock = sqlite3.connect(tmp_path / "x.db", isolation_level=None)
     lock.execute("BEGIN EXCLUSIVE")

@@ -14,7 +14,8 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumosearch.errors import StoreError
 from pneumosearch.storage.retry import REPEATABLE, ConnectionLost, PatientStorage, persist
 from pneumosearch.storage.store import Store
-from pneumosearch.storage.urls import DATABASE_WORKERS, SQLITE_WORKERS, _engine_arguments, _parsed, advice, safe_url
+from pneumosearch.storage.urls import DATABASE_WORKERS, SQLITE_WORKERS, advice, engine_arguments, parsed_url, safe_url
+from tests.support.fakes import trial_id
 from tests.support.postgres import free_port
 
 
@@ -30,17 +31,17 @@ from tests.support.postgres import free_port
     ],
 )
 def test_url_without_a_driver_gets_the_one_of_the_extra(url: str, driver: str) -> None:
-    assert _parsed(url).drivername == driver
-    assert _parsed(url).database == url.split("/")[3].split("?", maxsplit=1)[0]
+    assert parsed_url(url).drivername == driver
+    assert parsed_url(url).database == url.split("/")[3].split("?", maxsplit=1)[0]
 
 
 def test_connections_are_few_and_watched_and_the_url_has_the_last_word() -> None:
-    arguments = _engine_arguments(_parsed("postgresql://me@host/db?connect_timeout=3"))
+    arguments = engine_arguments(parsed_url("postgresql://me@host/db?connect_timeout=3"))
     assert arguments["pool_size"] + arguments["max_overflow"] == 2
     assert arguments["pool_pre_ping"]
     assert "connect_timeout" not in arguments["connect_args"]
     assert arguments["connect_args"]["keepalives"] == 1
-    assert _engine_arguments(_parsed("mysql://me@host/db"))["connect_args"]["connect_timeout"] == 10
+    assert engine_arguments(parsed_url("mysql://me@host/db"))["connect_args"]["connect_timeout"] == 10
 
 
 @pytest.mark.parametrize(
@@ -130,17 +131,17 @@ def test_end_of_a_trial_that_stands_though_its_answer_was_lost_is_told_once(
     study.tell(first, 0.5)
     assert study.trials[0].value == 0.5
     _lose_answers(monkeypatch, "set_trial_state_values", 1)
-    store.storage.set_trial_state_values(second._trial_id, TrialState.FAIL)
+    ended = trial_id(study, store.storage, second.number)
+    store.storage.set_trial_state_values(ended, TrialState.FAIL)
     with pytest.raises(optuna.exceptions.UpdateFinishedTrialError):
-        store.storage.set_trial_state_values(second._trial_id, TrialState.COMPLETE, [1.0])
+        store.storage.set_trial_state_values(ended, TrialState.COMPLETE, [1.0])
 
 
 def test_claim_whose_answer_was_lost_is_not_taken_for_granted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     study = optuna.create_study(storage=store.storage)
     study.enqueue_trial({"x": 1.0})
-    [waiting] = study.get_trials(deepcopy=False)
     _lose_answers(monkeypatch, "set_trial_state_values", 1)
-    assert not store.storage.set_trial_state_values(waiting._trial_id, TrialState.RUNNING)
+    assert not store.storage.set_trial_state_values(trial_id(study, store.storage, 0), TrialState.RUNNING)
 
 
 def test_parameters_and_attributes_bear_repetition(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

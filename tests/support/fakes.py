@@ -1,5 +1,7 @@
 """Small stand-ins for what is slow: epochs, records and listeners."""
 
+import optuna
+
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.epoch import EpochMetrics, History
@@ -56,6 +58,11 @@ def a_study(*trials: TrialRecord, kind: str = "images", openings: tuple[TestOpen
         trials=trials,
         test_openings=openings,
     )
+
+
+def trial_id(study: optuna.Study, storage: optuna.storages.BaseStorage, number: int) -> int:
+    """The number by which `storage` knows a trial; it is not the trial's own."""
+    return storage.get_trial_id_from_study_id_trial_number(storage.get_study_id_from_name(study.study_name), number)
 
 
 class SilentListener:

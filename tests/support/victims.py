@@ -28,7 +28,7 @@ ENVIRONMENT = {**os.environ, **thread_variables(1), "PYTHONFAULTHANDLER": "1"}
 NODE = {"num_cpus": 1, "object_store_memory": 80_000_000, "include_dashboard": False}
 _LONGEST_CUT = 30.0  # seconds
 _GRACE = "8s"  # after which a machine that is cut off loses its trials
-_LONGEST_SILENCE = 240.0  # seconds; an epoch or a start take a few
+LONGEST_SILENCE = 240.0  # seconds; an epoch or a start take a few
 _MOST_FAILURES = 5  # runs in a row that nobody killed
 _LAST_LINES = 60
 
@@ -226,7 +226,7 @@ class LocalVictims(Victims):
 
 def ended(process: subprocess.Popen[bytes], folder: Path, log: str) -> None:
     """Wait for the end of a command; where it no longer writes to `folder`, it says in which lines it is."""
-    while process.poll() is None and time.time() - _last_written(folder) < _LONGEST_SILENCE:
+    while process.poll() is None and time.time() - _last_written(folder) < LONGEST_SILENCE:
         with suppress(subprocess.TimeoutExpired):
             process.wait(1.0)
     if process.poll() is None:
@@ -234,7 +234,7 @@ def ended(process: subprocess.Popen[bytes], folder: Path, log: str) -> None:
             with suppress(psutil.NoSuchProcess):
                 one.send_signal(signal.SIGABRT)  # which Python's fault handler answers
         process.wait()
-        raise Stuck(f"nothing was written for {_LONGEST_SILENCE:.0f} s\n{_tail(folder / log)}")
+        raise Stuck(f"nothing was written for {LONGEST_SILENCE:.0f} s\n{_tail(folder / log)}")
 
 
 def _last_written(folder: Path) -> float:

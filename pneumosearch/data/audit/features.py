@@ -63,7 +63,7 @@ def read_all(manifest: Manifest, progress: Progress | None = None) -> tuple[list
 
     def work(image: ImageFile) -> Reading | Unreadable:
         try:
-            return _read(manifest.folder, image)
+            return read_image(manifest.folder, image)
         except DataError as error:
             return Unreadable(image, str(error).removeprefix(f"{manifest.folder / image.name}: "))
 
@@ -71,7 +71,8 @@ def read_all(manifest: Manifest, progress: Progress | None = None) -> tuple[list
     return [r for r in results if isinstance(r, Reading)], [r for r in results if isinstance(r, Unreadable)]
 
 
-def _read(folder: Path, image: ImageFile) -> Reading:
+def read_image(folder: Path, image: ImageFile) -> Reading:
+    """Decode and measure an image below `folder`; raises as `decode`."""
     path = folder / image.name
     pixels = decode(path)
     height, width = pixels.shape
