@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from pneumosearch._utils.hardware import threads_a_training
+from pneumosearch._utils.hardware import GROWING, quota_variables, threads_a_training, visible_devices
 from pneumosearch.config import Precision, PrecisionChoice
 
 _ENVIRONMENT: Final = {
@@ -25,7 +25,7 @@ def start() -> None:
     """Import Keras and its backend, once, with the environment set; values that the user has set win."""
     import cv2
 
-    for name, value in _ENVIRONMENT.items():
+    for name, value in {**_ENVIRONMENT, **GROWING, **quota_variables()}.items():
         os.environ.setdefault(name, value)
     # It warns of every network's own trace, of which a study has many.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -36,8 +36,29 @@ def start() -> None:
         keras.random.uniform((1,))  # starts the backend's devices, which would write to the terminal later
 
 
+@cache
+def training_device() -> Literal["cpu", "gpu"]:
+    """Return the kind of device on which Keras' backend computes here."""
+    start()
+    import keras
+
+    place = str(keras.random.uniform((1,)).device).lower()  # "/job:localhost/.../device:GPU:0", "cuda:0", "TFRT_CPU_0"
+    return "gpu" if "gpu" in place or "cuda" in place else "cpu"
+
+
+def idle_gpu_warning() -> str | None:
+    """Return what to tell a user whose accelerators the backend does not use; None where all is as it should be."""
+    devices = visible_devices()
+    if not devices or training_device() == "gpu":
+        return None
+    seen = "a GPU is" if len(devices) == 1 else f"{len(devices)} GPUs are"
+    backend = os.environ["KERAS_BACKEND"]
+    remedy = "pip install 'pneumosearch[gpu]'" if backend == "tensorflow" else f"install {backend} with CUDA"
+    return f"{seen} visible, but {backend} trains on the processor; {remedy}, or set CUDA_VISIBLE_DEVICES="
+
+
 def resolved_precision(choice: PrecisionChoice) -> Precision:
-    """Return `choice`, or for "auto" what this machine's processor computes fastest without loss.
+    """Return `choice`, or for "auto" what the device that trains computes fastest without loss.
 
     A bfloat16 network trains as well as a float32 one, and is faster where the processor multiplies bfloat16 at a
     higher rate: Intel's with AMX, AMD's with AVX512-BF16. With Intel's AVX512-BF16 alone it is slower. Figures of all
@@ -45,6 +66,8 @@ def resolved_precision(choice: PrecisionChoice) -> Precision:
     """
     if choice != "auto":
         return choice
+    if visible_devices() and training_device() == "gpu":  # Keras need not be imported where there is no GPU
+        return "float32"  # bfloat16 has not been measured on one
     maker, flags = processor()
     native = "amx_bf16" in flags or (maker == "AuthenticAMD" and "avx512_bf16" in flags)
     return "bfloat16" if native else "float32"

@@ -24,6 +24,30 @@ def test_auto_takes_bfloat16_where_the_processor_is_faster_with_it(
     assert backend.resolved_precision("bfloat16") == "bfloat16"
 
 
+def test_gpu_that_trains_decides_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "visible_devices", lambda: ["0"])
+    monkeypatch.setattr(backend, "training_device", lambda: "gpu")
+    assert backend.resolved_precision("auto") == "float32"
+    assert backend.resolved_precision("bfloat16") == "bfloat16"
+    assert backend.idle_gpu_warning() is None
+
+
+def test_gpu_that_is_not_used_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    monkeypatch.setattr(backend, "training_device", lambda: "cpu")
+    monkeypatch.setattr(backend, "visible_devices", lambda: [])
+    assert backend.idle_gpu_warning() is None
+    monkeypatch.setattr(backend, "visible_devices", lambda: ["0", "1"])
+    warning = str(backend.idle_gpu_warning())
+    assert warning.startswith(
+        "2 GPUs are visible, but tensorflow trains on the processor; pip install 'pneumosearch[gpu]'"
+    )
+
+
+def test_device_is_the_one_that_keras_computes_on() -> None:
+    assert backend.training_device() in ("cpu", "gpu")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [

@@ -14,7 +14,6 @@ import psutil
 import pytest
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumosearch._utils.hardware import PROCESS_MEMORY, environments, memory_warning, visible_devices
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.network.backend import resolved_precision
@@ -143,27 +142,6 @@ def test_lock_is_one_processs_until_it_ends_even_by_a_kill(store: Store) -> None
     process.join()
     with study_lock(store.storage, "s", patience=10):
         pass
-
-
-def test_cores_and_accelerators_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
-        monkeypatch.delenv(name, raising=False)
-    assert environments(1) == [{}]
-    assert [e["TF_NUM_INTRAOP_THREADS"] for e in environments(3, cores=8, devices=[])] == ["2", "2", "2"]
-    assert environments(4, cores=2, devices=[])[0]["OMP_NUM_THREADS"] == "1"
-    four = environments(4, cores=16, devices=["0", "1", "2"])
-    assert [e["CUDA_VISIBLE_DEVICES"] for e in four] == ["0", "1", "2", "0"]
-    assert all(e["TF_FORCE_GPU_ALLOW_GROWTH"] == "true" for e in four)
-    monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert "OMP_NUM_THREADS" not in environments(2, cores=4, devices=[])[0]  # the user's own wins
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,GPU-5a,-1")
-    assert visible_devices() == ["3", "GPU-5a"]
-
-
-def test_processes_that_may_not_fit_into_memory_are_warned_of() -> None:
-    free = psutil.virtual_memory().available
-    assert memory_warning(1) is None or free < PROCESS_MEMORY
-    assert "is safer" in str(memory_warning(free // PROCESS_MEMORY + 2))
 
 
 @pytest.mark.slow
