@@ -26,6 +26,7 @@ from pneumosearch.report.tables import (
     phantom_warning,
     points,
 )
+from pneumosearch.search.events import EpochEnded, TrialDeferred, TrialEnded, TrialEvent, TrialStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -106,6 +107,30 @@ class _View:
         if self._live:
             self._live.stop()
 
+    def __call__(self, event: TrialEvent) -> None:
+        """Show an event; a view is a `Listener`."""
+        match event:
+            case TrialStarted(number, run):
+                self.trial_started(number, run)
+            case EpochEnded(number, history):
+                self.epoch_ended(number, history)
+            case TrialDeferred(number):
+                self.trial_deferred(number)
+            case TrialEnded(record):
+                self.trial_ended(record)
+
+    def trial_started(self, number: int, run: RunSpec) -> None:
+        """Show that a trial begins, or goes on."""
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        """Show the last epoch."""
+
+    def trial_deferred(self, number: int) -> None:
+        """Show that a trial lets others go first."""
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """Show how a trial ended."""
+
     def say(self, text: str) -> None:
         """Write a line that stays."""
         self.console.print(Text(text), soft_wrap=True)
@@ -138,12 +163,6 @@ class EpochView(_View):
         if not self._live:
             cells = zip(epoch_cells(history[-1], self.kind), self.headings, strict=True)
             self.say("  ".join(cell.rjust(len(heading)) for cell, heading in cells))
-
-    def trial_deferred(self, number: int) -> None:
-        """Nothing to show: a training of its own has no others to let go first."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Nothing more to show: the caller prints the result."""
 
     def print_result(self, record: TrialRecord) -> None:
         """Print the result on standard output: the published rows beside this training's."""

@@ -5,11 +5,8 @@ from pathlib import Path
 
 import optuna
 
-from pneumosearch.config import RunSpec
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.records.epoch import History
-from pneumosearch.records.trial import TrialRecord
 from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import search_objective
 from pneumosearch.storage.store import Store
@@ -40,7 +37,7 @@ def objective_for(
     folder = Path(results)
     source = DataSource(read_manifest(Path(data)), folder / "cache")
     study = study.model_copy(update={"screening": None})  # which is for the pruner "promote" of our own loop
-    objective = search_objective(Session(_Folders(folder), source, _Nobody(), StopFlag()), study)
+    objective = search_objective(Session(_Folders(folder), source, lambda event: None, StopFlag()), study)
 
     def train_and_forget(trial: optuna.Trial) -> float:
         try:
@@ -56,19 +53,3 @@ class _Folders(Store):
 
     def __init__(self, results: Path) -> None:
         self.url, self.results = "", results
-
-
-class _Nobody:
-    """Hears nothing: the loop has its own ways to show what happens."""
-
-    def trial_started(self, number: int, run: RunSpec) -> None:
-        """Ignore it."""
-
-    def epoch_ended(self, number: int, history: History) -> None:
-        """Ignore it."""
-
-    def trial_deferred(self, number: int) -> None:
-        """Ignore it."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Ignore it."""

@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -15,9 +14,10 @@ from pneumosearch.data.protocols import Dataset, DataSource
 from pneumosearch.metrics import Metric, PruneMetric, direction
 from pneumosearch.network.backend import versions
 from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch
-from pneumosearch.records.trial import Screening, TrialRecord
+from pneumosearch.records.trial import Screening
 from pneumosearch.search.checkpoint_sync import deposit, fetch
 from pneumosearch.search.cost import Limits
+from pneumosearch.search.events import EpochEnded, Listener, TrialStarted
 from pneumosearch.search.leases import check_owned
 from pneumosearch.space import Space
 from pneumosearch.storage.store import Store, network_file, trial_record
@@ -34,22 +34,6 @@ class Interrupted(Exception):
 
 class Deferred(Interrupted):
     """The trial has saved its epoch and lets others go first."""
-
-
-class Listener(Protocol):
-    """Hears what happens in trials, to show it."""
-
-    def trial_started(self, number: int, run: RunSpec) -> None:
-        """A trial begins, or goes on."""
-
-    def epoch_ended(self, number: int, history: History) -> None:
-        """A trial has finished and saved another epoch."""
-
-    def trial_deferred(self, number: int) -> None:
-        """A trial lets others go first; `trial_started` tells when it goes on."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """A trial is complete, pruned or failed."""
 
 
 @dataclass
@@ -139,7 +123,7 @@ class Objective:
             self._check_limits(trial, run)
         dataset = self.dataset(config)
         self._record_start(trial, run, dataset)
-        self.session.listener.trial_started(trial.number, run)
+        self.session.listener(TrialStarted(trial.number, run))
         folder = self._checkpoints(trial)
         fetch(self.session.store, trial, folder, run, dataset.description.fingerprint)
         self._screen(trial, run, folder)
@@ -215,7 +199,7 @@ class Objective:
             if name in earlier.user_attrs:
                 trial.set_user_attr(name, earlier.user_attrs[name])
         trial.set_user_attr("duplicate_of", earlier.number)
-        self.session.listener.trial_started(trial.number, RunSpec.model_validate(earlier.user_attrs["run"]))
+        self.session.listener(TrialStarted(trial.number, RunSpec.model_validate(earlier.user_attrs["run"])))
         self._take_screening(trial, earlier)
         epochs = earlier.user_attrs.get("history", [])
         history = tuple(EpochMetrics.model_validate({**epoch, "seconds": 0.0}) for epoch in epochs)
@@ -242,7 +226,7 @@ class Objective:
             trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
         if len(history) > recorded:
             trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
-        self.session.listener.epoch_ended(trial.number, history)
+        self.session.listener(EpochEnded(trial.number, history))
         if len(history) < config.epochs and trial.should_prune():
             self._add_picture(trial, history)
             raise optuna.TrialPruned(f"after epoch {len(history)}")

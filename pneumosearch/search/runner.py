@@ -24,6 +24,7 @@ from pneumosearch.errors import ArtifactsError, PneumosearchError, StoreError, T
 from pneumosearch.network.backend import resolved_precision
 from pneumosearch.records.trial import TrialRecord
 from pneumosearch.search.cost import Limits
+from pneumosearch.search.events import TrialDeferred, TrialEnded
 from pneumosearch.search.leases import MAX_TAKEN_UP, LostTrial, Watch, beating, own
 from pneumosearch.search.objective import Deferred, Interrupted, Objective, Session, StopFlag
 from pneumosearch.search.pruners import PromotingPruner, Promotion, latest, make_pruner
@@ -183,7 +184,7 @@ class StudyRun:
                 raise LostTrial from error
         self._clean_up()
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
-        self.objective.session.listener.trial_ended(record)
+        self.objective.session.listener(TrialEnded(record))
         check_failures(self.study, self.max_failures)
         self._check_passed_over()
         return record
@@ -194,7 +195,7 @@ class StudyRun:
         except Interrupted as why:
             trial.set_user_attr("owner", None)
             if isinstance(why, Deferred):
-                self.objective.session.listener.trial_deferred(trial.number)
+                self.objective.session.listener(TrialDeferred(trial.number))
             raise
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)

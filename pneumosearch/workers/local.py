@@ -17,11 +17,8 @@ from typing import Final
 
 from pneumosearch._utils.hardware import environments
 from pneumosearch._utils.processes import Helper
-from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
-from pneumosearch.records.epoch import History
-from pneumosearch.records.trial import TrialRecord
 from pneumosearch.search.keras_tuner.engine import open_run
 from pneumosearch.search.leases import GRACE, Watch
 from pneumosearch.search.objective import Session, StopFlag
@@ -29,7 +26,7 @@ from pneumosearch.search.runner import MAX_FAILURES, Outcome
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import prepare
-from pneumosearch.workers.supervisor import Event, TrainingProcess, supervise
+from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
 
 #: Trials that a process trains before it makes room for the next; starting one takes a few seconds.
 TRIALS_A_PROCESS: Final = 10
@@ -119,7 +116,7 @@ class _OwnProcesses:
         job = self.jobs[number]
         return _OwnProcess(self.helpers.pop(0) if self.helpers else Helper(job.environment, prepare), job)
 
-    def events(self, processes: Mapping[int, "_OwnProcess"]) -> Iterator[tuple[int, Event | None]]:
+    def events(self, processes: Mapping[int, "_OwnProcess"]) -> Iterator[tuple[int, ProcessEvent | None]]:
         ready = set(wait([process.events for process in processes.values()], _LOOK_AT_STOP))
         for number, process in processes.items():
             if process.events not in ready:
@@ -159,26 +156,7 @@ class _OwnProcess(TrainingProcess):
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
 
-class _Reporter:
-    """Tells what happens in trials."""
-
-    def __init__(self, send: Callable[[Event], None]) -> None:
-        self._send = send
-
-    def trial_started(self, number: int, run: RunSpec) -> None:
-        self._send(("trial_started", (number, run)))
-
-    def epoch_ended(self, number: int, history: History) -> None:
-        self._send(("epoch_ended", (number, history)))
-
-    def trial_deferred(self, number: int) -> None:
-        self._send(("trial_deferred", (number,)))
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        self._send(("trial_ended", (record,)))
-
-
-def train(job: Job, send: Callable[[Event], None], stop: StopFlag) -> None:
+def train(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag) -> None:
     """Train a few trials in this process.
 
     Args:
@@ -186,11 +164,11 @@ def train(job: Job, send: Callable[[Event], None], stop: StopFlag) -> None:
         send: Takes what happens, and at last how it ended.
         stop: Set by others when to stop.
     """
-    session = Session(Store(job.url, job.results, artifacts=job.artifacts), job.source, _Reporter(send), stop)
+    session = Session(Store(job.url, job.results, artifacts=job.artifacts), job.source, send, stop)
     run = open_run(session, job.spec)
     run.max_failures, run.watch = job.max_failures, Watch(job.grace)
     outcome = run.until(job.n_trials, at_most=job.trials_a_process)
-    send(("outcome", (outcome.finished, outcome.stopped, outcome.done)))
+    send(outcome)
 
 
 def told(error: Exception) -> PneumosearchError:
@@ -209,7 +187,7 @@ def _work(job: Job, events: Connection, orders: Connection) -> None:
     try:
         train(job, events.send, stop)
     except Exception as error:  # noqa: BLE001  told by the parent in one line
-        events.send(("error", (told(error),)))
+        events.send(Failed(told(error)))
 
 
 def _obey(orders: Connection, stop: StopFlag) -> None:

@@ -24,7 +24,7 @@ from pneumosearch.search.runner import MAX_FAILURES, Outcome
 from pneumosearch.storage.urls import absolute_url, is_sqlite
 from pneumosearch.studyfile import StudySpec
 from pneumosearch.workers.local import TRIALS_A_PROCESS, Job, a_job, told, train
-from pneumosearch.workers.supervisor import Event, TrainingProcess, supervise
+from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
 
 #: So many lost processes are begun anew in a run of the study command.
 MAX_RESTARTS: Final = 20
@@ -32,11 +32,21 @@ MAX_RESTARTS: Final = 20
 _LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
 _REACHED_WITHIN: Final = 10.0  # seconds; Ray itself would try for minutes
 _GONE: Final = "its node is gone or cannot be reached"
-_LAST: Final = ("outcome", "error")
 
 # What this process is told by its environment, its workers are to be told too.
 _AWS: Final = "AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|ENDPOINT_URL|ENDPOINT_URL_S3|REGION|DEFAULT_REGION)"
 _CARRIED: Final = re.compile("PNEUMOSEARCH_|(" + "|".join(("KERAS_BACKEND", *THREADS, *GROWING, _AWS)) + ")$")
+
+
+@dataclass(frozen=True)
+class WorkerPlaced:
+    """A worker runs now, on this node."""
+
+    node: str
+
+
+#: What a worker of a cluster sends.
+WorkerEvent = ProcessEvent | WorkerPlaced
 
 
 @dataclass(frozen=True)
@@ -209,7 +219,7 @@ class _Actors:
     def start(self, number: int) -> "_Actor":
         return _Actor(self._ray, self._worker.remote(self._job, _address()))
 
-    def events(self, processes: Mapping[int, "_Actor"]) -> Iterator[tuple[int, Event | None]]:
+    def events(self, processes: Mapping[int, "_Actor"]) -> Iterator[tuple[int, ProcessEvent | None]]:
         streams = [process.stream for process in processes.values()]
         ready, _ = self._ray.wait(streams, num_returns=1, timeout=_LOOK_AT_STOP)
         if ready:
@@ -218,20 +228,22 @@ class _Actors:
             if any(process.stream is stream for stream in ready):
                 yield from ((number, event) for event in self._next(number, process))
             elif process.waits and (self._done or process.ordered):  # there may never be room
-                yield number, ("outcome", (self._ended(), "" if self._done else process.ordered, self._done))
+                yield number, Outcome(self._ended(), "" if self._done else process.ordered, self._done)
 
-    def _next(self, number: int, process: "_Actor") -> Iterator[Event | None]:
+    def _next(self, number: int, process: "_Actor") -> Iterator[ProcessEvent | None]:
         try:
-            event: Event = self._ray.get(next(process.stream))
+            event: WorkerEvent = self._ray.get(next(process.stream))
         except (StopIteration, self._ray.exceptions.RayError) as error:
             process.died_of(error)
             self._count_loss(number, process)
             yield None
             return
-        if event[0] == "begun":
-            (process.node,) = event[1]
-            return
-        self._done |= event[0] == "outcome" and event[1][2]
+        match event:
+            case WorkerPlaced(node):
+                process.node = node
+                return
+            case Outcome(done=True):
+                self._done = True
         yield event
 
     def _count_loss(self, number: int, process: "_Actor") -> None:
@@ -298,17 +310,17 @@ class _Worker:
     def __init__(self, job: Job, home: str) -> None:
         os.environ.update(job.environment)  # before anything looks at it
         self._job, self._home = job, home
-        self._told: SimpleQueue[Event] = SimpleQueue()
+        self._told: SimpleQueue[ProcessEvent] = SimpleQueue()
         self._stop = StopFlag()
 
-    def events(self) -> Iterator[Event]:
+    def events(self) -> Iterator[WorkerEvent]:
         """Train, and give what happens."""
-        yield "begun", (_ray().get_runtime_context().get_node_id(),)
+        yield WorkerPlaced(_ray().get_runtime_context().get_node_id())
         threading.Thread(target=self._train, daemon=True).start()
         while True:
             event = self._told.get()
             yield event
-            if event[0] in _LAST:
+            if isinstance(event, Outcome | Failed):
                 return
 
     def order(self, reason: str) -> None:
@@ -323,9 +335,9 @@ class _Worker:
             source = replace(job.source, manifest=read_manifest(job.source.manifest.folder))
             train(replace(job, source=source), self._told.put, self._stop)
         except (DataError, StoreError) as error:
-            self._told.put(("error", (type(error)(f"node {platform.node()} ({_address()}): {error}"),)))
+            self._told.put(Failed(type(error)(f"node {platform.node()} ({_address()}): {error}")))
         except Exception as error:  # noqa: BLE001  told by the driver in one line
-            self._told.put(("error", (told(error),)))
+            self._told.put(Failed(told(error)))
 
 
 def _address() -> str:

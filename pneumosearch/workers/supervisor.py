@@ -7,12 +7,20 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pneumosearch.errors import PneumosearchError
+from pneumosearch.search.events import EpochEnded, TrialEnded, TrialEvent, TrialStarted
 from pneumosearch.search.objective import Session
 from pneumosearch.search.runner import Outcome, check_failures
 
-#: What a training process tells: its kind and its content. The kinds are the methods of `objective.Listener`, and
-#: "outcome" or "error", which are the last.
-Event = tuple[str, tuple[Any, ...]]
+
+@dataclass(frozen=True)
+class Failed:
+    """A training process cannot go on; the error is for the user. Nothing follows."""
+
+    error: PneumosearchError
+
+
+#: What a training process sends: what happens in its trials, and at last how its part of the search ended.
+ProcessEvent = TrialEvent | Outcome | Failed
 
 _PATIENCE: Final = 2  # a trial whose process dies as often without a new epoch has failed
 
@@ -23,14 +31,15 @@ class TrainingProcess(ABC):
     def __init__(self) -> None:
         self.at: tuple[int, int] | None = None  # the trial that it trains, and the epochs of that
 
-    def note(self, kind: str, content: tuple[Any, ...]) -> None:
-        """Take note of what it is at."""
-        if kind == "trial_started":
-            self.at = (content[0], 0)
-        elif kind == "epoch_ended":
-            self.at = (content[0], len(content[1]))
-        else:
-            self.at = None
+    def note(self, event: TrialEvent) -> None:
+        """Remember which trial it trains, and how far that is."""
+        match event:
+            case TrialStarted(number):
+                self.at = (number, 0)
+            case EpochEnded(number, history):
+                self.at = (number, len(history))
+            case _:
+                self.at = None
 
     @abstractmethod
     def order(self, reason: str) -> None:
@@ -57,7 +66,7 @@ class Executor(Protocol):
     def start(self, number: int) -> TrainingProcess:
         """Begin the process of this number, anew where it was there before."""
 
-    def events(self, processes: Mapping[int, Any]) -> Iterable[tuple[int, Event | None]]:
+    def events(self, processes: Mapping[int, Any]) -> Iterable[tuple[int, ProcessEvent | None]]:
         """Wait a moment for what the processes of these numbers tell; None for one that died."""
 
 
@@ -101,20 +110,19 @@ def _attend(
             process.order(session.stop.reason)
     for number, event in executor.events(processes):
         process = processes[number]
-        if event is None:
-            process.end()
-            deaths.add(process)
-            ended.append((number, None))
-            continue
-        kind, content = event
-        if kind == "outcome":
-            ended.append((number, Outcome(*content)))
-        elif kind == "error":
-            raise content[0]
-        else:
-            process.note(kind, content)
-            deaths.forget(kind)
-            getattr(session.listener, kind)(*content)
+        match event:
+            case None:
+                process.end()
+                deaths.add(process)
+                ended.append((number, None))
+            case Outcome():
+                ended.append((number, event))
+            case Failed(error):
+                raise error
+            case _:
+                process.note(event)
+                deaths.forget()
+                session.listener(event)
     return ended
 
 
@@ -134,7 +142,7 @@ class _Deaths:
     _at_trials: dict[int, tuple[int, int]] = field(default_factory=dict)  # by trial: epochs, deaths since
     _before_any: int = 0  # deaths of processes that had no trial, since the last event
 
-    def forget(self, kind: str) -> None:
+    def forget(self) -> None:
         """Take note that a process lives and trains."""
         self._before_any = 0
 
@@ -160,6 +168,6 @@ class _Deaths:
     def _fail(self, number: int, epochs: int, ended_by: str) -> None:
         reason = f"its process died twice after epoch {epochs}: {ended_by}"
         reason += ", perhaps out of memory" if "SIGKILL" in ended_by else ""
-        self.session.listener.trial_ended(self.session.store.fail_trial(self.study, number, reason))
+        self.session.listener(TrialEnded(self.session.store.fail_trial(self.study, number, reason)))
         self.session.store.remove_state(self.study, number)
         check_failures(self.session.store.load_study(self.study), self.max_failures)

@@ -21,8 +21,6 @@ from benchmarks.stores import DESCRIPTION
 from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.records.dataset import DataDescription
-from pneumosearch.records.epoch import History
-from pneumosearch.records.trial import TrialRecord
 from pneumosearch.search.leases import check_owned
 from pneumosearch.search.objective import Objective, Session, StopFlag
 from pneumosearch.search.runner import StudyRun
@@ -123,7 +121,7 @@ class ShortTraining:
     """In place of an objective: what a real trial of one epoch asks of the storage, and a sleep for its training."""
 
     def __init__(self, store: Store) -> None:
-        self.session = Session(store, cast(DataSource, None), Silent(), StopFlag())
+        self.session = Session(store, cast(DataSource, None), lambda event: None, StopFlag())
         self.trained: list[int] = []
         self._space = StudySpec().search_space()
 
@@ -140,22 +138,6 @@ class ShortTraining:
 
     def clean_up(self, study: optuna.Study, number: int) -> None:
         """Nothing is on disk."""
-
-
-class Silent:
-    """Hears nothing."""
-
-    def trial_started(self, number: int, run: RunSpec) -> None:
-        """Ignore it."""
-
-    def epoch_ended(self, number: int, history: History) -> None:
-        """Ignore it."""
-
-    def trial_deferred(self, number: int) -> None:
-        """Ignore it."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
-        """Ignore it."""
 
 
 def train_together(store: Store, study: optuna.Study, n_trials: int) -> tuple[list[int], list[str]]:

@@ -11,11 +11,10 @@ import psutil
 import typer
 
 from benchmarks.common import print_result
-from pneumosearch.config import RunSpec
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import TrialRecord
+from pneumosearch.search.events import TrialEnded, TrialEvent
 from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import open_search
 from pneumosearch.storage.store import Store
@@ -76,16 +75,11 @@ class _Clock:
     def start(self) -> None:
         self._last = time.perf_counter()
 
-    def trial_started(self, number: int, run: RunSpec) -> None:
-        """Nothing to measure."""
+    def __call__(self, event: TrialEvent) -> None:
+        if isinstance(event, TrialEnded):
+            self._note(event.record)
 
-    def epoch_ended(self, number: int, history: History) -> None:
-        """Nothing to measure."""
-
-    def trial_deferred(self, number: int) -> None:
-        """Nothing to measure."""
-
-    def trial_ended(self, record: TrialRecord) -> None:
+    def _note(self, record: TrialRecord) -> None:
         now = time.perf_counter()
         wall, self._last = now - self._last, now
         steady = statistics.median(epoch.seconds for epoch in record.history[1:]) * len(record.history)

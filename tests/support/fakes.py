@@ -6,6 +6,7 @@ from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.epoch import EpochMetrics, History
 from pneumosearch.records.trial import State, StudyRecord, TestOpening, TrialRecord
+from pneumosearch.search.events import EpochEnded, TrialDeferred, TrialEnded, TrialEvent, TrialStarted
 from pneumosearch.studyfile import StudySpec
 
 SPEC = StudySpec().model_dump(mode="json", exclude={"name"})
@@ -72,6 +73,17 @@ class SilentListener:
         self.epochs: list[tuple[int, int]] = []
         self.deferred: list[int] = []
         self.ended: list[int] = []
+
+    def __call__(self, event: TrialEvent) -> None:
+        match event:
+            case TrialStarted(number, run):
+                self.trial_started(number, run)
+            case EpochEnded(number, history):
+                self.epoch_ended(number, history)
+            case TrialDeferred(number):
+                self.trial_deferred(number)
+            case TrialEnded(record):
+                self.trial_ended(record)
 
     def trial_started(self, number: int, run: RunSpec) -> None:
         pass

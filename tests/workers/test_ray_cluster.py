@@ -15,14 +15,16 @@ import pytest
 
 from pneumosearch._utils.hardware import THREADS
 from pneumosearch.cli.executors import cluster_of
+from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, DataError, PneumosearchError, StoreError
 from pneumosearch.records.epoch import History
+from pneumosearch.search.events import TrialStarted
 from pneumosearch.search.objective import Session, StopFlag
-from pneumosearch.search.runner import open_search
+from pneumosearch.search.runner import Outcome, open_search
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import absolute_url
-from pneumosearch.workers.ray_cluster import Cluster, check_storage, connected, search
+from pneumosearch.workers.ray_cluster import Cluster, WorkerPlaced, check_storage, connected, search
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener
 from tests.workers.test_local import SPEC, outcome
@@ -110,8 +112,8 @@ def run_fake(store: Store, source: DataSource, workers: int, **cluster: Any) -> 
     return search(a_session(store, source), SPEC, 3, cluster=Cluster(**cluster), say=said.append, workers=workers), said
 
 
-BEGUN = ("begun", ("n1",))
-DONE = ("outcome", (3, "", True))
+BEGUN = WorkerPlaced("n1")
+DONE = Outcome(3, "", True)
 
 
 def test_without_ray_the_error_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,8 +213,8 @@ def test_interrupted_while_all_wait_for_room(store: Store, source: DataSource, i
 
 
 def test_lost_nodes_are_made_up_for_so_often(store: Store, source: DataSource, install: Install) -> None:
-    lost = [("begun", ("n2",)), Lost("The actor's node has died")]
-    unreachable = [BEGUN, ("trial_started", (0, None)), Unreachable("Socket closed")]
+    lost = [WorkerPlaced("n2"), Lost("The actor's node has died")]
+    unreachable = [BEGUN, TrialStarted(0, RunSpec(config=TrialConfig())), Unreachable("Socket closed")]
     ray = install(FakeRay([list(lost), unreachable, [BEGUN, DONE]]))
     result, said = run_fake(store, source, 1, max_restarts=2)
     assert result.done

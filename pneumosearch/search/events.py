@@ -1,0 +1,44 @@
+"""What happens in the trials of a study: a training sends these events, and a view shows them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pneumosearch.config import RunSpec
+from pneumosearch.records.epoch import History
+from pneumosearch.records.trial import TrialRecord
+
+
+@dataclass(frozen=True)
+class TrialStarted:
+    """A trial begins, or goes on."""
+
+    number: int
+    run: RunSpec
+
+
+@dataclass(frozen=True)
+class EpochEnded:
+    """A trial has finished and saved another epoch."""
+
+    number: int
+    history: History
+
+
+@dataclass(frozen=True)
+class TrialDeferred:
+    """A trial lets others go first; another `TrialStarted` follows when it goes on."""
+
+    number: int
+
+
+@dataclass(frozen=True)
+class TrialEnded:
+    """A trial is complete, pruned or failed."""
+
+    record: TrialRecord
+
+
+TrialEvent = TrialStarted | EpochEnded | TrialDeferred | TrialEnded
+
+#: Receives each event as it happens.
+Listener = Callable[[TrialEvent], None]
