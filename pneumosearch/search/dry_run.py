@@ -9,7 +9,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search.cost import multiply_adds, n_parameters, seconds_an_epoch
 from pneumosearch.search.keras_tuner.engine import proposals
-from pneumosearch.search.runner import study_sampler
+from pneumosearch.search.samplers import study_sampler
 from pneumosearch.space import Dimension
 from pneumosearch.studyfile import StudySpec
 
@@ -80,10 +80,10 @@ def plan(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown: i
 
 
 def _optuna_proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
-    space, study, configs = spec.search_space(), optuna.create_study(), []
+    space = spec.search_space()
+    study, configs = optuna.create_study(sampler=study_sampler(spec, space)), []
     study.enqueue_trial(space.baseline())
-    for number in range(n):
-        study.sampler = study_sampler(spec, space, number)
+    for _ in range(n):
         trial = study.ask()
         configs.append(space.suggest(trial))
         study.tell(trial, 0.0)

@@ -7,8 +7,7 @@ import optuna
 
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.search.objective import Session, StopFlag
-from pneumosearch.search.runner import search_objective
+from pneumosearch.search.objective import Objective, Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, read_study_file
 
@@ -37,7 +36,7 @@ def objective_for(
     folder = Path(results)
     source = DataSource(read_manifest(Path(data)), folder / "cache")
     study = study.model_copy(update={"screening": None})  # which is for the pruner "promote" of our own loop
-    objective = search_objective(Session(_Folders(folder), source, lambda event: None, StopFlag()), study)
+    objective = Objective(Session(_Folders(folder), source, lambda event: None, StopFlag()), study)
 
     def train_and_forget(trial: optuna.Trial) -> float:
         try:

@@ -1,4 +1,4 @@
-"""Which process trains a trial, and whether it still can: so that none is trained twice and none is left behind."""
+"""Leases of trials: which process trains a trial, and whether it still lives. No trial is trained twice or lost."""
 
 import os
 import platform
@@ -15,53 +15,54 @@ import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
-#: A trial of another machine is suspected to be left behind when no sign of life came for so many seconds.
+#: The lease of a trial on another machine is suspected to have expired after so many seconds without a heartbeat.
 GRACE: Final = 60.0
 
-#: So many signs of life come in that time.
+#: Heartbeats in that time.
 _BEATS: Final = 4
 
-#: A trial that was taken up as often without a new epoch has failed: it ends whatever trains it.
-MAX_TAKEN_UP: Final = 10
+#: A trial that was claimed as often without a new epoch has failed: it ends whatever trains it.
+MAX_CLAIMS: Final = 10
 
 Owner = dict[str, Any]
 
 
-class LostTrial(Exception):
-    """Another process has taken up the trial, as no sign of life came from this one."""
+class LostLease(Exception):
+    """Another process has reclaimed the trial, as it missed the heartbeats of this one."""
 
 
 @dataclass
-class Watch:
-    """Looks for running trials whose process is gone.
+class Leases:
+    """Finds the running trials whose lease has expired.
 
-    On this machine the system tells at once. Of another, only signs of life do, by this machine's clock: a trial is
-    left behind when none came for `grace` seconds and, as the storage may have been away itself, none until a second
-    look.
+    On this machine, a lease expires with the process that holds it. On another, it expires when no heartbeat came for
+    `grace` seconds of this machine's clock. A second look must confirm that, since the storage itself may have been
+    away.
     """
 
     grace: float = GRACE
     clock: Callable[[], float] = time.monotonic
-    _seen: dict[int, tuple[Any, float, float | None]] = field(default_factory=dict)  # sign, since, suspected since
+    # By trial: its last heartbeat, when that was first seen, and since when the lease is suspected.
+    _seen: dict[int, tuple[Any, float, float | None]] = field(default_factory=dict, init=False)
 
-    def left_behind(self, trial: FrozenTrial) -> bool:
-        """Tell whether nobody trains the running `trial`, as far as can be seen from here."""
+    def expired(self, trial: FrozenTrial) -> bool:
+        """Tell whether nobody trains the running `trial`, as far as this process can see."""
         owner = trial.user_attrs.get("owner")
         if owner is None:
             return True
         if owner["host"] == _host():
             return not _lives(owner)
-        sign, now = (owner, trial.user_attrs.get("beat")), self.clock()
+        heartbeat, now = (owner, trial.user_attrs.get("beat")), self.clock()
         before, since, suspected = self._seen.get(trial.number, (None, now, None))
-        if sign != before:
-            self._seen[trial.number] = (sign, now, None)
+        if heartbeat != before:
+            self._seen[trial.number] = (heartbeat, now, None)
         elif now - since > self.grace and suspected is None:
-            self._seen[trial.number] = (sign, since, now)
-        return suspected is not None and sign == before and now - suspected > self.grace / 2
+            self._seen[trial.number] = (heartbeat, since, now)
+        return suspected is not None and heartbeat == before and now - suspected > self.grace / 2
 
 
-def own(trial: optuna.Trial, epochs: int) -> int:
-    """Write down that this process trains `trial`, which has `epochs`; return how often any did since that epoch."""
+def claim(trial: optuna.Trial, epochs: int) -> int:
+    """Write that this process trains `trial`, which has `epochs`; return how often it was claimed since that epoch."""
     earlier = trial.user_attrs.get("taken_up", {"epochs": -1, "times": 0})
     times = earlier["times"] + 1 if earlier["epochs"] == epochs else 1
     trial.set_user_attr("taken_up", {"epochs": epochs, "times": times})
@@ -69,17 +70,17 @@ def own(trial: optuna.Trial, epochs: int) -> int:
     return times
 
 
-def check_owned(trial: optuna.Trial) -> None:
-    """Raise `LostTrial` where a trial that this process owned has another owner now."""
-    if "owner" not in trial.user_attrs:  # which are as this process knows them: a loop that is not ours asked for it
+def check_lease(trial: optuna.Trial) -> None:
+    """Raise `LostLease` where another process has reclaimed the trial."""
+    if "owner" not in trial.user_attrs:  # a loop that is not ours asked for the trial
         return
     if trial.storage.get_trial(trial._trial_id).user_attrs["owner"] != this_process():
-        raise LostTrial
+        raise LostLease
 
 
 @contextmanager
-def beating(storage: optuna.storages.BaseStorage, trial_id: int, grace: float = GRACE) -> Iterator[None]:
-    """Give signs of life of a trial while the block runs, for those who take it up after `grace` seconds without."""
+def heartbeats(storage: optuna.storages.BaseStorage, trial_id: int, grace: float = GRACE) -> Iterator[None]:
+    """Renew the lease of a trial while the block runs; others reclaim the trial after `grace` seconds without."""
     ended = threading.Event()
 
     def beat() -> None:
@@ -89,8 +90,8 @@ def beating(storage: optuna.storages.BaseStorage, trial_id: int, grace: float = 
             try:
                 storage.set_trial_user_attr(trial_id, "beat", f"{os.getpid()}:{count}")
             except UpdateFinishedTrialError:
-                return  # by another process, as the training will notice
-            except Exception:  # noqa: BLE001, S112  the storage is away; the training's own writing tells of it
+                return  # another process ended the trial, as the training will notice
+            except Exception:  # noqa: BLE001, S112  the storage is away; the training meets it at its next epoch
                 continue
 
     thread = threading.Thread(target=beat, daemon=True)
@@ -103,19 +104,19 @@ def beating(storage: optuna.storages.BaseStorage, trial_id: int, grace: float = 
 
 
 def this_process() -> Owner:
-    """Return what tells this process from all others."""
+    """Return what identifies this process."""
     return identity(psutil.Process())
 
 
 def identity(process: psutil.Process) -> Owner:
-    """Return what tells a process of this machine from all others."""
+    """Return what identifies a process of this machine."""
     # On Linux psutil adds the time of boot, which moves when the clock is set; the time since then does not.
     started = process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
     return {"host": _host(), "pid": process.pid, "started": round(started, 2)}
 
 
 def _host() -> str:
-    """Name where process numbers mean something: the machine, or the container."""
+    """Return the machine, or the container, in which process numbers are unique."""
     namespace = Path("/proc/self/ns/pid")
     return platform.node() + (f" {namespace.stat().st_ino}" if namespace.exists() else "")
 

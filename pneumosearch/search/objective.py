@@ -3,24 +3,25 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumosearch.config import Precision, RunSpec, TrialConfig
-from pneumosearch.config import Protocol as DataProtocol
+from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import Dataset, DataSource
-from pneumosearch.metrics import Metric, PruneMetric, direction
-from pneumosearch.network.backend import versions
+from pneumosearch.metrics import direction
+from pneumosearch.network.backend import resolved_precision, versions
 from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch
 from pneumosearch.records.trial import Screening
 from pneumosearch.search.checkpoint_sync import deposit, fetch
 from pneumosearch.search.cost import Limits
 from pneumosearch.search.events import EpochEnded, Listener, TrialStarted
-from pneumosearch.search.leases import check_owned
+from pneumosearch.search.leases import check_lease
 from pneumosearch.space import Space
 from pneumosearch.storage.store import Store, network_file, trial_record
+from pneumosearch.studyfile import StudySpec
 from pneumosearch.training.loop import TrainingResult, train
 from pneumosearch.training.plots import learning_curves
 
@@ -65,78 +66,78 @@ class Session:
     stop: StopFlag
 
 
-@dataclass
+@dataclass(frozen=True)
 class Objective:
-    """An Optuna objective: `study.optimize(Objective(...))` works, and `study.run_study` does more.
+    """An Optuna objective: `study.optimize(Objective(session, spec))` works, and `runner.StudyRun` does more.
 
     Args:
         session: Store, images, listener, and the flag that is looked at after every epoch.
-        space: What a trial chooses from.
-        metric: What is searched for, on the images that judge an epoch.
-        prune_by: What the pruner sees after each epoch, on the same images.
-        protocol: Which images those are.
-        precision: Of the computation.
-        seed_of: Trial number to training seed.
-        repeat_duplicates: Train a configuration again that an earlier trial has trained, with another seed.
-        limits: What a configuration may cost to be trained.
-        screening: Train an epoch on images of this side first, which the pruner sees as epoch 0.
+        spec: What a trial chooses from, and how it is trained and judged.
         keep_all: Keep the network of every trial, not only of the best.
-        stress: Judge each epoch by changed copies of the validation images too.
-        precise: Judge each epoch with precise batch normalisation too.
-        defers: Asked after each epoch but the last whether a trial stops there, to go on later.
     """
 
     session: Session
-    space: Space
-    metric: Metric
-    prune_by: PruneMetric
-    protocol: DataProtocol
-    precision: Precision
-    seed_of: Callable[[int], int]
-    repeat_duplicates: bool = True
-    limits: Limits = field(default_factory=Limits)
-    screening: int | None = None
+    spec: StudySpec
     keep_all: bool = False
-    stress: bool = False
-    precise: bool = False
-    defers: Callable[[optuna.Trial], bool] = lambda trial: False
-    _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict)
+    _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict, init=False)
 
-    def __call__(self, trial: optuna.Trial) -> float:
+    @cached_property
+    def space(self) -> Space:
+        """What a trial chooses from."""
+        return self.spec.search_space()
+
+    def __call__(self, trial: optuna.Trial, defers: Callable[[], bool] = lambda: False) -> float:
         """Train the trial's configuration and return the metric at the kept epoch.
 
+        Args:
+            trial: Of the study. Where it has begun before, or has a run as its attribute, it trains that run.
+            defers: Asked after each epoch but the last whether the trial stops there, to go on later.
+
         Raises:
-            optuna.TrialPruned: The pruner stopped it after an epoch, or it is passed over for what it would cost.
+            optuna.TrialPruned: The pruner stopped it after an epoch, or it is over budget.
             TrainingError: A loss was not finite.
             Interrupted: The session should stop.
             Deferred: The trial lets others go first, as `defers` says.
         """
         config = self.space.suggest(trial)
-        run = self._continued_run(trial)
+        run = self._earlier_run(trial)
         if run is None:
-            earlier = None if self.repeat_duplicates else _same_config(trial, config)
-            if earlier is not None:
-                return self._repeat(trial, earlier)
-            seed = self.seed_of(trial.number)
-            judged = {"stress": self.stress, "precise": self.precise}
-            run = RunSpec(config=config, seed=seed, protocol=self.protocol, precision=self.precision, **judged)
+            twin = None if self.spec.repeat_duplicates else _same_config(trial, config)
+            if twin is not None:
+                return self._repeat(trial, twin)
+            run = self.new_run(config, trial.number)
             self._check_limits(trial, run)
-        dataset = self.dataset(config)
+        dataset = self.dataset(run)
         self._record_start(trial, run, dataset)
         self.session.listener(TrialStarted(trial.number, run))
         folder = self._checkpoints(trial)
         fetch(self.session.store, trial, folder, run, dataset.description.fingerprint)
         self._screen(trial, run, folder)
-        result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, folder, config, history))
-        value = kept_epoch(result.history, config.keep).evaluation(self.metric)
+        result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, folder, run, history, defers))
+        value = kept_epoch(result.history, run.config.keep).evaluation(self.spec.metric)
         self._keep(trial, folder, result, value)
         return value
 
-    def dataset(self, config: TrialConfig) -> Dataset:
-        """Open the images as `config` wants them, once."""
-        form = (config.image_size, config.equalization)
+    def new_run(self, config: TrialConfig, number: int = 0) -> RunSpec:
+        """Return what trial `number` trains with this configuration, as the study says.
+
+        The seed is the study's + number, so that the first trial equals the baseline command's.
+        """
+        spec = self.spec
+        return RunSpec(
+            config=config,
+            seed=spec.seed + number,
+            protocol=spec.protocol,
+            precision=resolved_precision(spec.precision),
+            stress=spec.stress,
+            precise=spec.precise,
+        )
+
+    def dataset(self, run: RunSpec) -> Dataset:
+        """Open the images as `run` wants them, once for each form that the space has."""
+        form = (run.config.image_size, run.config.equalization)  # the same for all trials otherwise
         if form not in self._datasets:
-            self._datasets[form] = self.session.source.load(self.protocol, *form, stress=self.stress)
+            self._datasets[form] = self.session.source.load(run.protocol, *form, stress=run.stress)
         return self._datasets[form]
 
     def clean_up(self, study: optuna.Study, number: int) -> None:
@@ -155,32 +156,38 @@ class Objective:
 
     def _screen(self, trial: optuna.Trial, run: RunSpec, folder: Path) -> None:
         """Train one epoch on small images, which may prune; the baseline is trained in any case."""
-        if self.screening is None or trial.number == 0:
+        if self.spec.screening is None or trial.number == 0:
             return
-        config = run.config.model_copy(update={"image_size": min(self.screening, run.config.image_size), "epochs": 1})
+        config = run.config.model_copy(
+            update={"image_size": min(self.spec.screening, run.config.image_size), "epochs": 1}
+        )
         small = run.model_copy(update={"config": config})
 
         def ended(history: History) -> None:
             screening = Screening(image_size=config.image_size, epoch=history[-1])
             trial.set_user_attr("screening", screening.model_dump(exclude_none=True))
-            trial.report(history[-1].evaluation(self.prune_by), 0)
+            trial.report(history[-1].evaluation(self.spec.prune_by), 0)
 
         if "screening" not in trial.user_attrs:
-            train(small, self.dataset(config), folder / "screening", ended)
+            train(small, self.dataset(small), folder / "screening", ended)
         if not trial.user_attrs.get("history") and trial.should_prune():
             raise optuna.TrialPruned("at its screening")
         if self.session.stop():
             raise Interrupted
 
     def _check_limits(self, trial: optuna.Trial, run: RunSpec) -> None:
-        excess = self.limits.excess(run.config, lambda: map(trial_record, trial.study.get_trials(deepcopy=False)))
-        if excess and trial.number > 0 and "history" not in trial.user_attrs:  # the baseline is trained in any case
-            trial.set_user_attr("run", run.model_dump(mode="json"))
+        limits = Limits(self.spec.max_parameters, self.spec.max_seconds_an_epoch)
+        excess = limits.excess(run.config, lambda: map(trial_record, trial.study.get_trials(deepcopy=False)))
+        if excess and trial.number > 0:  # the baseline is trained in any case
             trial.set_user_attr("passed_over", excess)
+            trial.set_user_attr("run", run.model_dump(mode="json"))
             raise optuna.TrialPruned(excess)
 
-    def _continued_run(self, trial: optuna.Trial) -> RunSpec | None:
+    def _earlier_run(self, trial: optuna.Trial) -> RunSpec | None:
         """Return the run that `trial` goes on with; None where it begins one."""
+        attributes = trial.user_attrs
+        if "run" in attributes and not attributes.keys() & {"duplicate_of", "passed_over"}:
+            return RunSpec.model_validate(attributes["run"])
         number = trial.user_attrs.get("continues")
         if number is None:
             return None
@@ -191,21 +198,23 @@ class Objective:
     def _take_screening(self, trial: optuna.Trial, earlier: FrozenTrial) -> None:
         if "screening" in earlier.user_attrs:
             trial.set_user_attr("screening", earlier.user_attrs["screening"])
-            trial.report(Screening.model_validate(earlier.user_attrs["screening"]).epoch.evaluation(self.prune_by), 0)
+            trial.report(
+                Screening.model_validate(earlier.user_attrs["screening"]).epoch.evaluation(self.spec.prune_by), 0
+            )
 
     def _repeat(self, trial: optuna.Trial, earlier: FrozenTrial) -> float:
         """End `trial` as the `earlier` one of its configuration ended, without a training."""
+        trial.set_user_attr("duplicate_of", earlier.number)  # first: a process that takes over repeats it again
         for name in ("run", "data", "versions", "n_parameters"):
             if name in earlier.user_attrs:
                 trial.set_user_attr(name, earlier.user_attrs[name])
-        trial.set_user_attr("duplicate_of", earlier.number)
         self.session.listener(TrialStarted(trial.number, RunSpec.model_validate(earlier.user_attrs["run"])))
         self._take_screening(trial, earlier)
         epochs = earlier.user_attrs.get("history", [])
         history = tuple(EpochMetrics.model_validate({**epoch, "seconds": 0.0}) for epoch in epochs)
         trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
         for epoch in history:
-            trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
+            trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)
         if earlier.state == TrialState.PRUNED or earlier.value is None:
             raise optuna.TrialPruned(f"as trial {earlier.number}")
         return earlier.value
@@ -218,21 +227,23 @@ class Objective:
             why = f"{run.protocol} protocol: the test folder judges each of {run.config.epochs} epochs"
             self.session.store.add_test_opening(trial.study, trial.number, why, dataset.description)
 
-    def _epoch_ended(self, trial: optuna.Trial, folder: Path, config: TrialConfig, history: History) -> None:
-        check_owned(trial)
+    def _epoch_ended(
+        self, trial: optuna.Trial, folder: Path, run: RunSpec, history: History, defers: Callable[[], bool]
+    ) -> None:
+        check_lease(trial)
         deposit(self.session.store, trial, folder, history)
         recorded = len(trial.user_attrs.get("history", []))
         for epoch in history[recorded:]:
-            trial.report(epoch.evaluation(self.prune_by), epoch.epoch)
+            trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)
         if len(history) > recorded:
             trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
         self.session.listener(EpochEnded(trial.number, history))
-        if len(history) < config.epochs and trial.should_prune():
+        if len(history) < run.config.epochs and trial.should_prune():
             self._add_picture(trial, history)
             raise optuna.TrialPruned(f"after epoch {len(history)}")
         if self.session.stop():
             raise Interrupted
-        if len(history) < config.epochs and self.defers(trial):
+        if len(history) < run.config.epochs and defers():
             raise Deferred
 
     def _keep(self, trial: optuna.Trial, folder: Path, result: TrainingResult, value: float) -> None:
@@ -246,7 +257,7 @@ class Objective:
 
     def _is_good(self, trial: optuna.Trial, value: float) -> bool:
         complete = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        sign = 1.0 if direction(self.metric) == "maximize" else -1.0
+        sign = 1.0 if direction(self.spec.metric) == "maximize" else -1.0
         at_least_as_good = sum(sign * (other.value or 0.0) >= sign * value for other in complete)
         return at_least_as_good < KEPT_MODELS
 

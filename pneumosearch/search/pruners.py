@@ -18,6 +18,8 @@ KEPT_CHECKPOINTS: Final = 10
 
 def make_pruner(spec: StudySpec) -> BasePruner:
     """Return the pruner of a study. `scripts/bench pruners` chose their numbers; figures in results/LOG.md."""
+    if spec.engine == "keras-tuner":
+        return StopsAfter()
     makers: dict[str, Callable[[], BasePruner]] = {
         "none": optuna.pruners.NopPruner,
         "median": lambda: optuna.pruners.MedianPruner(n_startup_trials=8, n_warmup_steps=1),
@@ -109,6 +111,15 @@ class PromotingPruner(BasePruner):
         values = {roots[trial.number]: trial.intermediate_values[rung] for trial in trials if _was_at(trial, rung)}
         ranked = sorted(values, key=lambda root: (-sign * values[root], root))
         return ranked[: len(ranked) // self.reduction_factor]
+
+
+class StopsAfter(BasePruner):
+    """Stops a trial after the epochs that KerasTuner's Hyperband gives it, so that another may continue it."""
+
+    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
+        """Tell whether the trial has had its epochs."""
+        stops_after: int | None = trial.user_attrs.get("stops_after")
+        return stops_after is not None and (trial.last_step or 0) >= stops_after
 
 
 def latest(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:

@@ -1,4 +1,4 @@
-"""Running a search: sampler and pruner, the baseline begun first, going on after any interruption."""
+"""Running a search: the baseline first, then one trial after the other; it goes on after any interruption."""
 
 import errno
 import itertools
@@ -11,25 +11,26 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from types import FrameType
 from typing import Any, Final
 
-import numpy as np
 import optuna
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import ArtifactsError, PneumosearchError, StoreError, TrainingError
 from pneumosearch.network.backend import resolved_precision
 from pneumosearch.records.trial import TrialRecord
-from pneumosearch.search.cost import Limits
+from pneumosearch.search.claims import Claims, fail
 from pneumosearch.search.events import TrialDeferred, TrialEnded
-from pneumosearch.search.leases import MAX_TAKEN_UP, LostTrial, Watch, beating, own
+from pneumosearch.search.keras_tuner.engine import OracleProposer
+from pneumosearch.search.leases import GRACE, Leases, LostLease, heartbeats
 from pneumosearch.search.objective import Deferred, Interrupted, Objective, Session, StopFlag
-from pneumosearch.search.pruners import PromotingPruner, Promotion, latest, make_pruner
-from pneumosearch.search.samplers import make_sampler
-from pneumosearch.space import Space
+from pneumosearch.search.proposers import NothingToPropose, Proposer, SamplerProposer
+from pneumosearch.search.pruners import make_pruner
+from pneumosearch.search.samplers import study_sampler
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.store import Purpose, Store, trial_record
 from pneumosearch.storage.urls import STORAGE_ERRORS, explained
@@ -57,131 +58,99 @@ class Outcome:
     done: bool  # whether nothing is left to train
 
 
-@dataclass
+@dataclass(frozen=True)
 class StudyRun:
     """One run of the study command, or of anything else that trains in trials.
 
     Args:
-        sampler: From a trial's number to the sampler that proposes it; none where every value is given.
+        study: With its sampler and its pruner.
+        objective: Trains a trial.
+        proposer: Proposes new trials.
         max_failures: Stop when this many trials in a row fail for the same reason.
+        leases: Tell which running trials nobody trains.
     """
 
     study: optuna.Study
     objective: Objective
-    sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None
+    proposer: Proposer
     max_failures: int = MAX_FAILURES
-    watch: Watch = field(default_factory=Watch)
-    goal: int = field(default=0, init=False)  # ended trials of the study in all, as `until` was told
+    leases: Leases = field(default_factory=Leases)
 
     def until(self, n_trials: int, *, at_most: int | None = None) -> Outcome:
         """Go on until the study has `n_trials` ended trials in all, or something stops it, or `at_most` were trained.
 
-        Any number of processes may do so at once. One that finds nothing to train waits for the others, whose trials
-        may let others go on, or be left behind.
+        Any number of processes may do so at once. One that finds nothing to train waits for the others: their trials
+        may let others go on, or their leases may expire.
 
         Raises:
             PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
         """
-        self.goal, stop = n_trials, self.objective.session.stop
+        claims, stop = self._claims(n_trials), self.objective.session.stop
         with explained(self.objective.session.store.url):
             for trained in itertools.count():
                 if trained == at_most or stop():
                     break
                 try:
-                    trial = self._claim()
+                    trial = self._next_or_none(claims)
                     if trial is None:
                         break
-                    self.run_trial(trial)
-                except (Deferred, LostTrial):
+                    self.run_trial(trial, partial(claims.defers, trial))
+                except (Deferred, LostLease):
                     continue
-                except Interrupted:
+                except (Interrupted, NothingToPropose):
                     break
-            done = not self._something_to_do() and not self._at_work()
-            return Outcome(self._ended(), "" if done else stop.reason, done)
+            return self._outcome(claims)
+
+    def _outcome(self, claims: Claims) -> Outcome:
+        ended = claims.n_ended()
+        if self.proposer.exhausted and ended < claims.goal:
+            return Outcome(ended, self.proposer.exhausted, done=True)
+        done = not claims.any_left() and not claims.trained_elsewhere()
+        return Outcome(ended, "" if done else self.objective.session.stop.reason, done)
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
-        """Return the trial to train: one left behind, else one that may go on, else a new one.
+        """Return the trial to train, claimed by this process: one to reclaim, else one to resume, else a new one.
 
         Args:
-            wanted: Take up only a trial of this run, where given.
+            wanted: Reclaim only a trial of this run, where given.
         """
         with self._lock():
-            return self._next_trial(wanted)
+            return self._claims().next(wanted)
 
-    def _claim(self) -> optuna.Trial | None:
+    def _next_or_none(self, claims: Claims) -> optuna.Trial | None:
         """Return the next trial, waiting for one while others are at work; None where nothing is left, or to stop."""
         while not self.objective.session.stop():
             with self._lock():
-                if self._something_to_do():
-                    return self._next_trial(None)
-                if not self._at_work():
+                if claims.any_left():
+                    return claims.next()
+                if not claims.trained_elsewhere():
                     return None
             time.sleep(_LOOK_FOR_WORK)
         return None
 
+    def _claims(self, goal: int = 0) -> Claims:
+        return Claims(self.study, self.proposer, self.leases, goal)
+
     def _lock(self) -> AbstractContextManager[None]:
         return study_lock(self.objective.session.store.storage, self.study.study_name)
 
-    def _next_trial(self, wanted: RunSpec | None) -> optuna.Trial:
-        frozen = next(self._behind(wanted), None)
-        if frozen is None:
-            promotions = self._promotions()
-            if promotions and not self._waiting():
-                self.study.enqueue_trial(promotions[0].params, user_attrs=promotions[0].attributes())
-            self._use_sampler(len(self.study.get_trials(deepcopy=False)))
-            trial = self.study.ask()  # takes what is enqueued first
-        else:
-            self._use_sampler(frozen.number)
-            trial = optuna.Trial(self.study, frozen._trial_id)
-        epochs = len(trial.user_attrs.get("history", []))
-        if own(trial, epochs) <= MAX_TAKEN_UP:
-            return trial
-        self._fail(trial, f"taken up {MAX_TAKEN_UP} times after epoch {epochs}, and each time its process was lost")
-        return self._next_trial(wanted)
-
-    def _something_to_do(self) -> bool:
-        """Tell whether configurations, trials that may go on, or trials left behind are still to be trained."""
-        return any(self._behind(None)) or bool(self._promotions()) or self._waiting() or self._room()
-
-    def _room(self) -> bool:
-        """Tell whether new configurations are still to be begun."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return self._ended() + sum("continues" not in trial.user_attrs for trial in running) < self.goal
-
-    def _at_work(self) -> list[FrozenTrial]:
-        """Return the trials that other processes train now."""
-        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        return [trial for trial in running if not self.watch.left_behind(trial)]
-
-    def _waiting(self) -> bool:
-        """Tell whether a continuation is enqueued: the study may have been killed right then."""
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return any("continues" in trial.user_attrs for trial in waiting)
-
-    def defers(self, trial: optuna.Trial | FrozenTrial) -> bool:
-        """Tell whether `trial` is the baseline, lets others go first, and there are others to be begun."""
-        pruner = self.study.pruner
-        if trial.number != 0 or not isinstance(pruner, PromotingPruner):
-            return False
-        return pruner.defers_baseline(self.study) and self._room()
-
-    def _promotions(self) -> list[Promotion]:
-        pruner = self.study.pruner
-        return pruner.promotions(self.study) if isinstance(pruner, PromotingPruner) else []
-
-    def run_trial(self, trial: optuna.Trial) -> TrialRecord:
+    def run_trial(self, trial: optuna.Trial, defers: Callable[[], bool] = lambda: False) -> TrialRecord:
         """Train one trial and tell the study how it ended.
+
+        Args:
+            trial: As `next_trial` returns it.
+            defers: Asked after each epoch but the last whether the trial stops there, to go on later.
 
         Raises:
             Interrupted: The session should stop, or the trial is deferred; it may go on in another process at once.
-            LostTrial: Another process trains it.
+            LostLease: Another process trains it.
         """
         store = self.objective.session.store
-        with beating(store.storage, trial._trial_id, self.watch.grace) if store.shared else nullcontext():
+        with heartbeats(store.storage, trial._trial_id, self.leases.grace) if store.shared else nullcontext():
             try:
-                self._train(trial)
+                self._train(trial, defers)
             except UpdateFinishedTrialError as error:
-                raise LostTrial from error
+                raise LostLease from error
         self._clean_up()
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
         self.objective.session.listener(TrialEnded(record))
@@ -189,9 +158,9 @@ class StudyRun:
         self._check_passed_over()
         return record
 
-    def _train(self, trial: optuna.Trial) -> None:
+    def _train(self, trial: optuna.Trial, defers: Callable[[], bool]) -> None:
         try:
-            self.study.tell(trial, self.objective(trial))
+            self.study.tell(trial, self.objective(trial, defers))
         except Interrupted as why:
             trial.set_user_attr("owner", None)
             if isinstance(why, Deferred):
@@ -202,7 +171,7 @@ class StudyRun:
         except UpdateFinishedTrialError:
             raise
         except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
-            self._fail(trial, self._reason(error))
+            fail(self.study, trial, self._reason(error))
 
     def _clean_up(self) -> None:
         """Remove the state of trials that will not go on, and of those least likely to, beyond the disk budget."""
@@ -210,22 +179,19 @@ class StudyRun:
         try:
             there = session.store.states(self.study.study_name)  # before its trials are looked at, as others may begin
             trials = self.study.get_trials(deepcopy=False)
-            kept = self._kept_states()
+            kept = self._resumable()
             for number in there:
                 if number < len(trials) and trials[number].state.is_finished() and number not in kept:
                     self.objective.clean_up(self.study, number)
         except ArtifactsError as error:  # the trial has ended well; what is left is removed at the end of the next
             _log.warning("%s", error)
 
-    def _kept_states(self) -> set[int]:
-        """Return the numbers of the ended trials that may go on."""
-        pruner = self.study.pruner
-        if not isinstance(pruner, PromotingPruner):
-            return set()
+    def _resumable(self) -> set[int]:
+        """Return the numbers of the ended trials that may be resumed, or are about to be."""
         unfinished = (trial for trial in self.study.get_trials(deepcopy=False) if not trial.state.is_finished())
-        # The process that goes on may not have taken over their state yet.
-        going_on = {trial.user_attrs["continues"] for trial in unfinished if "continues" in trial.user_attrs}
-        return pruner.kept(self.study) | going_on
+        # The process that resumes one may not have taken over its state yet.
+        resumed = {trial.user_attrs["continues"] for trial in unfinished if "continues" in trial.user_attrs}
+        return self.proposer.resumable() | resumed
 
     def _check_passed_over(self) -> None:
         last = self.study.get_trials(deepcopy=False)[-MAX_PASSED_OVER:]
@@ -239,34 +205,12 @@ class StudyRun:
         """Say in one line why a trial failed; raise where it is not the trial's fault: it stays, to go on later."""
         if isinstance(error, TrainingError):
             return str(error)
-        if isinstance(error, (LostTrial, PneumosearchError, *STORAGE_ERRORS)):
+        if isinstance(error, (LostLease, PneumosearchError, *STORAGE_ERRORS)):
             raise error
         if isinstance(error, OSError) and error.errno in _NO_ROOM:  # the next trial would meet it too
             why = f"{self.objective.session.store.results}: {os.strerror(error.errno)}"
             raise StoreError(f"{why}; what was saved is safe, the same command goes on from it") from error
         return f"{type(error).__name__}: {error}".splitlines()[0]
-
-    def _fail(self, trial: optuna.Trial, reason: str) -> None:
-        trial.set_user_attr("failure", reason)
-        self.study.tell(trial, state=TrialState.FAIL)
-
-    def _use_sampler(self, number: int) -> None:
-        if self.sampler is not None:
-            self.study.sampler = self.sampler(number)
-
-    def _ended(self) -> int:
-        """Count the configurations whose training has ended or stopped; those that cost too much do not count."""
-        trials = latest(self.study.get_trials(deepcopy=False))
-        started = [trial for trial in trials if trial.state.is_finished() or "continues" in trial.user_attrs]
-        return sum("passed_over" not in trial.user_attrs for trial in started)
-
-    def _behind(self, wanted: RunSpec | None) -> Iterator[FrozenTrial]:
-        """Give the running trials that nobody trains, without a baseline that is deferred."""
-        for frozen in self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            run = frozen.user_attrs.get("run")
-            fits = wanted is None or (run is not None and RunSpec.model_validate(run) == wanted)
-            if fits and self.watch.left_behind(frozen) and not self.defers(frozen):
-                yield frozen
 
 
 def check_failures(study: optuna.Study, max_failures: int) -> None:
@@ -278,25 +222,37 @@ def check_failures(study: optuna.Study, max_failures: int) -> None:
         raise PneumosearchError(f"stopped: {max_failures} trials in a row failed with: {reasons.pop()}")
 
 
-def open_search(session: Session, spec: StudySpec) -> StudyRun:
+def open_search(
+    session: Session, spec: StudySpec, *, max_failures: int = MAX_FAILURES, grace: float = GRACE
+) -> StudyRun:
     """Create the study of `spec` with the baseline as its first trial, or open it to go on.
 
+    Args:
+        session: Store, images, listener, and the flag to stop.
+        spec: The study.
+        max_failures: Stop when this many trials in a row fail for the same reason.
+        grace: Seconds without a heartbeat after which trials of other machines are reclaimed.
+
     Raises:
+        ConfigError: The sampler cannot be made, or there is nothing for KerasTuner to search.
         StoreError: A study of this name searches something else, or other data.
     """
     spec = settled(session.store, spec)
-    objective = search_objective(session, spec)
+    objective = Objective(session, spec)
     space = objective.space
-    data = objective.dataset(space.centre).description
+    data = objective.dataset(objective.new_run(space.centre)).description
+    sampler, pruner = study_sampler(spec, space), make_pruner(spec)
     with explained(session.store.url), study_lock(session.store.storage, spec.name):
-        study = session.store.open_study(spec.name, "search", spec.metric, spec.identity(), data)
+        study = session.store.open_study(
+            spec.name, "search", spec.metric, spec.identity(), data, sampler=sampler, pruner=pruner
+        )
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(space.baseline())
-    study.pruner = make_pruner(spec)
-    study_sampler(spec, space, 0)  # so that one that cannot be made is told now
-    run = StudyRun(study, objective, lambda number: study_sampler(spec, space, number))
-    objective.defers = run.defers  # an objective in a loop of other people defers nothing
-    return run
+    return StudyRun(study, objective, _proposer(study, spec), max_failures, Leases(grace))
+
+
+def _proposer(study: optuna.Study, spec: StudySpec) -> Proposer:
+    return SamplerProposer(study) if spec.engine == "optuna" else OracleProposer(study, spec)
 
 
 def settled(store: Store, spec: StudySpec) -> StudySpec:
@@ -306,33 +262,6 @@ def settled(store: Store, spec: StudySpec) -> StudySpec:
     with explained(store.url):
         begun = store.load_study(spec.name).user_attrs["spec"] if spec.name in store.names() else {}
     return spec.model_copy(update={"precision": begun.get("precision", resolved_precision("auto"))})
-
-
-def search_objective(session: Session, spec: StudySpec) -> Objective:
-    """Return what the trials of `spec` train; trial n with the study's seed + n."""
-
-    def seed_of(number: int) -> int:
-        return spec.seed + number  # so the first trial equals the baseline command's
-
-    return Objective(
-        session,
-        spec.search_space(),
-        spec.metric,
-        spec.prune_by,
-        spec.protocol,
-        resolved_precision(spec.precision),
-        seed_of,
-        spec.repeat_duplicates,
-        Limits(spec.max_parameters, spec.max_seconds_an_epoch),
-        spec.screening,
-        stress=spec.stress,
-        precise=spec.precise,
-    )
-
-
-def study_sampler(spec: StudySpec, space: Space, number: int) -> optuna.samplers.BaseSampler:
-    """Return the sampler that proposes trial `number` of the study. Raises `ConfigError` where it cannot be made."""
-    return make_sampler(spec.sampler, space, study_seed=spec.seed, trial_seed=derived_seed(spec.seed, number))
 
 
 def train_once(
@@ -346,14 +275,13 @@ def train_once(
     Raises:
         TrainingError: The training failed; its reason is in the message and in the store.
     """
-    space = Space({}, run.config.changes())
-    objective = Objective(session, space, "accuracy", "accuracy", run.protocol, run.precision, lambda number: run.seed)
-    objective.stress, objective.precise = run.stress, run.precise
-    objective.keep_all = True  # of what was asked for by name: a replicate is still to see the test images
-    data = objective.dataset(run.config).description
-    study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data)
-    study.pruner = optuna.pruners.NopPruner()
-    study_run = StudyRun(study, objective)
+    spec = StudySpec(metric="accuracy", prune_by="accuracy", fixed=run.config.changes(), others={}, space={})
+    # Every network is kept: a replicate is still to see the test images.
+    objective = Objective(session, spec, keep_all=True)
+    data = objective.dataset(run).description
+    pruner = optuna.pruners.NopPruner()
+    study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data, pruner=pruner)
+    study_run = StudyRun(study, objective, SamplerProposer(study))
     trial = study_run.next_trial(run)
     trial.set_user_attr("run", run.model_dump(mode="json"))
     for key, value in (attributes or {}).items():
@@ -363,7 +291,7 @@ def train_once(
             record = study_run.run_trial(trial)
     except Interrupted:
         return None
-    except LostTrial as error:
+    except LostLease as error:
         raise StoreError(f"trial {trial.number} of '{name}': another process has taken it up") from error
     if record.failure:
         raise TrainingError(record.failure)
@@ -389,8 +317,3 @@ def stopping_on_ctrl_c(stop: StopFlag, say: Callable[[str], None]) -> Iterator[N
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-def derived_seed(seed: int, number: int) -> int:
-    """Return a seed for trial `number` that does not depend on which process asks: a resumed study repeats."""
-    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])

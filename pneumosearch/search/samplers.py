@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.space import Space
-from pneumosearch.studyfile import SAMPLER_NAMES
+from pneumosearch.studyfile import SAMPLER_NAMES, StudySpec
 
 #: Trials that TPE draws at random before it models. The baseline is one of them.
 _STARTUP_TRIALS: Final = 10
@@ -24,6 +24,63 @@ _STARTUP_TRIALS: Final = 10
 _HUB: Final = "optunahub:"
 
 _NEEDED_PACKAGE: Final = {"cmaes": "cmaes", "gp": "torch"}
+
+
+class PerTrialSampler(BaseSampler):
+    """Makes the sampler of each trial anew, so that a resumed study proposes what an uninterrupted one would.
+
+    Args:
+        make: From a trial's number to its sampler. That of the first trial is made at once, to show mistakes early.
+    """
+
+    def __init__(self, make: Callable[[int], BaseSampler]) -> None:
+        self._make = make
+        self._made = (0, make(0))  # the latest: the number of its trial, and the sampler
+
+    def _sampler_of(self, trial: FrozenTrial) -> BaseSampler:
+        if trial.number != self._made[0]:
+            self._made = (trial.number, self._make(trial.number))
+        return self._made[1]
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Ask the trial's own sampler."""
+        return self._sampler_of(trial).infer_relative_search_space(study, trial)
+
+    def sample_relative(
+        self, study: optuna.Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
+    ) -> dict[str, Any]:
+        """Ask the trial's own sampler."""
+        return self._sampler_of(trial).sample_relative(study, trial, search_space)
+
+    def sample_independent(
+        self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
+    ) -> Any:
+        """Ask the trial's own sampler."""
+        return self._sampler_of(trial).sample_independent(study, trial, param_name, param_distribution)
+
+    def before_trial(self, study: optuna.Study, trial: FrozenTrial) -> None:
+        """Let the trial's own sampler prepare."""
+        self._sampler_of(trial).before_trial(study, trial)
+
+    def after_trial(
+        self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
+    ) -> None:
+        """Let the trial's own sampler learn."""
+        self._sampler_of(trial).after_trial(study, trial, state, values)
+
+
+def study_sampler(spec: StudySpec, space: Space) -> BaseSampler:
+    """Return the sampler of a study. Raises `ConfigError` where it cannot be made."""
+    return PerTrialSampler(
+        lambda number: make_sampler(
+            spec.sampler, space, study_seed=spec.seed, trial_seed=derived_seed(spec.seed, number)
+        )
+    )
+
+
+def derived_seed(seed: int, number: int) -> int:
+    """Return a seed for trial `number` that does not depend on which process asks: a resumed study repeats."""
+    return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
 
 
 def make_sampler(name: str, space: Space, *, study_seed: int, trial_seed: int) -> BaseSampler:

@@ -15,6 +15,8 @@ from urllib.parse import quote
 import optuna
 from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
 from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.pruners import BasePruner
+from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
@@ -150,16 +152,29 @@ class Store:
             return sorted(name for name in ours if _SAFE_NAME.fullmatch(name))
 
     def open_study(
-        self, name: str, purpose: Purpose, metric: Metric, spec: dict[str, Any], data: DataDescription
+        self,
+        name: str,
+        purpose: Purpose,
+        metric: Metric,
+        spec: dict[str, Any],
+        data: DataDescription,
+        *,
+        sampler: BaseSampler | None = None,
+        pruner: BasePruner | None = None,
     ) -> optuna.Study:
-        """Create a study, or go on with the one of this name.
+        """Create a study, or go on with the one of this name, with a sampler and a pruner, which no store keeps.
 
         Raises:
             StoreError: The stored study has another spec or other data, so that its trials could not be compared.
         """
         with explained(self.url):
             study = optuna.create_study(
-                storage=self.storage, study_name=name, direction=direction(metric), load_if_exists=True
+                storage=self.storage,
+                study_name=name,
+                direction=direction(metric),
+                load_if_exists=True,
+                sampler=sampler,
+                pruner=pruner,
             )
             if "purpose" not in study.user_attrs and study.get_trials(deepcopy=False):
                 raise StoreError(f"study '{name}' in {safe_url(self.url)} was not made by pneumosearch; use --name")

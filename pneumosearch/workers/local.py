@@ -19,10 +19,9 @@ from pneumosearch._utils.hardware import environments
 from pneumosearch._utils.processes import Helper
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
-from pneumosearch.search.keras_tuner.engine import open_run
-from pneumosearch.search.leases import GRACE, Watch
+from pneumosearch.search.leases import GRACE
 from pneumosearch.search.objective import Session, StopFlag
-from pneumosearch.search.runner import MAX_FAILURES, Outcome
+from pneumosearch.search.runner import MAX_FAILURES, Outcome, open_search
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import prepare
@@ -165,8 +164,7 @@ def train(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag) -> Non
         stop: Set by others when to stop.
     """
     session = Session(Store(job.url, job.results, artifacts=job.artifacts), job.source, send, stop)
-    run = open_run(session, job.spec)
-    run.max_failures, run.watch = job.max_failures, Watch(job.grace)
+    run = open_search(session, job.spec, max_failures=job.max_failures, grace=job.grace)
     outcome = run.until(job.n_trials, at_most=job.trials_a_process)
     send(outcome)
 

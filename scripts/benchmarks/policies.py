@@ -21,8 +21,7 @@ from benchmarks.common import circumstances
 from benchmarks.replay import kept_epoch, last_epoch, promotions
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.search.pruners import PromotingPruner
-from pneumosearch.search.runner import derived_seed
-from pneumosearch.search.samplers import make_sampler
+from pneumosearch.search.samplers import derived_seed, make_sampler
 from pneumosearch.space import Space
 from pneumosearch.studyfile import read_study_file
 

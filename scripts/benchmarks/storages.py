@@ -21,9 +21,11 @@ from benchmarks.stores import DESCRIPTION
 from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.records.dataset import DataDescription
-from pneumosearch.search.leases import check_owned
+from pneumosearch.search.leases import check_lease
 from pneumosearch.search.objective import Objective, Session, StopFlag
+from pneumosearch.search.proposers import SamplerProposer
 from pneumosearch.search.runner import StudyRun
+from pneumosearch.search.samplers import PerTrialSampler
 from pneumosearch.storage.grpc_server import serve_storage
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec
@@ -125,12 +127,12 @@ class ShortTraining:
         self.trained: list[int] = []
         self._space = StudySpec().search_space()
 
-    def __call__(self, trial: optuna.Trial) -> float:
+    def __call__(self, trial: optuna.Trial, defers: Callable[[], bool]) -> float:
         """Train for 10 ms."""
         run = RunSpec(config=self._space.suggest(trial), seed=trial.number)
         trial.set_user_attr("run", run.model_dump(mode="json"))
         time.sleep(TRAINING)
-        check_owned(trial)
+        check_lease(trial)
         trial.report(0.9, 1)
         trial.set_user_attr("history", [_EPOCH])
         self.trained.append(trial.number)
@@ -148,7 +150,7 @@ def train_together(store: Store, study: optuna.Study, n_trials: int) -> tuple[li
     """
     training = ShortTraining(store)
     errors: list[str] = []
-    run = StudyRun(study, cast(Objective, training), lambda number: optuna.samplers.RandomSampler(seed=number))
+    run = StudyRun(study, cast(Objective, training), SamplerProposer(study))
     while not errors or len(errors) < _MAX_ERRORS:
         try:
             run.until(n_trials)
@@ -189,7 +191,8 @@ def _work_together(place: Place, n_workers: int, n_trials: int) -> list[Share]:
 def _work(place: Place, n_trials: int, barrier: Barrier, told: Any) -> None:
     """Train; the target of a worker process."""
     store = place.open()
-    study = store.load_study(_STUDY)
+    sampler = PerTrialSampler(lambda number: optuna.samplers.RandomSampler(seed=number))
+    study = optuna.load_study(study_name=_STUDY, storage=store.storage, sampler=sampler)
     barrier.wait(_STARTING)
     begin = time.monotonic()
     trained, errors = train_together(store, study, n_trials)

@@ -1,4 +1,4 @@
-"""Several processes at one study: who may train what, and what is left behind."""
+"""Several processes at one study: who may train what, and what is reclaimed."""
 
 import itertools
 import multiprocessing
@@ -17,7 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.network.backend import resolved_precision
-from pneumosearch.search.leases import LostTrial, Watch, beating, check_owned, identity, own, this_process
+from pneumosearch.search.leases import Leases, LostLease, check_lease, claim, heartbeats, identity, this_process
 from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import open_search
 from pneumosearch.storage.locks import study_lock
@@ -47,41 +47,41 @@ def running(number: int, **attributes: Any) -> FrozenTrial:
 
 
 def looked_at(looks: list[tuple[float, str]]) -> list[bool]:
-    """What a watch says of a trial at these times, with these signs of life."""
+    """Whether the lease of a trial has expired at these times, with these heartbeats."""
     times = iter(time for time, _ in looks)
-    watch = Watch(grace=60.0, clock=lambda: next(times))
-    return [watch.left_behind(running(3, owner=ELSEWHERE, beat=beat)) for _, beat in looks]
+    leases = Leases(grace=60.0, clock=lambda: next(times))
+    return [leases.expired(running(3, owner=ELSEWHERE, beat=beat)) for _, beat in looks]
 
 
-def test_trial_of_another_machine_is_left_behind_after_two_looks_without_a_sign() -> None:
+def test_lease_of_another_machine_expires_after_two_looks_without_a_heartbeat() -> None:
     looks = [(0.0, "a"), (50.0, "b"), (100.0, "b"), (120.0, "b"), (140.0, "b"), (160.0, "b")]
     assert looked_at(looks) == [False, False, False, False, False, True]
 
 
-def test_sign_of_life_ends_the_suspicion() -> None:
+def test_heartbeat_ends_the_suspicion() -> None:
     assert not any(looked_at([(0.0, "a"), (70.0, "a"), (80.0, "b"), (120.0, "b")]))
 
 
-def test_trial_of_this_machine_is_left_behind_once_its_process_is_gone() -> None:
+def test_lease_of_this_machine_expires_with_its_process() -> None:
     living = identity(psutil.Process(os.getppid()))
-    watch = Watch()
-    assert not watch.left_behind(running(0, owner=living))
-    assert watch.left_behind(running(0, owner={**living, "started": 1.0}))  # its number is another process' now
-    assert watch.left_behind(running(0))
-    assert watch.left_behind(running(0, owner=None))  # given back
+    leases = Leases()
+    assert not leases.expired(running(0, owner=living))
+    assert leases.expired(running(0, owner={**living, "started": 1.0}))  # its number is another process' now
+    assert leases.expired(running(0))
+    assert leases.expired(running(0, owner=None))  # given back
 
 
-def test_trial_of_a_process_that_ended_but_is_not_reaped_is_left_behind() -> None:
+def test_lease_of_a_process_that_ended_but_is_not_reaped_expires() -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:
-        owner, watch = identity(psutil.Process(process.pid)), Watch()
-        assert not watch.left_behind(running(0, owner=owner))
+        owner, leases = identity(psutil.Process(process.pid)), Leases()
+        assert not leases.expired(running(0, owner=owner))
         process.kill()
         deadline = time.monotonic() + 10
         while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
             assert time.monotonic() < deadline
             time.sleep(0.01)
-        assert watch.left_behind(running(0, owner=owner))
+        assert leases.expired(running(0, owner=owner))
     finally:
         process.kill()
         process.wait()
@@ -96,25 +96,25 @@ def test_process_is_known_again_after_the_clock_was_set(monkeypatch: pytest.Monk
     assert this_process() == before
 
 
-def test_training_notices_that_its_trial_has_another_owner(store: Store) -> None:
+def test_training_notices_that_its_trial_was_reclaimed(store: Store) -> None:
     study = optuna.create_study(storage=store.storage)
     trial = study.ask()
-    check_owned(trial)  # of a loop that is not ours
-    own(trial, epochs=0)
-    check_owned(trial)
+    check_lease(trial)  # of a loop that is not ours
+    claim(trial, epochs=0)
+    check_lease(trial)
     store.storage.set_trial_user_attr(trial_id(study, store.storage, trial.number), "owner", ELSEWHERE)
-    with pytest.raises(LostTrial):
-        check_owned(trial)
+    with pytest.raises(LostLease):
+        check_lease(trial)
 
 
-def test_signs_of_life_come_until_the_training_ends(store: Store) -> None:
+def test_heartbeats_come_until_the_training_ends(store: Store) -> None:
     study = optuna.create_study(storage=store.storage)
     id_ = trial_id(study, store.storage, study.ask().number)
 
     def stored() -> dict[str, Any]:
         return store.storage.get_trial(id_).user_attrs
 
-    with beating(store.storage, id_, grace=0.04):
+    with heartbeats(store.storage, id_, grace=0.04):
         deadline = time.monotonic() + 10
         while "beat" not in stored():
             assert time.monotonic() < deadline

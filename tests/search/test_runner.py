@@ -18,7 +18,8 @@ from pneumosearch.search import runner as study_module
 from pneumosearch.search.leases import identity
 from pneumosearch.search.objective import Interrupted, Session, StopFlag
 from pneumosearch.search.rerun import rerun_trial
-from pneumosearch.search.runner import StudyRun, derived_seed, open_search, train_once
+from pneumosearch.search.runner import StudyRun, open_search, train_once
+from pneumosearch.search.samplers import derived_seed
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import TrainingResult
@@ -76,7 +77,7 @@ def test_auto_means_the_precision_that_the_study_began_with(
         here = {"auto": of_this_machine, "bfloat16": "bfloat16", "float32": "float32"}
         monkeypatch.setattr(study_module, "resolved_precision", here.__getitem__)
         run = search(store, source, spec)
-        assert run.objective.precision == of_the_study
+        assert run.objective.spec.precision == of_the_study
         assert store.record("tiny").spec["precision"] == of_the_study
     with pytest.raises(StoreError, match="started with another precision"):
         search(store, source, SPEC.model_copy(update={"precision": "float32"}))

@@ -5,22 +5,19 @@ whatever a training raises into a trial that is INVALID, and goes on.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from itertools import takewhile
 from typing import TYPE_CHECKING, Any, Final
 
 import optuna
-from optuna.pruners import BasePruner
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.config import TrialConfig
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
 from pneumosearch.metrics import direction
 from pneumosearch.network import backend
 from pneumosearch.records.epoch import kept_epoch
-from pneumosearch.search.objective import Interrupted, Session
+from pneumosearch.search.proposers import NothingToPropose
 from pneumosearch.search.pruners import KEPT_CHECKPOINTS, latest
-from pneumosearch.search.runner import Outcome, StudyRun, open_search
 from pneumosearch.space import Scalar, Space
 from pneumosearch.storage.store import trial_record
 from pneumosearch.studyfile import StudySpec
@@ -29,20 +26,6 @@ if TYPE_CHECKING:
     import keras_tuner
 
 _ENDED: Final = (TrialState.COMPLETE, TrialState.PRUNED)
-
-
-def open_run(session: Session, spec: StudySpec) -> StudyRun:
-    """Create the study of `spec`, or open it to go on, with the engine that it names.
-
-    Raises:
-        ConfigError: There is nothing for KerasTuner to search.
-        StoreError: A study of this name searches something else, or other data.
-    """
-    run = open_search(session, spec)
-    if spec.engine == "optuna":
-        return run
-    run.study.pruner = StopsAfter()
-    return TunerRun(run.study, run.objective, spec=spec, oracle=_oracle(spec))
 
 
 def hypermodel(space: Space | None = None, *, plain: bool = True) -> "keras_tuner.HyperModel":
@@ -74,70 +57,78 @@ def proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
     return found
 
 
-class StopsAfter(BasePruner):
-    """Stops a trial after the epochs that KerasTuner's Hyperband gives it, so that another may continue it."""
+class OracleProposer:
+    """Proposes what an oracle of KerasTuner proposes, in one process at a time; a `Proposer`.
 
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Tell whether the trial has had its epochs."""
-        stops_after: int | None = trial.user_attrs.get("stops_after")
-        return stops_after is not None and (trial.last_step or 0) >= stops_after
-
-
-@dataclass
-class TunerRun(StudyRun):
-    """One run of a study under KerasTuner, by one process at a time.
-
-    What KerasTuner knows is told to it anew from the store, where each trial is kept as if Optuna had proposed it:
-    after any interruption it proposes what it would have proposed without.
+    The oracle learns of every trial anew from the store, where each is kept as if Optuna had proposed it: after any
+    interruption it proposes what it would have proposed without.
 
     Hyperband's trials have user attributes `bracket` and `round`, and `stops_after` where they stop before the space's
     last epoch. One that it promotes `continues` the earlier one: same run, same seed, from its checkpoint, or from the
     first epoch with the same numbers where the checkpoint made room for others. It counts as one with the trial that
     it continues. The baseline is never stopped; where it is promoted, its history has the answer already.
+
+    Args:
+        study: With trials that this oracle proposed, or none.
+        spec: The study's, of engine "keras-tuner".
+
+    Raises:
+        ConfigError: There is nothing for KerasTuner to search.
     """
 
-    spec: StudySpec = field(kw_only=True)
-    oracle: Any = field(kw_only=True)  # keras_tuner.Oracle
-    exhausted: bool = field(default=False, init=False)  # KerasTuner has no further proposal
-    _asked: list[Any] = field(default_factory=list, init=False)  # KerasTuner's trials, by our number
-    _numbers: dict[str, int] = field(default_factory=dict, init=False)  # ours, by KerasTuner's identifier
+    def __init__(self, study: optuna.Study, spec: StudySpec) -> None:
+        self.study, self.spec, self.space = study, spec, spec.search_space()
+        self.oracle: Any = _oracle(spec)  # a keras_tuner.Oracle
+        self._has_more = True
+        self._asked: list[Any] = []  # KerasTuner's trials, by our number
+        self._numbers: dict[str, int] = {}  # ours, by KerasTuner's identifier
 
     @property
     def engine(self) -> str:
         """What a trial says of its origin."""
         return f"{self.spec.engine} {self.spec.tuner}"
 
-    def until(self, n_trials: int, *, at_most: int | None = None) -> Outcome:
-        """Go on until the study has `n_trials` ended trials in all, as `StudyRun.until`, or KerasTuner has no more."""
-        outcome = super().until(n_trials, at_most=at_most)
-        if self.exhausted and outcome.finished < n_trials:
-            return replace(outcome, stopped=f"{self.engine} has nothing more to try", done=True)
-        return outcome
+    @property
+    def exhausted(self) -> str:
+        """Why there is nothing more to propose; empty while there is."""
+        return "" if self._has_more else f"{self.engine} has nothing more to try"
 
-    def _next_trial(self, wanted: RunSpec | None) -> optuna.Trial:
-        """Return the trial to train: one left behind, else KerasTuner's next proposal."""
+    def propose(self) -> None:
+        """Enqueue KerasTuner's next proposal, unless a trial waits already.
+
+        Raises:
+            NothingToPropose: KerasTuner has no further proposal.
+            StoreError: The stored trials are not what this version of KerasTuner proposes.
+        """
         self._catch_up()
-        if not any(self._behind(wanted)) and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            proposal = self._proposal()
-            if proposal is None:
-                raise Interrupted
-            self.study.enqueue_trial(self._params(proposal), user_attrs=self._attributes(proposal))
-        trial = super()._next_trial(wanted)
+        if self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
+            return
+        proposal = self._proposal()
+        if proposal is None:
+            raise NothingToPropose
+        self.study.enqueue_trial(self._params(proposal), user_attrs=self._attributes(proposal))
+
+    def label(self, trial: optuna.Trial) -> None:
+        """Add the engine, and Hyperband's bracket and round: the baseline was enqueued without them."""
         self._catch_up()
         for name, value in self._attributes(self._asked[trial.number]).items():
-            trial.set_user_attr(name, value)  # the baseline was enqueued without them
-        return trial
+            trial.set_user_attr(name, value)
 
-    def _something_to_do(self) -> bool:
-        return not self.exhausted and (super()._something_to_do() or self._promotes())
-
-    def _promotes(self) -> bool:
-        """Tell whether Hyperband's next proposal goes on with a trial that is counted already."""
-        if self.spec.tuner != "hyperband":
+    def resumes(self) -> bool:
+        """Tell whether Hyperband's next proposal resumes a trial, which is counted already."""
+        if self.spec.tuner != "hyperband" or not self._has_more:
             return False
         self._catch_up()
         proposal = self._proposal()
         return proposal is not None and "continues" in self._attributes(proposal)
+
+    def resumable(self) -> set[int]:
+        """Return the numbers of the stopped trials of Hyperband's present bracket that it most likely promotes."""
+        return self._promotable() if self.spec.tuner == "hyperband" else set()
+
+    def defers_baseline(self) -> bool:
+        """Tell that it does not: KerasTuner decides with the baseline's result."""
+        return False
 
     def _catch_up(self) -> None:
         """Tell KerasTuner what the store has and it does not know yet, in the order in which it happened."""
@@ -171,7 +162,7 @@ class TunerRun(StudyRun):
             if asked.status == "IDLE":
                 raise PneumosearchError(f"study '{self.study.study_name}': another process is training its trials")
             if asked.status != "RUNNING":
-                self.exhausted = True
+                self._has_more = False
                 return
             earlier = self._earlier(asked)
             if earlier is None or earlier.state != TrialState.COMPLETE:
@@ -194,15 +185,14 @@ class TunerRun(StudyRun):
         history = record.history[: asked.hyperparameters.values.get("tuner/epochs")]
         if trial.state in _ENDED and history and record.run:
             kept = kept_epoch(history, record.run.config.keep)
-            _tell(self.oracle, asked, kept.evaluation(self.objective.metric), len(history))
+            _tell(self.oracle, asked, kept.evaluation(self.spec.metric), len(history))
         else:
             asked.status, asked.message = "FAILED", record.failure or record.passed_over
             self.oracle.end_trial(asked)
 
     def _params(self, asked: Any) -> dict[str, Scalar]:
         """Return the values of a proposal as Optuna stores them."""
-        space = self.objective.space
-        return space.chosen(space.config(_searched(asked)))
+        return self.space.chosen(self.space.config(_searched(asked)))
 
     def _attributes(self, asked: Any) -> dict[str, Any]:
         """Return the user attributes of a proposal's trial."""
@@ -211,24 +201,20 @@ class TunerRun(StudyRun):
         if self.spec.tuner != "hyperband":
             return attributes
         attributes |= {"bracket": values["tuner/bracket"], "round": values["tuner/round"]}
-        if values["tuner/epochs"] < self.objective.space.centre.epochs and self._numbers[asked.trial_id] > 0:
+        if values["tuner/epochs"] < self.space.centre.epochs and self._numbers[asked.trial_id] > 0:
             attributes["stops_after"] = values["tuner/epochs"]
         earlier = self._earlier(asked)
         if earlier is not None:
             attributes |= {"continues": earlier.number, "continues_after": values["tuner/initial_epoch"]}
         return attributes
 
-    def _kept_states(self) -> set[int]:
-        return self._may_go_on() if self.spec.tuner == "hyperband" else super()._kept_states()
-
-    def _may_go_on(self) -> set[int]:
-        """Return the numbers of the stopped trials of the present bracket that are most likely to be promoted."""
+    def _promotable(self) -> set[int]:
         self._catch_up()
         newest_first = latest(self.study.get_trials(deepcopy=False))[::-1]
         bracket = newest_first[0].user_attrs["bracket"]
         present = takewhile(lambda trial: trial.user_attrs.get("bracket") == bracket, newest_first)
         stopped = [t for t in present if t.state == TrialState.PRUNED and self._asked[t.number].score is not None]
-        sign = 1.0 if direction(self.objective.metric) == "maximize" else -1.0
+        sign = 1.0 if direction(self.spec.metric) == "maximize" else -1.0
         ranked = sorted(stopped, key=lambda t: (t.user_attrs["round"], sign * self._asked[t.number].score))
         return {trial.number for trial in ranked[-KEPT_CHECKPOINTS:]}
 

@@ -16,7 +16,7 @@ from pneumosearch.config import TrialConfig, without_rounding_error
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.network.compile_cache import compile_model
 from pneumosearch.network.model import build_model, plain_model
-from pneumosearch.search.runner import derived_seed
+from pneumosearch.search.samplers import derived_seed
 from pneumosearch.space import Choice, Dimension, Range, Scalar, Space
 from pneumosearch.studyfile import TunerName
 

@@ -16,9 +16,9 @@ from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search import objective as objective_module
 from pneumosearch.search.dry_run import plan
-from pneumosearch.search.keras_tuner.engine import hypermodel, open_run, proposals
+from pneumosearch.search.keras_tuner.engine import hypermodel, proposals
 from pneumosearch.search.objective import Session, StopFlag
-from pneumosearch.search.runner import StudyRun
+from pneumosearch.search.runner import StudyRun, open_search
 from pneumosearch.space import DEFAULT_DIMENSIONS, Space
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
@@ -46,7 +46,7 @@ def a_spec(tuner: str = "random", space: dict[str, Any] = SPACE, epochs: int = 9
 
 
 def search(store: Store, source: DataSource, spec: StudySpec, stop: StopFlag | None = None) -> StudyRun:
-    return open_run(Session(store, source, SilentListener(), stop or StopFlag()), spec)
+    return open_search(Session(store, source, SilentListener(), stop or StopFlag()), spec)
 
 
 def outcome(record: StudyRecord) -> list[Any]:
@@ -112,7 +112,7 @@ def test_interrupted_trial_goes_on_from_its_checkpoint(
         def epoch_ended(self, number: int, history: History) -> None:
             stop.reason = "interrupted" if (number, len(history)) == (2, 4) else ""
 
-    result = open_run(Session(store, source, StopsInTheThirdTrial(), stop), a_spec("bayesian")).until(4)
+    result = open_search(Session(store, source, StopsInTheThirdTrial(), stop), a_spec("bayesian")).until(4)
     assert (result.finished, result.stopped) == (2, "interrupted")
     interrupted = attributes(store)[2]["run"]
     assert search(store, source, a_spec("bayesian")).until(4).finished == 4
@@ -171,7 +171,7 @@ def test_baseline_that_hyperband_promotes_is_not_trained_again(store: Store, sou
     run.until(9)
     params = [str(trial.params) for trial in store.load_study("tiny").get_trials()]
     assert params.count(params[0]) == 1
-    promotions = [trial.hyperparameters.values.get("tuner/trial_id") for trial in run.oracle.trials.values()]
+    promotions = [trial.hyperparameters.values.get("tuner/trial_id") for trial in run.proposer.oracle.trials.values()]
     assert promotions.count("0000") == 1
     assert all(entry.get("continues") != 0 for entry in attributes(store))
 
@@ -203,14 +203,13 @@ def test_failures_are_told_to_both_and_end_the_study(
     assert record.trials[2].failure == "ValueError: out of luck"
     again: Any = search(store, source, a_spec())
     again.next_trial()
-    known = list(again.oracle.trials.values())
+    known = list(again.proposer.oracle.trials.values())
     assert [trial.status for trial in known] == ["COMPLETED", *["FAILED"] * 4, "RUNNING"]
     assert known[1].message == "epoch 2: training loss is nan"
 
     monkeypatch.setattr(objective_module, "train", lambda run, *others: fails(run.model_copy(update={"seed": 1})))
     other = a_spec().model_copy(update={"name": "other"})
-    final = search(store, source, other)
-    final.max_failures = 2
+    final = open_search(Session(store, source, SilentListener(), StopFlag()), other, max_failures=2)
     with pytest.raises(PneumosearchError, match="2 trials in a row failed with: epoch 2: training loss is nan"):
         final.until(9)
 

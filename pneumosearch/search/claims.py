@@ -1,0 +1,101 @@
+"""What is left to train in a study, and which process trains it: trials are claimed, reclaimed and resumed here."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from pneumosearch.config import RunSpec
+from pneumosearch.search.leases import MAX_CLAIMS, Leases, claim
+from pneumosearch.search.proposers import Proposer
+from pneumosearch.search.pruners import latest
+
+
+@dataclass(frozen=True)
+class Claims:
+    """The trials of a study that a process may train. Hold the study's lock while you ask.
+
+    Args:
+        study: With the sampler and the pruner that the proposer relies on.
+        proposer: Proposes new trials.
+        leases: Tell which running trials nobody trains.
+        goal: Configurations that the study is to have in all.
+    """
+
+    study: optuna.Study
+    proposer: Proposer
+    leases: Leases
+    goal: int = 0
+
+    def next(self, wanted: RunSpec | None = None) -> optuna.Trial:
+        """Claim the trial to train: one whose lease has expired, else one to resume, else a new one.
+
+        Args:
+            wanted: Reclaim only a trial of this run, where given.
+
+        Raises:
+            NothingToPropose: The space is exhausted.
+        """
+        frozen = next(self._reclaimable(wanted), None)
+        if frozen is None:
+            self.proposer.propose()
+            trial = self.study.ask()  # takes what is enqueued first
+        else:
+            trial = optuna.Trial(self.study, frozen._trial_id)
+        epochs = len(trial.user_attrs.get("history", []))
+        if claim(trial, epochs) > MAX_CLAIMS:
+            fail(
+                self.study,
+                trial,
+                f"taken up {MAX_CLAIMS} times after epoch {epochs}, and each time its process was lost",
+            )
+            return self.next(wanted)
+        self.proposer.label(trial)
+        return trial
+
+    def any_left(self) -> bool:
+        """Tell whether a trial can be claimed now."""
+        return any(self._reclaimable(None)) or self._resumption_waits() or self._room() or self.proposer.resumes()
+
+    def trained_elsewhere(self) -> bool:
+        """Tell whether another process trains a trial now."""
+        return any(not self.leases.expired(trial) for trial in self._running())
+
+    def n_ended(self) -> int:
+        """Count the configurations whose training has ended or stopped; those over budget do not count."""
+        trials = latest(self.study.get_trials(deepcopy=False))
+        started = [trial for trial in trials if trial.state.is_finished() or "continues" in trial.user_attrs]
+        return sum("passed_over" not in trial.user_attrs for trial in started)
+
+    def defers(self, trial: optuna.Trial | FrozenTrial) -> bool:
+        """Tell whether `trial` is the baseline, lets others go first, and there are others to be begun."""
+        return trial.number == 0 and self.proposer.defers_baseline() and self._room()
+
+    def _room(self) -> bool:
+        """Tell whether new configurations are still to be begun."""
+        if self.proposer.exhausted:
+            return False
+        return self.n_ended() + sum("continues" not in trial.user_attrs for trial in self._running()) < self.goal
+
+    def _running(self) -> list[FrozenTrial]:
+        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+
+    def _resumption_waits(self) -> bool:
+        """Tell whether a resumption is enqueued: the process that enqueued it may have been killed right then."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        return any("continues" in trial.user_attrs for trial in waiting)
+
+    def _reclaimable(self, wanted: RunSpec | None) -> Iterator[FrozenTrial]:
+        """Give the running trials that nobody trains, without a baseline that lets others go first."""
+        for frozen in self._running():
+            run = frozen.user_attrs.get("run")
+            fits = wanted is None or (run is not None and RunSpec.model_validate(run) == wanted)
+            if fits and self.leases.expired(frozen) and not self.defers(frozen):
+                yield frozen
+
+
+def fail(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
+    """End a trial as failed, with its reason in one line."""
+    trial.set_user_attr("failure", reason)
+    study.tell(trial, state=TrialState.FAIL)

@@ -1,0 +1,89 @@
+"""Who proposes the configurations of a study: Optuna's sampler here, another library in a module of its own."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import optuna
+from optuna.trial import TrialState
+
+from pneumosearch.search.pruners import PromotingPruner, Promotion
+
+
+class NothingToPropose(Exception):
+    """Every configuration of the space was proposed before."""
+
+
+class Proposer(Protocol):
+    """Proposes what a study trains next.
+
+    It reads results from the study itself: after an interruption it proposes what it would have proposed without one.
+    """
+
+    @property
+    def exhausted(self) -> str:
+        """Why there is nothing more to propose; empty while there is."""
+
+    def resumes(self) -> bool:
+        """Tell whether the next proposal resumes a stopped trial."""
+
+    def propose(self) -> None:
+        """Enqueue the next trial, unless one waits already or the study's sampler draws it.
+
+        Raises:
+            NothingToPropose: There is none.
+        """
+
+    def label(self, trial: optuna.Trial) -> None:
+        """Add to a trial that begins, or goes on, what the proposer says of it."""
+
+    def resumable(self) -> set[int]:
+        """Return the numbers of the stopped trials that are most likely to be resumed: their checkpoints are kept."""
+
+    def defers_baseline(self) -> bool:
+        """Tell whether the baseline lets others go first, now that it was trained so far."""
+
+
+@dataclass(frozen=True)
+class SamplerProposer:
+    """Resumes the trials that the study's pruner promotes, and lets the study's sampler draw the others."""
+
+    study: optuna.Study
+
+    @property
+    def exhausted(self) -> str:
+        """A sampler can always draw."""
+        return ""
+
+    def resumes(self) -> bool:
+        """Tell whether the pruner promotes a trial."""
+        return bool(self._promotions())
+
+    def propose(self) -> None:
+        """Enqueue the best promotion, unless one waits already: the process that enqueued it may have been killed."""
+        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
+        if any("continues" in trial.user_attrs for trial in waiting):
+            return
+        for promotion in self._promotions()[:1]:
+            self.study.enqueue_trial(promotion.params, user_attrs=promotion.attributes())
+
+    def label(self, trial: optuna.Trial) -> None:
+        """Add nothing: Optuna keeps what it knows of a trial with it."""
+
+    def resumable(self) -> set[int]:
+        """Return the numbers of the stopped trials that the pruner is most likely to promote."""
+        pruner = self._pruner
+        return pruner.kept(self.study) if pruner else set()
+
+    def defers_baseline(self) -> bool:
+        """Tell whether the pruner lets others go first."""
+        pruner = self._pruner
+        return pruner is not None and pruner.defers_baseline(self.study)
+
+    def _promotions(self) -> list[Promotion]:
+        pruner = self._pruner
+        return pruner.promotions(self.study) if pruner else []
+
+    @property
+    def _pruner(self) -> PromotingPruner | None:
+        pruner = self.study.pruner
+        return pruner if isinstance(pruner, PromotingPruner) else None
