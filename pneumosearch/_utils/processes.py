@@ -61,8 +61,8 @@ class Helper:
 
 
 @contextmanager
-def begun_early(n: int, prepare: Callable[[], None]) -> Iterator[list[Helper]]:
-    """Begin `n` processes of this machine, with their shares of it; those still in the list at the end are killed."""
+def prestarted(n: int, prepare: Callable[[], None]) -> Iterator[list[Helper]]:
+    """Start `n` processes, each with its share of this machine; those still in the list at the end are killed."""
     helpers = [Helper(environment, prepare) for environment in environments(n)]
     try:
         yield helpers

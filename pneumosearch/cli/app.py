@@ -89,8 +89,8 @@ def baseline(
     from pneumosearch.dashboard.server import write_note
     from pneumosearch.network.backend import resolved_precision
     from pneumosearch.report.summary import baseline_summary
-    from pneumosearch.search.objective import Session, StopFlag
-    from pneumosearch.search.runner import stopping_on_ctrl_c, train_once
+    from pneumosearch.search.runner import train_once
+    from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 
     if protocol == "original" and precision == "bfloat16":
         raise ConfigError("--precision bfloat16: the original protocol computes in float32, as published")
@@ -173,9 +173,8 @@ def rerun(
     Example: [bold]pneumosearch rerun default 17[/bold]
     """
     from pneumosearch.cli.views import EpochView, print_json
-    from pneumosearch.search.objective import Session, StopFlag
     from pneumosearch.search.rerun import rerun_trial, stored_folder
-    from pneumosearch.search.runner import stopping_on_ctrl_c
+    from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 
     store = options.open_store(storage, results, artifacts, study, must_exist=True)
     record = store.record(study)

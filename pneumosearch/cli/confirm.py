@@ -65,8 +65,7 @@ def _confirmed(store: "Store", source: "DataSource", plan: "Plan", stop_after: f
     from pneumosearch.confirm.replicates import finished_replicates
     from pneumosearch.confirm.run import confirm as confirmed
     from pneumosearch.dashboard.server import write_note
-    from pneumosearch.search.objective import Session, StopFlag
-    from pneumosearch.search.runner import stopping_on_ctrl_c
+    from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 
     stop = StopFlag.after(stop_after)
     with EpochView(source.manifest.kind, quiet=quiet) as view, stopping_on_ctrl_c(stop, view.say):

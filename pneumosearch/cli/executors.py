@@ -1,4 +1,4 @@
-"""The options that choose where training processes run, and what becomes ready for them."""
+"""The options that choose where training processes run, and their preparation."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -21,7 +21,7 @@ RayAddress = Annotated[
     str | None,
     typer.Option(
         help="Head of the Ray cluster, HOST:PORT.",
-        show_default="RAY_ADDRESS, or a cluster on this machine, made if need be",
+        show_default="RAY_ADDRESS, or a cluster on this machine, started if need be",
     ),
 ]
 WorkerCpus = Annotated[
@@ -31,7 +31,7 @@ WorkerGpus = Annotated[
     float | None, typer.Option(help="GPUs of a worker on the cluster; with 0.25, four share one.", show_default="0")
 ]
 MaxRestarts = Annotated[
-    int | None, typer.Option(min=0, help="Begin as many lost workers of the cluster anew.", show_default="20")
+    int | None, typer.Option(min=0, help="Restart as many lost workers of the cluster.", show_default="20")
 ]
 
 
@@ -64,25 +64,25 @@ def cluster_of(
     return Cluster(address, 1.0 if cpus is None else cpus, gpus or 0.0, restarts)
 
 
-def begun_early(crew: Crew) -> AbstractContextManager[list["Helper"]]:
-    """Begin the training processes of this machine, to be ready when images and store are; none for a cluster."""
+def prestarted(crew: Crew) -> AbstractContextManager[list["Helper"]]:
+    """Start the training processes of this machine early, to be ready with images and store; none for a cluster."""
     if crew.cluster is not None:
         return nullcontext([])
-    from pneumosearch._utils.processes import begun_early as helpers_begun_early
+    from pneumosearch._utils.processes import prestarted as prestarted_helpers
     from pneumosearch.training.loop import prepare
 
-    return helpers_begun_early(crew.workers, prepare)
+    return prestarted_helpers(crew.workers, prepare)
 
 
 @contextmanager
 def ready(
     crew: Crew, helpers: list["Helper"], url: str, say: Callable[[str], None]
 ) -> Iterator[Callable[..., "Outcome"]]:
-    """Give what trains a study as `crew` says, while the block runs; its arguments are those of `workers.local.search`.
+    """Yield a function that trains a study as `crew` says; it takes the arguments of `workers.local.run_locally`.
 
     Args:
         crew: Where, and how many.
-        helpers: As `begun_early` gives them.
+        helpers: As `prestarted` gives them.
         url: Of the storage.
         say: Takes a line for the user.
 
@@ -96,9 +96,9 @@ def ready(
         warning = memory_warning(crew.workers)
         if warning:
             say(f"warning: {warning}")
-        yield partial(local.search, workers=crew.workers, grace=crew.grace, helpers=helpers)
+        yield partial(local.run_locally, workers=crew.workers, grace=crew.grace, helpers=helpers)
         return
     from pneumosearch.workers import ray_cluster
 
     with ray_cluster.connected(crew.cluster, url):
-        yield partial(ray_cluster.search, cluster=crew.cluster, say=say, workers=crew.workers, grace=crew.grace)
+        yield partial(ray_cluster.run_on_cluster, cluster=crew.cluster, say=say, workers=crew.workers, grace=crew.grace)

@@ -33,7 +33,7 @@ Pruner = Annotated[
 Workers = Annotated[
     int, typer.Option(min=1, help="Training processes at once. On this machine they share its cores and accelerators.")
 ]
-Grace = Annotated[str, typer.Option(help="Take up a trial of another machine after this time without a sign of life.")]
+Grace = Annotated[str, typer.Option(help="Reclaim a trial of another machine after this time without a heartbeat.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print space, first trials and cost; no training.")]
 
 
@@ -69,12 +69,12 @@ def study(
 
     Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
     """
-    options.seconds_of(timeout)  # so that a mistake is told in the words of the option
+    options.seconds_of(timeout)  # so that an error names the option
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
     spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
-    with nullcontext([]) if dry_run else executors.begun_early(crew) as helpers:
+    with nullcontext([]) if dry_run else executors.prestarted(crew) as helpers:
         store = options.open_store(storage, results, artifacts, spec.name, begins=not dry_run)
         source = options.open_source(data, results, skip_unreadable)
         if study_file is None and source.manifest.kind == "phantoms":
@@ -86,25 +86,25 @@ def study(
             return
         if artifacts and spec.name in store.names():
             store.set_artifacts(spec.name)
-        outcome = search(store, source, spec, crew, helpers, quiet=quiet or json)
+        outcome = run_search(store, source, spec, crew, helpers, quiet=quiet or json)
     _print_outcome(store, spec, outcome, json)
 
 
-def search(
+def run_search(
     store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, helpers: list["Helper"], *, quiet: bool
 ) -> "Outcome":
     """Train and show until the study has its trials, or something stops it."""
     from pneumosearch.cli.views import StudyView
-    from pneumosearch.search.objective import Session, StopFlag
-    from pneumosearch.search.runner import open_search, stopping_on_ctrl_c
+    from pneumosearch.search.runner import open_search
+    from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
     from pneumosearch.storage.urls import advice
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
     view = StudyView(source.manifest.kind, spec.trials, spec.metric, quiet=quiet)
-    # Ray takes SIGTERM when it starts, so it starts before that is taken here.
+    # Ray installs its own handler of SIGTERM when it starts, so it must start before ours is installed.
     with view, executors.ready(crew, helpers, store.url, view.say) as train, stopping_on_ctrl_c(stop, view.say):
         session = Session(store, source, view, stop)
-        open_search(session, spec)  # so that images are decoded and mistakes told here
+        open_search(session, spec)  # decodes images and finds mistakes here, before processes start
         store.set_goal(spec.name, spec.trials)
         view.show_earlier(lambda: store.record(spec.name))
         hint = advice(store.url, crew.workers + store.record(spec.name).count("running"))
@@ -131,11 +131,11 @@ def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: 
 
 def _print_plan(store: "Store", spec: "StudySpec", json: bool) -> None:
     from pneumosearch.cli.views import print_json, print_plan
-    from pneumosearch.search.dry_run import plan
+    from pneumosearch.search.dry_run import dry_run
     from pneumosearch.search.runner import settled
 
     earlier = store.record(spec.name) if spec.name in store.names() else None
-    planned = plan(settled(store, spec), spec.trials, earlier)
+    planned = dry_run(settled(store, spec), spec.trials, earlier)
     if json:
         print_json(planned.as_dict())
     else:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from pneumosearch.data.cache import Progress
-    from pneumosearch.search.dry_run import Plan
+    from pneumosearch.search.dry_run import DryRun
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -49,7 +49,7 @@ def stopped(reason: str, progress: str, *, can_go_on: bool = True) -> typer.Exit
     return typer.Exit(130 if reason == "interrupted" else 0)
 
 
-def print_plan(plan: "Plan") -> None:
+def print_plan(plan: "DryRun") -> None:
     """Print a study's space, first configurations and cost on standard output."""
     from pneumosearch.search.dry_run import dimension_text
 

@@ -9,7 +9,7 @@ import typer
 
 from pneumosearch.cli import executors, options
 from pneumosearch.cli.executors import Crew
-from pneumosearch.cli.study import Grace, Workers, search
+from pneumosearch.cli.study import Grace, Workers, run_search
 
 _LOOK_FOR_STUDY: Final = 2.0  # seconds between two looks for a study that is not there yet
 
@@ -38,10 +38,10 @@ def worker(
     """
     from pneumosearch.cli.views import print_json, stopped
 
-    options.seconds_of(timeout)  # so that a mistake is told in the words of the option
+    options.seconds_of(timeout)  # so that an error names the option
     _wait_for(storage, results, name, options.seconds_of(wait, "--wait") if wait else 0.0)
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures)
-    with executors.begun_early(crew) as helpers:  # and these imports take a second, too
+    with executors.prestarted(crew) as helpers:  # meanwhile, these imports take a second
         from pneumosearch.search.rerun import stored_folder
         from pneumosearch.workers.local import joined_spec
 
@@ -49,7 +49,7 @@ def worker(
         spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
         record = store.record(name)
         source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped))
-        outcome = search(store, source, spec, crew, helpers, quiet=quiet or json)
+        outcome = run_search(store, source, spec, crew, helpers, quiet=quiet or json)
     if json:
         print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})
     elif not quiet:

@@ -8,9 +8,9 @@ from typing import Final
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError, TrainingError
 from pneumosearch.records.trial import REPLICATES, StudyRecord, TrialRecord
-from pneumosearch.search.objective import Session
 from pneumosearch.search.runner import train_once
 from pneumosearch.search.samplers import derived_seed
+from pneumosearch.search.session import Session
 from pneumosearch.storage.store import Store
 
 #: Where the seeds of replicates begin among those derived from a study's: no search has as many trials.

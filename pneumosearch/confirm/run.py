@@ -4,7 +4,7 @@ from pneumosearch.confirm.replicates import Plan, Say, run_of, train_replicates
 from pneumosearch.confirm.test_access import open_test
 from pneumosearch.errors import StoreError
 from pneumosearch.records.confirmation import Confirmation
-from pneumosearch.search.objective import Interrupted, Session
+from pneumosearch.search.session import Interrupted, Session
 from pneumosearch.storage.store import Store
 
 

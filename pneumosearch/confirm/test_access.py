@@ -22,7 +22,7 @@ from pneumosearch.metrics import best_threshold
 from pneumosearch.network.grad_cam import grad_cam, overlay
 from pneumosearch.records.confirmation import Candidate, Confirmation, Replicate, wrong_picture_file
 from pneumosearch.records.trial import TestOpening, TrialRecord
-from pneumosearch.search.objective import Interrupted, Session
+from pneumosearch.search.session import Interrupted, Session
 from pneumosearch.training.loop import predict
 
 #: The winner's most confident mistakes among the test images, of which pictures are kept.

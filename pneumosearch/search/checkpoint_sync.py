@@ -1,8 +1,8 @@
-"""The state of a trial in the artifacts that machines share: one object an epoch, so that any worker can go on.
+"""Checkpoints of a trial in the artifacts that machines share: one object an epoch, so that any worker can go on.
 
-The trial's attribute `checkpoints` names the last two, oldest first, with the SHA-256 of each: what does not agree with
-it (torn, rotten, of another worker) is not used. It is written after the object is there whole. Two are kept so that
-there is one before the last.
+The trial's attribute `checkpoints` names the last two, oldest first, each with its SHA-256. It is written after the
+object is complete. An object that does not match (torn, rotten, of another worker) is not used; then the one before it
+serves.
 """
 
 import hashlib
@@ -30,17 +30,17 @@ ATTRIBUTE: Final = "checkpoints"
 
 _KEPT: Final = 2
 _CHUNK: Final = 2**20  # bytes
-# The kept weights first: a checkpoint that is there has them beside it.
+# The kept weights first, so that a checkpoint never lies there without them.
 _FILES: Final = (KEPT_WEIGHTS_FILE, CHECKPOINT_FILE)
 
 _SLOW: Final = 1.0  # seconds
-_told: Final[set[str]] = set()  # of which places that they are slow
+_warned: Final[set[str]] = set()  # URLs that a warning called slow
 
 _log = logging.getLogger(__name__)
 
 
-class Deposit(BaseModel):
-    """A checkpoint among the artifacts, as its trial says of it."""
+class UploadedCheckpoint(BaseModel):
+    """A checkpoint among the artifacts, as the attribute of its trial describes it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -48,16 +48,16 @@ class Deposit(BaseModel):
     key: str
     sha256: str
     bytes: int
-    seconds: float  # that it took to pack and to send
+    seconds: float  # it took to pack and to send
 
 
-def deposit(store: Store, trial: optuna.Trial, folder: Path, history: History) -> None:
-    """Send the state in `folder` after this history to the shared artifacts, where there are any that lack it.
+def upload(store: Store, trial: optuna.Trial, folder: Path, history: History) -> None:
+    """Send the checkpoint in `folder` after this history to the shared artifacts, where there are any that lack it.
 
     Raises:
-        ArtifactsError: They cannot be used; nothing is recorded that is not there.
+        ArtifactsError: They cannot be used; then nothing is recorded.
     """
-    artifacts, earlier, epoch = store.shared_artifacts, deposits(trial), len(history)
+    artifacts, earlier, epoch = store.shared_artifacts, uploaded(trial), len(history)
     if artifacts is None or (earlier and earlier[-1].epoch >= epoch):
         return
     begin, key = time.perf_counter(), f"{state_key(trial.study.study_name, trial.number)}/epoch-{epoch:04d}.zip"
@@ -67,21 +67,21 @@ def deposit(store: Store, trial: optuna.Trial, folder: Path, history: History) -
         file.seek(0)
         artifacts.write(key, cast(BinaryIO, file))
     seconds = time.perf_counter() - begin
-    _tell_if_slow(artifacts.url, seconds, size, history[-1].seconds)
-    kept = [*earlier, Deposit(epoch=epoch, key=key, sha256=digest, bytes=size, seconds=seconds)]
+    _warn_if_slow(artifacts.url, seconds, size, history[-1].seconds)
+    kept = [*earlier, UploadedCheckpoint(epoch=epoch, key=key, sha256=digest, bytes=size, seconds=seconds)]
     _record(trial, kept[-_KEPT:])
     for old in kept[:-_KEPT]:
-        if _is_own(old, trial):  # those of a trial that this one continues go with that
+        if _belongs_to(old, trial):  # those of a trial that this one continues are removed with that one
             artifacts.remove(old.key)
 
 
-def fetch(store: Store, trial: optuna.Trial, folder: Path, run: RunSpec, fingerprint: str) -> None:
-    """Bring to `folder` the furthest state of `trial` among the shared artifacts that is further than the one there.
+def download(store: Store, trial: optuna.Trial, folder: Path, run: RunSpec, fingerprint: str) -> None:
+    """Bring the last checkpoint of `trial` from the shared artifacts to `folder`, unless the one there is as far.
 
     Args:
         store: Whose artifacts.
         trial: About to go on.
-        folder: Of its state on this machine.
+        folder: Of its checkpoint on this machine.
         run: What it trains.
         fingerprint: Of the images.
 
@@ -92,39 +92,39 @@ def fetch(store: Store, trial: optuna.Trial, folder: Path, run: RunSpec, fingerp
     if artifacts is None:
         return
     here = saved_epochs(folder, run, fingerprint)
-    found = sorted(deposits(trial), key=lambda one: one.epoch)
+    found = sorted(uploaded(trial), key=lambda one: one.epoch)
     while found and found[-1].epoch > here:
-        if _taken(artifacts, found[-1], folder):
+        if _downloaded(artifacts, found[-1], folder):
             _log.info("trial %d: took %s from %s", trial.number, found[-1].key, artifacts.url)
             return
         _log.warning("trial %d: %s in %s is missing or damaged", trial.number, found.pop().key, artifacts.url)
         _record(trial, found)  # so that its epoch is sent again
 
 
-def deposits(trial: Any) -> list[Deposit]:
-    """Return the checkpoints of a trial, or of the one that it continues while it has none, oldest first."""
+def uploaded(trial: Any) -> list[UploadedCheckpoint]:
+    """Return the uploaded checkpoints of a trial, oldest first; while it has none, those of the trial it continues."""
     attributes = trial.user_attrs
     if ATTRIBUTE not in attributes and "continues" in attributes:
         attributes = trial.study.get_trials(deepcopy=False)[attributes["continues"]].user_attrs
     try:
-        return [Deposit.model_validate(one) for one in attributes.get(ATTRIBUTE, [])]
+        return [UploadedCheckpoint.model_validate(one) for one in attributes.get(ATTRIBUTE, [])]
     except ValidationError:
-        return []  # of another version: the training starts anew and gives the same numbers
+        return []  # of another version: the training starts again and gives the same numbers
 
 
-def _tell_if_slow(url: str, seconds: float, size: int, training: float) -> None:
-    """Say once where sending takes a good part of the time."""
-    if url not in _told and seconds > max(_SLOW, training / 2):
-        _told.add(url)
+def _warn_if_slow(url: str, seconds: float, size: int, training: float) -> None:
+    """Warn once where sending takes a good part of the time."""
+    if url not in _warned and seconds > max(_SLOW, training / 2):
+        _warned.add(url)
         text = "sending a checkpoint of %.0f MB to %s took %.1f s, and training its epoch %.1f s"
         _log.warning(text, size / 1e6, url, seconds, training)
 
 
-def _record(trial: optuna.Trial, kept: list[Deposit]) -> None:
+def _record(trial: optuna.Trial, kept: list[UploadedCheckpoint]) -> None:
     trial.set_user_attr(ATTRIBUTE, [one.model_dump() for one in kept])
 
 
-def _is_own(one: Deposit, trial: optuna.Trial) -> bool:
+def _belongs_to(one: UploadedCheckpoint, trial: optuna.Trial) -> bool:
     return one.key.startswith(state_key(trial.study.study_name, trial.number) + "/")
 
 
@@ -140,8 +140,8 @@ def _digest(file: Any) -> str:
     return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _taken(artifacts: Artifacts, there: Deposit, folder: Path) -> bool:
-    """Bring a checkpoint to `folder`; tell whether it was there and was what its trial says."""
+def _downloaded(artifacts: Artifacts, there: UploadedCheckpoint, folder: Path) -> bool:
+    """Bring a checkpoint to `folder`; return whether it was there and as its trial describes it."""
     folder.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=folder, suffix=".zip") as file:
         try:
@@ -152,7 +152,7 @@ def _taken(artifacts: Artifacts, there: Deposit, folder: Path) -> bool:
 
 
 def _copy(body: BinaryIO, file: Any, size: int) -> None:
-    """Copy an artifact, from the beginning, and no more of it than what shows that it is longer than it should be."""
+    """Copy an artifact from its beginning, and stop once it is longer than it should be."""
     file.seek(0)
     file.truncate()
     while (chunk := body.read(_CHUNK)) and file.tell() <= size:

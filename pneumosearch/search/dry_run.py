@@ -18,16 +18,16 @@ _SHOWN: Final = ("metric", "engine", "tuner", "sampler", "pruner", "prune_by", "
 
 @dataclass(frozen=True)
 class PlannedTrial:
-    """A configuration that the study would train, as far as its sampler can tell without results."""
+    """A configuration that the study would train, as far as its sampler knows without results."""
 
     config: TrialConfig
     n_parameters: int
     multiply_adds: int  # of one image, forwards
-    seconds_an_epoch: float | None  # None where no trial of this store tells how fast the machine is
+    seconds_an_epoch: float | None  # None where no trial of this store shows the speed of the machine
 
 
 @dataclass(frozen=True)
-class Plan:
+class DryRun:
     """A study before its first training."""
 
     spec: StudySpec
@@ -42,7 +42,7 @@ class Plan:
         return sum(known) / len(known) * self.n_trials if known else None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the plan for JSON."""
+        """Return the dry run for JSON."""
         space = self.spec.search_space()
         return {
             "study": self.spec.name,
@@ -63,20 +63,20 @@ class Plan:
         }
 
 
-def plan(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown: int = 5) -> Plan:
+def dry_run(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown: int = 5) -> DryRun:
     """Return what the study would do: its baseline and the next proposals of its sampler, without results.
 
     Args:
         spec: The study.
         n_trials: How many trials it would train.
-        earlier: A study of the same images whose trials tell the speed of this machine.
+        earlier: A study of the same images; its trials show the speed of this machine.
         n_shown: How many configurations.
     """
     n = min(n_shown, n_trials)
     configs = proposals(spec, n) if spec.engine == "keras-tuner" else _optuna_proposals(spec, n)
     trained = earlier.trials if earlier else ()
     first = [PlannedTrial(c, n_parameters(c), multiply_adds(c), seconds_an_epoch(c, trained)) for c in configs]
-    return Plan(spec, n_trials, first)
+    return DryRun(spec, n_trials, first)
 
 
 def _optuna_proposals(spec: StudySpec, n: int) -> list[TrialConfig]:

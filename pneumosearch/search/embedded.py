@@ -7,7 +7,8 @@ import optuna
 
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.search.objective import Objective, Session, StopFlag
+from pneumosearch.search.objective import Objective
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, read_study_file
 

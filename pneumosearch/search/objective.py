@@ -1,6 +1,5 @@
 """Where a trial meets a training: the configuration goes in, every epoch is reported, recorded and may prune."""
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,60 +9,24 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.config import RunSpec, TrialConfig
-from pneumosearch.data.protocols import Dataset, DataSource
+from pneumosearch.data.protocols import Dataset
 from pneumosearch.metrics import direction
 from pneumosearch.network.backend import resolved_precision, versions
 from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch
 from pneumosearch.records.trial import Screening
-from pneumosearch.search.checkpoint_sync import deposit, fetch
+from pneumosearch.search.checkpoint_sync import download, upload
 from pneumosearch.search.cost import Limits
-from pneumosearch.search.events import EpochEnded, Listener, TrialStarted
+from pneumosearch.search.events import EpochEnded, TrialStarted
 from pneumosearch.search.leases import check_lease
+from pneumosearch.search.session import Deferred, Interrupted, Session
 from pneumosearch.space import Space
-from pneumosearch.storage.store import Store, network_file, trial_record
+from pneumosearch.storage.store import network_file, trial_record
 from pneumosearch.studyfile import StudySpec
 from pneumosearch.training.loop import TrainingResult, train
 from pneumosearch.training.plots import learning_curves
 
 #: The trained network is kept of the baseline and of a trial that is among this many best when it ends.
 KEPT_MODELS = 5
-
-
-class Interrupted(Exception):
-    """The study was asked to stop; the trial has saved its epoch and can go on."""
-
-
-class Deferred(Interrupted):
-    """The trial has saved its epoch and lets others go first."""
-
-
-@dataclass
-class StopFlag:
-    """Why training should stop after the present epoch; empty while it should not."""
-
-    deadline: float = float("inf")  # of `time.monotonic`
-    reason: str = ""
-
-    @classmethod
-    def after(cls, seconds: float) -> "StopFlag":
-        """Stop when this time is over."""
-        return cls(time.monotonic() + seconds)
-
-    def __call__(self) -> bool:
-        """Tell whether to stop."""
-        if not self.reason and time.monotonic() >= self.deadline:
-            self.reason = "the time is up"
-        return bool(self.reason)
-
-
-@dataclass(frozen=True)
-class Session:
-    """What all trials of one run of the program share: store, images, who listens, and when to stop."""
-
-    store: Store
-    source: DataSource
-    listener: Listener
-    stop: StopFlag
 
 
 @dataclass(frozen=True)
@@ -111,7 +74,7 @@ class Objective:
         self._record_start(trial, run, dataset)
         self.session.listener(TrialStarted(trial.number, run))
         folder = self._checkpoints(trial)
-        fetch(self.session.store, trial, folder, run, dataset.description.fingerprint)
+        download(self.session.store, trial, folder, run, dataset.description.fingerprint)
         self._screen(trial, run, folder)
         result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, folder, run, history, defers))
         value = kept_epoch(result.history, run.config.keep).evaluation(self.spec.metric)
@@ -231,7 +194,7 @@ class Objective:
         self, trial: optuna.Trial, folder: Path, run: RunSpec, history: History, defers: Callable[[], bool]
     ) -> None:
         check_lease(trial)
-        deposit(self.session.store, trial, folder, history)
+        upload(self.session.store, trial, folder, history)
         recorded = len(trial.user_attrs.get("history", []))
         for epoch in history[recorded:]:
             trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)

@@ -8,12 +8,12 @@ from typing import Any
 from pneumosearch._utils.hardware import thread_variables
 from pneumosearch.errors import StoreError
 from pneumosearch.records.trial import RERUNS, StudyRecord, TrialRecord
-from pneumosearch.search.objective import Session
 from pneumosearch.search.runner import train_once
+from pneumosearch.search.session import Session
 
 
 @dataclass(frozen=True)
-class Comparison:
+class RerunComparison:
     """A stored trial and its rerun. A pruned trial is compared over the epochs that it ran."""
 
     study: str
@@ -61,7 +61,7 @@ class Comparison:
         return f"{head}differs ({self.first_difference})" + (f"; versions differ: {versions}" if versions else "")
 
 
-def rerun_trial(session: Session, record: StudyRecord, number: int) -> Comparison | None:
+def rerun_trial(session: Session, record: StudyRecord, number: int) -> RerunComparison | None:
     """Train trial `number` again from its configuration and seed, as a trial of `NAME-reruns` that keeps its network.
 
     Returns:
@@ -74,14 +74,14 @@ def rerun_trial(session: Session, record: StudyRecord, number: int) -> Compariso
     if original.run is None or original.data is None or not original.history:
         raise StoreError(f"trial {number} of '{record.name}' never finished an epoch: there is nothing to compare")
     threads = original.versions.get("threads", "")
-    if threads.isdecimal():  # with others, sums are added in another order
+    if threads.isdecimal():  # another number adds up in another order
         os.environ.update(thread_variables(int(threads)))
     found = session.source.load(original.run.protocol, original.run.config.image_size).description
     if found.fingerprint != original.data.fingerprint:
         raise StoreError(f"{found.folder}: not the images of that trial ({original.data.folder}); give --data")
     name, about = record.name + RERUNS, {"rerun_of": {"study": record.name, "trial": number}}
     again = train_once(session, name, "rerun", original.run, about)
-    return Comparison(record.name, original, again) if again else None
+    return RerunComparison(record.name, original, again) if again else None
 
 
 def stored_folder(record: StudyRecord) -> Path | None:

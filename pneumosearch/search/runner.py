@@ -4,15 +4,12 @@ import errno
 import itertools
 import logging
 import os
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
-from types import FrameType
 from typing import Any, Final
 
 import optuna
@@ -27,10 +24,11 @@ from pneumosearch.search.claims import Claims, fail
 from pneumosearch.search.events import TrialDeferred, TrialEnded
 from pneumosearch.search.keras_tuner.engine import OracleProposer
 from pneumosearch.search.leases import GRACE, Leases, LostLease, heartbeats
-from pneumosearch.search.objective import Deferred, Interrupted, Objective, Session, StopFlag
+from pneumosearch.search.objective import Objective
 from pneumosearch.search.proposers import NothingToPropose, Proposer, SamplerProposer
 from pneumosearch.search.pruners import make_pruner
 from pneumosearch.search.samplers import study_sampler
+from pneumosearch.search.session import Deferred, Interrupted, Session
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.store import Purpose, Store, trial_record
 from pneumosearch.storage.urls import STORAGE_ERRORS, explained
@@ -296,24 +294,3 @@ def train_once(
     if record.failure:
         raise TrainingError(record.failure)
     return record
-
-
-@contextmanager
-def stopping_on_ctrl_c(stop: StopFlag, say: Callable[[str], None]) -> Iterator[None]:
-    """Make the first Ctrl-C (or SIGTERM) end the present epoch, and the second end at once."""
-
-    def handle(signum: int, frame: FrameType | None) -> None:
-        if stop.reason:
-            raise KeyboardInterrupt
-        stop.reason = "interrupted"
-        say("stopping after this epoch; press Ctrl-C again to stop at once")
-
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    previous = {s: signal.signal(s, handle) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -1,7 +1,7 @@
-"""Trials in processes of their own, one or several at once, begun anew every few trials.
+"""Trials in processes of their own, one or several at once, each replaced after a few trials.
 
-TensorFlow keeps tens of megabytes of every network that it has traced; they go with the process. And whatever ends a
-process (a crash of native code, the system out of memory) does not end the study.
+TensorFlow keeps tens of megabytes of every network that it has traced; they go with the process. A crash of native
+code, or too little memory, ends such a process and not the study.
 """
 
 import os
@@ -20,14 +20,14 @@ from pneumosearch._utils.processes import Helper
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
 from pneumosearch.search.leases import GRACE
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import MAX_FAILURES, Outcome, open_search
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import prepare
 from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
 
-#: Trials that a process trains before it makes room for the next; starting one takes a few seconds.
+#: A process trains so many trials, and the next takes its place. Starting one takes a few seconds.
 TRIALS_A_PROCESS: Final = 10
 
 _LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
@@ -35,7 +35,7 @@ _LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
 
 @dataclass(frozen=True)
 class Job:
-    """What a training process has to know; it can be pickled."""
+    """What a training process needs to know; it can be pickled."""
 
     url: str
     results: Path
@@ -49,7 +49,7 @@ class Job:
     environment: Mapping[str, str] = field(default_factory=dict)  # its share of this machine
 
 
-def search(
+def run_locally(
     session: Session,
     spec: StudySpec,
     n_trials: int,
@@ -67,22 +67,22 @@ def search(
         spec: The study.
         n_trials: Of the study in all.
         max_failures: Stop when this many trials in a row fail for the same reason.
-        trials_a_process: After so many a process makes room for the next.
+        trials_a_process: Trials of a process, which then makes room for the next.
         workers: Processes at a time.
-        grace: Seconds without a sign of life after which trials of other machines are taken up.
-        helpers: Processes begun early, which are taken out of the list.
+        grace: Seconds without a heartbeat after which trials of other machines are reclaimed.
+        helpers: Processes that were started early; those used are taken out of the list.
 
     Raises:
         ConfigError: More than one process with an engine that is for one.
         PneumosearchError: As `StudyRun.until`, or the training processes cannot be kept alive.
     """
     limits = {"max_failures": max_failures, "trials_a_process": trials_a_process}
-    job = a_job(session, spec, n_trials, workers=workers, grace=grace, **limits)
+    job = make_job(session, spec, n_trials, workers=workers, grace=grace, **limits)
     jobs = [replace(job, environment=environment) for environment in environments(workers)]
     return supervise(session, spec.name, _OwnProcesses(jobs, helpers or []), workers, max_failures)
 
 
-def a_job(
+def make_job(
     session: Session,
     spec: StudySpec,
     n_trials: int,
@@ -92,7 +92,7 @@ def a_job(
     workers: int,
     grace: float,
 ) -> Job:
-    """Return what each of `workers` training processes has to know, wherever it runs; arguments as of `search`.
+    """Return what each of `workers` training processes needs to know, wherever it runs; arguments as of `run_locally`.
 
     Raises:
         ConfigError: More than one process with an engine that is for one.
@@ -106,7 +106,7 @@ def a_job(
 
 @dataclass(frozen=True)
 class _OwnProcesses:
-    """Training processes of this machine, by their jobs; the first of them may have begun early."""
+    """Training processes of this machine, by their jobs; the first of them may have been started early."""
 
     jobs: Sequence[Job]
     helpers: list[Helper]
@@ -143,7 +143,7 @@ class _OwnProcess(TrainingProcess):
         try:
             self._helper.send(order)
         except OSError:
-            return False  # it is gone, as the events will tell
+            return False  # it is gone; its events show that
         return True
 
     def end(self) -> None:
@@ -155,13 +155,13 @@ class _OwnProcess(TrainingProcess):
         return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
 
-def train(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag) -> None:
+def train_trials(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag) -> None:
     """Train a few trials in this process.
 
     Args:
         job: The study, and how much of it.
-        send: Takes what happens, and at last how it ended.
-        stop: Set by others when to stop.
+        send: Receives what happens, and at last how it ended.
+        stop: Another thread sets it.
     """
     session = Session(Store(job.url, job.results, artifacts=job.artifacts), job.source, send, stop)
     run = open_search(session, job.spec, max_failures=job.max_failures, grace=job.grace)
@@ -169,8 +169,8 @@ def train(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag) -> Non
     send(outcome)
 
 
-def told(error: Exception) -> PneumosearchError:
-    """Return the error as another process can tell it in one line."""
+def one_line_error(error: Exception) -> PneumosearchError:
+    """Return the error as one line that another process can show; a note has the traceback."""
     if isinstance(error, PneumosearchError):
         return error
     known = PneumosearchError(f"{type(error).__name__}: {error}".splitlines()[0])
@@ -181,15 +181,15 @@ def told(error: Exception) -> PneumosearchError:
 def _work(job: Job, events: Connection, orders: Connection) -> None:
     """Train a few trials; the task of a training process."""
     stop = StopFlag()
-    threading.Thread(target=_obey, args=(orders, stop), daemon=True).start()
+    threading.Thread(target=_follow_orders, args=(orders, stop), daemon=True).start()
     try:
-        train(job, events.send, stop)
-    except Exception as error:  # noqa: BLE001  told by the parent in one line
-        events.send(Failed(told(error)))
+        train_trials(job, events.send, stop)
+    except Exception as error:  # noqa: BLE001  the parent shows it in one line
+        events.send(Failed(one_line_error(error)))
 
 
-def _obey(orders: Connection, stop: StopFlag) -> None:
-    """Wait for the order to stop; go when the parent lets go, as the store is fit for that at any moment."""
+def _follow_orders(orders: Connection, stop: StopFlag) -> None:
+    """Wait for the order to stop. Exit when the parent closes the pipe: the store allows that at any moment."""
     try:
         stop.reason = orders.recv()
         orders.recv()
@@ -198,7 +198,7 @@ def _obey(orders: Connection, stop: StopFlag) -> None:
 
 
 def joined_spec(store: Store, name: str) -> StudySpec:
-    """Return the study that the store has under this name, as its file or options said.
+    """Return the study of this name as its file and options described it.
 
     Raises:
         StoreError: There is none, or it is no search.

@@ -1,7 +1,7 @@
-"""Training processes on a Ray cluster: the same work as on this machine, begun, told and ordered through Ray's actors.
+"""Training processes on a Ray cluster: they work as those of one machine do, and are Ray actors.
 
-A lost process is begun anew wherever there is room. What it was at is taken up by whichever asks first, as `owners`
-says: at once on the same machine, after the grace on another.
+A lost process is started anew wherever there is room. Whichever process asks first reclaims its trial, as
+`search.leases` says: at once on the same machine, after the grace period on another.
 """
 
 import os
@@ -19,21 +19,21 @@ from pneumosearch._utils.hardware import GROWING, THREADS
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import ConfigError, DataError, PneumosearchError, StoreError
 from pneumosearch.search.leases import GRACE
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import MAX_FAILURES, Outcome
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.urls import absolute_url, is_sqlite
 from pneumosearch.studyfile import StudySpec
-from pneumosearch.workers.local import TRIALS_A_PROCESS, Job, a_job, told, train
+from pneumosearch.workers.local import TRIALS_A_PROCESS, Job, make_job, one_line_error, train_trials
 from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
 
-#: So many lost processes are begun anew in a run of the study command.
+#: A run of the study command restarts so many lost processes.
 MAX_RESTARTS: Final = 20
 
 _LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
 _REACHED_WITHIN: Final = 10.0  # seconds; Ray itself would try for minutes
 _GONE: Final = "its node is gone or cannot be reached"
 
-# What this process is told by its environment, its workers are to be told too.
+# Workers get these variables of this process too.
 _AWS: Final = "AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|ENDPOINT_URL|ENDPOINT_URL_S3|REGION|DEFAULT_REGION)"
 _CARRIED: Final = re.compile("PNEUMOSEARCH_|(" + "|".join(("KERAS_BACKEND", *THREADS, *GROWING, _AWS)) + ")$")
 
@@ -58,7 +58,7 @@ class Cluster:
             of a new one on it.
         cpus: Cores of a worker, which computes with as many threads; at least one thread.
         gpus: Accelerators of a worker; several with a fraction each share one.
-        max_restarts: So many lost workers are begun anew.
+        max_restarts: So many lost workers are started anew.
 
     Raises:
         ConfigError: An address of Ray's client, no core, or more than one that is no whole number.
@@ -85,22 +85,22 @@ class Cluster:
         return f"{self.cpus:g} CPU" + (f" and {self.gpus:g} GPU" if self.gpus else "")
 
     def room(self, nodes: Iterable[Mapping[str, Any]]) -> int:
-        """Return how many workers these nodes, as `ray.nodes` tells of them, have room for, were nothing else there."""
+        """Return for how many workers these nodes have room when nothing else runs there; `nodes` as of `ray.nodes`."""
         wanted = {"CPU": self.cpus, "GPU": self.gpus}
         wanted = {name: number for name, number in wanted.items() if number}
         free = [node["Resources"] for node in nodes if node["Alive"]]
         return sum(min(int(of.get(name, 0) / number + 1e-6) for name, number in wanted.items()) for of in free)
 
     def environment(self) -> dict[str, str]:
-        """Return the environment variables of a worker: its share of its node, and what this process has been told."""
+        """Return the environment variables of a worker: its share of its node, and some of this process."""
         share = dict.fromkeys(THREADS, str(max(1, int(self.cpus))))
-        share |= GROWING if self.gpus else {"CUDA_VISIBLE_DEVICES": ""}  # of what Ray gives it, or none
+        share |= GROWING if self.gpus else {"CUDA_VISIBLE_DEVICES": ""}  # what Ray assigns, or none
         return share | {name: value for name, value in os.environ.items() if _CARRIED.match(name)}
 
 
 @contextmanager
 def connected(cluster: Cluster, url: str) -> Iterator[None]:
-    """Be connected to a Ray cluster while the block runs; a connection that is there is used, and stays.
+    """Connect to a Ray cluster while the block runs; an open connection is used, and stays open.
 
     Args:
         cluster: Which.
@@ -153,7 +153,7 @@ def check_storage(url: str, home: str, addresses: Iterable[str]) -> None:
         )
 
 
-def search(
+def run_on_cluster(
     session: Session,
     spec: StudySpec,
     n_trials: int,
@@ -165,7 +165,7 @@ def search(
     workers: int = 1,
     grace: float = GRACE,
 ) -> Outcome:
-    """Do as `workers.search` on the cluster that this process is connected to.
+    """Do as `local.run_locally` on the cluster that this process is connected to.
 
     Args:
         session: Store, images, listener, and the flag to stop.
@@ -174,15 +174,15 @@ def search(
         max_failures: Stop when this many trials in a row fail for the same reason.
         cluster: What each worker takes.
         say: Takes a line about lost workers, or about missing room.
-        trials_a_process: After so many a worker makes room for the next.
+        trials_a_process: Trials of a worker, which then makes room for the next.
         workers: Workers at a time.
-        grace: Seconds without a sign of life after which trials of other machines are taken up.
+        grace: Seconds without a heartbeat after which trials of other machines are reclaimed.
 
     Raises:
-        PneumosearchError: As `workers.search`; images are missing on a node, or too many workers were lost.
+        PneumosearchError: As `local.run_locally`; images are missing on a node, or too many workers were lost.
     """
     limits = {"max_failures": max_failures, "trials_a_process": trials_a_process}
-    job = _portable(a_job(session, spec, n_trials, workers=workers, grace=grace, **limits), cluster)
+    job = _portable(make_job(session, spec, n_trials, workers=workers, grace=grace, **limits), cluster)
     ray = _ray()
     room = cluster.room(ray.nodes())
     if room < workers:
@@ -211,7 +211,7 @@ class _Actors:
     ) -> None:
         self._ray, self._job, self._cluster, self._say, self._ended = ray, job, cluster, say, ended
         share = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
-        # Two calls at once: one that trains, and one that orders.
+        # Two calls at once: one that trains, and one that takes orders.
         self._worker = ray.remote(_Worker).options(max_concurrency=2, scheduling_strategy="SPREAD", **share)
         self._lost = 0
         self._done = False
@@ -227,7 +227,7 @@ class _Actors:
         for number, process in processes.items():
             if any(process.stream is stream for stream in ready):
                 yield from ((number, event) for event in self._next(number, process))
-            elif process.waits and (self._done or process.ordered):  # there may never be room
+            elif process.waits and (self._done or process.ordered):  # there may never be room for it
                 yield number, Outcome(self._ended(), "" if self._done else process.ordered, self._done)
 
     def _next(self, number: int, process: "_Actor") -> Iterator[ProcessEvent | None]:
@@ -253,17 +253,17 @@ class _Actors:
                 f"stopped: {self._lost} workers were lost (the last: {process.ended_by}), and --max-restarts is "
                 f"{self._cluster.max_restarts}; the same command goes on from what was saved"
             )
-        self._say(f"worker {number} was lost ({process.ended_by}); it is begun anew")
+        self._say(f"worker {number} was lost ({process.ended_by}); it is restarted")
 
 
 class _Actor(TrainingProcess):
-    """One process of the cluster, as its driver sees it."""
+    """One process of the cluster, seen by its driver."""
 
     def __init__(self, ray: Any, actor: Any) -> None:
         super().__init__()
         self._ray, self._actor = ray, actor
         self.stream = actor.events.remote()
-        self.node: str | None = None  # where it runs, once it does
+        self.node: str | None = None  # where it runs; None before it runs
         self.ordered = ""
         self._ended_by, self._blameless = "", False
 
@@ -281,7 +281,7 @@ class _Actor(TrainingProcess):
         self._ray.kill(self._actor)
 
     def died_of(self, error: Exception) -> None:
-        """Take note of how it died."""
+        """Remember how it died."""
         living = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         # A node that dies is unreachable at first, and may still be chosen for a process that then never runs.
         unreachable = isinstance(error, self._ray.exceptions.ActorUnavailableError) or "never ran" in str(error)
@@ -310,15 +310,15 @@ class _Worker:
     def __init__(self, job: Job, home: str) -> None:
         os.environ.update(job.environment)  # before anything looks at it
         self._job, self._home = job, home
-        self._told: SimpleQueue[ProcessEvent] = SimpleQueue()
+        self._unsent: SimpleQueue[ProcessEvent] = SimpleQueue()
         self._stop = StopFlag()
 
     def events(self) -> Iterator[WorkerEvent]:
-        """Train, and give what happens."""
+        """Train, and yield what happens."""
         yield WorkerPlaced(_ray().get_runtime_context().get_node_id())
         threading.Thread(target=self._train, daemon=True).start()
         while True:
-            event = self._told.get()
+            event = self._unsent.get()
             yield event
             if isinstance(event, Outcome | Failed):
                 return
@@ -331,13 +331,13 @@ class _Worker:
         job = self._job
         try:
             check_storage(job.url, self._home, [_address()])
-            # Of this node, which may lack images or have others: the study compares them by content.
+            # The images of this node: it may lack some or have others, and the study compares them by content.
             source = replace(job.source, manifest=read_manifest(job.source.manifest.folder))
-            train(replace(job, source=source), self._told.put, self._stop)
+            train_trials(replace(job, source=source), self._unsent.put, self._stop)
         except (DataError, StoreError) as error:
-            self._told.put(Failed(type(error)(f"node {platform.node()} ({_address()}): {error}")))
-        except Exception as error:  # noqa: BLE001  told by the driver in one line
-            self._told.put(Failed(told(error)))
+            self._unsent.put(Failed(type(error)(f"node {platform.node()} ({_address()}): {error}")))
+        except Exception as error:  # noqa: BLE001  the driver shows it in one line
+            self._unsent.put(Failed(one_line_error(error)))
 
 
 def _address() -> str:

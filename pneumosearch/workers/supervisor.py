@@ -1,4 +1,4 @@
-"""Whoever trains, on this machine or others: what it tells is passed on, and what is lost is begun anew."""
+"""Supervises training processes, here or on a cluster: passes their events on and restarts those that die."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
@@ -8,8 +8,8 @@ from typing import Any, Final, Protocol
 
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.search.events import EpochEnded, TrialEnded, TrialEvent, TrialStarted
-from pneumosearch.search.objective import Session
 from pneumosearch.search.runner import Outcome, check_failures
+from pneumosearch.search.session import Session
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class TrainingProcess(ABC):
     """A process that trains trials one after the other."""
 
     def __init__(self) -> None:
-        self.at: tuple[int, int] | None = None  # the trial that it trains, and the epochs of that
+        self.at: tuple[int, int] | None = None  # the trial that it trains, and how many epochs that has
 
     def note(self, event: TrialEvent) -> None:
         """Remember which trial it trains, and how far that is."""
@@ -43,11 +43,11 @@ class TrainingProcess(ABC):
 
     @abstractmethod
     def order(self, reason: str) -> None:
-        """Let it stop after its present epoch."""
+        """Order it to stop after its present epoch."""
 
     @abstractmethod
     def end(self) -> None:
-        """Let the process go, or make it: nothing that it saved is lost either way."""
+        """End the process, if need be by force: nothing that it saved is lost either way."""
 
     @property
     @abstractmethod
@@ -56,7 +56,7 @@ class TrainingProcess(ABC):
 
     @property
     def blameless(self) -> bool:
-        """Whether it died of what has nothing to do with its trial, such as the end of its machine."""
+        """Whether its death has nothing to do with its trial, such as the loss of its machine."""
         return False
 
 
@@ -64,14 +64,14 @@ class Executor(Protocol):
     """Where training processes run."""
 
     def start(self, number: int) -> TrainingProcess:
-        """Begin the process of this number, anew where it was there before."""
+        """Start the process of this number, or start it again."""
 
     def events(self, processes: Mapping[int, Any]) -> Iterable[tuple[int, ProcessEvent | None]]:
-        """Wait a moment for what the processes of these numbers tell; None for one that died."""
+        """Wait a moment for events of these processes, by number; None for a process that died."""
 
 
 def supervise(session: Session, study: str, executor: Executor, workers: int, max_failures: int) -> Outcome:
-    """Keep `workers` processes at a study until nothing is left to train, or something stops it.
+    """Keep `workers` processes training a study until nothing is left to train, or something stops it.
 
     Args:
         session: Store, listener, and the flag to stop.
@@ -81,7 +81,7 @@ def supervise(session: Session, study: str, executor: Executor, workers: int, ma
         max_failures: Stop when this many trials in a row fail for the same reason.
 
     Raises:
-        PneumosearchError: As a process tells, or processes cannot be kept alive.
+        PneumosearchError: A process sent it, or processes cannot be kept alive.
     """
     deaths = _Deaths(session, study, max_failures, workers)
     outcomes: list[Outcome] = []
@@ -91,7 +91,7 @@ def supervise(session: Session, study: str, executor: Executor, workers: int, ma
         for number in range(workers):
             processes[number] = executor.start(number)
         while processes:
-            for number, outcome in _attend(executor, processes, session, deaths):
+            for number, outcome in _handle_events(executor, processes, session, deaths):
                 processes.pop(number).end()
                 if outcome is not None and (outcome.stopped or outcome.done):
                     outcomes.append(outcome)
@@ -100,10 +100,10 @@ def supervise(session: Session, study: str, executor: Executor, workers: int, ma
     return max(outcomes, key=lambda outcome: (outcome.done, outcome.finished))
 
 
-def _attend(
+def _handle_events(
     executor: Executor, processes: Mapping[int, TrainingProcess], session: Session, deaths: "_Deaths"
 ) -> list[tuple[int, Outcome | None]]:
-    """Pass on what the processes tell; return those that have ended, with their outcome, None where they died."""
+    """Pass events on; return the processes that have ended, each with its outcome, or None where it died."""
     ended: list[tuple[int, Outcome | None]] = []
     if session.stop():
         for process in processes.values():
@@ -133,7 +133,7 @@ def _end(processes: Iterable[TrainingProcess]) -> None:
 
 @dataclass
 class _Deaths:
-    """Processes that died, and what they were at."""
+    """Counts the processes that died, by the trial that each trained."""
 
     session: Session
     study: str
@@ -143,11 +143,11 @@ class _Deaths:
     _before_any: int = 0  # deaths of processes that had no trial, since the last event
 
     def forget(self) -> None:
-        """Take note that a process lives and trains."""
+        """Forget deaths at the start, as a process lives and trains."""
         self._before_any = 0
 
     def add(self, process: TrainingProcess) -> None:
-        """Count a death; a trial at which two processes died without a new epoch fails, and the study goes on.
+        """Count a death. A trial fails when two processes died at it without a new epoch; the study goes on.
 
         Raises:
             PneumosearchError: Processes die before they have a trial, or too many trials failed like this.

@@ -16,8 +16,8 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.intervals import mean_interval, pooled_deviation, sample_deviation
 from pneumosearch.records.epoch import kept_epoch
 from pneumosearch.records.trial import TrialRecord
-from pneumosearch.search.objective import Session, StopFlag
-from pneumosearch.search.runner import stopping_on_ctrl_c, train_once
+from pneumosearch.search.runner import train_once
+from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 from pneumosearch.storage.store import Store
 
 STUDY: Final = "precision"

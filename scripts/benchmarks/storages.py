@@ -22,10 +22,11 @@ from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.search.leases import check_lease
-from pneumosearch.search.objective import Objective, Session, StopFlag
+from pneumosearch.search.objective import Objective
 from pneumosearch.search.proposers import SamplerProposer
 from pneumosearch.search.runner import StudyRun
 from pneumosearch.search.samplers import PerTrialSampler
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.grpc_server import serve_storage
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec

@@ -15,11 +15,11 @@ from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.records.trial import TrialRecord
 from pneumosearch.search.events import TrialEnded, TrialEvent
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import open_search
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
-from pneumosearch.workers.local import TRIALS_A_PROCESS, search
+from pneumosearch.workers.local import TRIALS_A_PROCESS, run_locally
 
 
 def trial(
@@ -27,9 +27,7 @@ def trial(
     trials: Annotated[int, typer.Option(min=1, help="Trials of the default space, without pruning.")] = 12,
     epochs: Annotated[int, typer.Option(min=2, help="Epochs of each.")] = 3,
     size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 150,
-    trials_a_process: Annotated[int, typer.Option(min=1, help="After so many the process is begun anew.")] = (
-        TRIALS_A_PROCESS
-    ),
+    trials_a_process: Annotated[int, typer.Option(min=1, help="Trials that a process trains.")] = (TRIALS_A_PROCESS),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure the share of a trial that is not training, and resident memory after every trial.
@@ -47,7 +45,7 @@ def trial(
         session = Session(store, source, clock, StopFlag())
         open_search(session, spec)  # decodes the images, once for all trials
         clock.start()
-        search(session, spec, trials, trials_a_process=trials_a_process)
+        run_locally(session, spec, trials, trials_a_process=trials_a_process)
     shares = [overhead / wall for overhead, wall in clock.trials]
     memory = clock.memory
     result: dict[str, Any] = {

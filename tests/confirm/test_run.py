@@ -27,8 +27,8 @@ from pneumosearch.records.dataset import Equalization
 from pneumosearch.records.trial import TrialRecord
 from pneumosearch.report.summary import study_summary
 from pneumosearch.search import objective as objective_module
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import open_search
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import TrainingResult, predict, train

@@ -21,9 +21,9 @@ from pneumosearch.inference.predict import PlainNetwork, file_classifier, predic
 from pneumosearch.network import backend
 from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.search import objective as objective_module
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.rerun import rerun_trial
 from pneumosearch.search.runner import open_search, train_once
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import TrainingResult

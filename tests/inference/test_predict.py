@@ -18,8 +18,8 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, DataError, StoreError
 from pneumosearch.inference.export import export_trial, stored_classifier
 from pneumosearch.inference.predict import Classifier, PlainNetwork, file_classifier, image_files, predictions
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import open_search
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from tests.conftest import TINY

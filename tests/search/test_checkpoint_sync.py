@@ -20,11 +20,11 @@ from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ArtifactsError, ConfigError
 from pneumosearch.search import objective as objective_module
-from pneumosearch.search.checkpoint_sync import ATTRIBUTE, Deposit, deposit, deposits, fetch
-from pneumosearch.search.objective import Session, StopFlag
+from pneumosearch.search.checkpoint_sync import ATTRIBUTE, UploadedCheckpoint, download, upload, uploaded
 from pneumosearch.search.pruners import make_pruner
 from pneumosearch.search.rerun import rerun_trial
 from pneumosearch.search.runner import open_search
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.artifact_backends import MARKER
 from pneumosearch.storage.artifacts import Artifacts
 from pneumosearch.storage.store import Store
@@ -96,14 +96,14 @@ def save(store: Store, trial: optuna.Trial, epoch: int, run: RunSpec = RUN) -> P
 def save_and_send(store: Store, trial: optuna.Trial, *epochs: int) -> Path:
     for epoch in epochs:
         folder = save(store, trial, epoch)
-        deposit(store, trial, folder, a_history(*[0.5] * epoch))
+        upload(store, trial, folder, a_history(*[0.5] * epoch))
     return folder
 
 
 def fetched(store: Store, number: int = 0) -> int:
     """Take up the trial on a machine; return the epoch that it goes on from."""
     folder = store.checkpoint_folder("tiny", number)
-    fetch(store, taken_up(store, number), folder, RUN, FINGERPRINT)
+    download(store, taken_up(store, number), folder, RUN, FINGERPRINT)
     found = read_checkpoint(folder, RUN, FINGERPRINT)
     if found is None:
         return 0
@@ -127,7 +127,7 @@ def test_another_machine_takes_the_last_epoch_and_two_are_kept(
     trial = a_trial(a)
     save_and_send(a, trial, 1, 2, 3)
     assert fetched(b) == 3
-    found = deposits(taken_up(b))
+    found = uploaded(taken_up(b))
     assert [one.epoch for one in found] == [2, 3]
     assert all(one.bytes > 8000 and one.seconds > 0 for one in found)
     if url:
@@ -187,7 +187,7 @@ def test_the_epoch_before_a_damaged_one_is_taken_and_the_damaged_one_sent_again(
     save_and_send(a, a_trial(a), 1, 2, 3)
     damage(shared(a).url, 3, content)
     assert fetched(b) == 2
-    assert [one.epoch for one in deposits(taken_up(b))] == [2]
+    assert [one.epoch for one in uploaded(taken_up(b))] == [2]
     save_and_send(b, taken_up(b), 3)
     assert fetched(c) == 3
 
@@ -206,7 +206,7 @@ def test_a_bomb_with_the_right_digest_is_not_unpacked(host: Hosts) -> None:
     a, b = host("a"), host("b")
     trial = a_trial(a)
     damage(shared(a).url, 1, bomb())
-    said = Deposit(
+    said = UploadedCheckpoint(
         epoch=1,
         key="checkpoints/tiny/0/epoch-0001.zip",
         sha256=hashlib.sha256(bomb()).hexdigest(),

@@ -16,10 +16,10 @@ from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search import objective as objective_module
 from pneumosearch.search import runner as study_module
 from pneumosearch.search.leases import identity
-from pneumosearch.search.objective import Interrupted, Session, StopFlag
 from pneumosearch.search.rerun import rerun_trial
 from pneumosearch.search.runner import StudyRun, open_search, train_once
 from pneumosearch.search.samplers import derived_seed
+from pneumosearch.search.session import Interrupted, Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import TrainingResult

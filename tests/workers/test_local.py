@@ -1,4 +1,4 @@
-"""Training processes: begun anew, killed, orphaned; the store must not show it."""
+"""Training processes that are replaced, killed or orphaned: the store must not show it."""
 
 import os
 import re
@@ -12,19 +12,19 @@ from typing import Any
 import psutil
 import pytest
 
-from pneumosearch._utils.processes import begun_early
+from pneumosearch._utils.processes import prestarted
 from pneumosearch.cli import executors
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import StudyRecord
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import open_search
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.space import Choice
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import prepare
-from pneumosearch.workers.local import search
+from pneumosearch.workers.local import run_locally
 from pneumosearch.workers.ray_cluster import Cluster
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener
@@ -75,7 +75,7 @@ def test_new_and_killed_processes_leave_the_store_of_one_undisturbed_process(
 ) -> None:
     listener = KillsOnceAfterAnEpoch()
     open_search(Session(store, source, listener, StopFlag()), SPEC)
-    result = search(Session(store, source, listener, StopFlag()), SPEC, 3, trials_a_process=2)
+    result = run_locally(Session(store, source, listener, StopFlag()), SPEC, 3, trials_a_process=2)
     assert (result.finished, result.stopped) == (3, "")
     assert listener.killed
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
@@ -90,7 +90,7 @@ def test_trial_that_kills_its_process_twice_fails_and_the_same_failure_ends_the_
 ) -> None:
     session = Session(store, source, KillsWheneverATrialStarts(), StopFlag())
     with pytest.raises(PneumosearchError, match="2 trials in a row failed with: its process died twice after epoch 0"):
-        search(session, SPEC, 5, max_failures=2)
+        run_locally(session, SPEC, 5, max_failures=2)
     record = store.record("tiny")
     assert [trial.state for trial in record.trials] == ["failed", "failed"]
     assert "killed by SIGKILL, perhaps out of memory" in str(record.trials[0].failure)
@@ -105,29 +105,29 @@ def test_stopped_search_ends_after_the_epoch_and_can_go_on(store: Store, source:
         def epoch_ended(self, number: int, history: History) -> None:
             stop.reason = "interrupted"
 
-    result = search(Session(store, source, StopsAfterAnEpoch(), stop), SPEC, 2)
+    result = run_locally(Session(store, source, StopsAfterAnEpoch(), stop), SPEC, 2)
     assert result.stopped == "interrupted"
     assert store.record("tiny").count("complete") <= 1
-    again = search(Session(store, source, SilentListener(), StopFlag()), SPEC, 1)
+    again = run_locally(Session(store, source, SilentListener(), StopFlag()), SPEC, 1)
     assert (again.finished, again.stopped) == (1, "")
 
 
 @pytest.mark.slow
 def test_process_begun_early_trains_as_one_begun_later(store: Store, source: DataSource, tmp_path: Path) -> None:
     session = Session(store, source, SilentListener(), StopFlag())
-    with begun_early(1, prepare) as helpers:
+    with prestarted(1, prepare) as helpers:
         (early,) = helpers
         open_search(session, SPEC)
-        assert search(session, SPEC, 2, trials_a_process=1, helpers=helpers).done
+        assert run_locally(session, SPEC, 2, trials_a_process=1, helpers=helpers).done
         assert not helpers
     assert early.exit_code == 0
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
-    search(Session(twin, source, SilentListener(), StopFlag()), SPEC, 2)
+    run_locally(Session(twin, source, SilentListener(), StopFlag()), SPEC, 2)
     assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
 
 
 def test_processes_begun_early_for_nothing_are_gone_at_once() -> None:
-    with begun_early(2, prepare) as helpers:
+    with prestarted(2, prepare) as helpers:
         assert len(helpers) == 2
     assert all(helper.exit_code == -signal.SIGKILL for helper in helpers)
 
@@ -148,7 +148,7 @@ def test_process_that_still_prepares_goes_when_its_parent_is_killed() -> None:
 
 
 def test_cluster_begins_no_process_here() -> None:
-    with executors.begun_early(executors.Crew(2, 60.0, 3, Cluster(None, 1.0, 0.0, 20))) as helpers:
+    with executors.prestarted(executors.Crew(2, 60.0, 3, Cluster(None, 1.0, 0.0, 20))) as helpers:
         assert helpers == []
 
 
@@ -156,9 +156,9 @@ def test_cluster_begins_no_process_here() -> None:
 def test_process_that_died_before_its_task_is_begun_anew(store: Store, source: DataSource) -> None:
     session = Session(store, source, SilentListener(), StopFlag())
     open_search(session, SPEC)
-    with begun_early(1, prepare) as helpers:
+    with prestarted(1, prepare) as helpers:
         kill_training_process()
-        assert search(session, SPEC, 1, helpers=helpers).done
+        assert run_locally(session, SPEC, 1, helpers=helpers).done
 
 
 def test_mistake_in_the_process_is_raised_here(store: Store, source: DataSource) -> None:
@@ -170,7 +170,7 @@ def test_mistake_in_the_process_is_raised_here(store: Store, source: DataSource)
     }
     for message, changed in changes.items():
         with pytest.raises(PneumosearchError, match=re.escape(f"was started with {message}")):
-            search(Session(store, source, SilentListener(), StopFlag()), SPEC.model_copy(update=changed), 2)
+            run_locally(Session(store, source, SilentListener(), StopFlag()), SPEC.model_copy(update=changed), 2)
 
 
 @pytest.mark.slow

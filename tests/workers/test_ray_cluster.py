@@ -20,11 +20,11 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, DataError, PneumosearchError, StoreError
 from pneumosearch.records.epoch import History
 from pneumosearch.search.events import TrialStarted
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import Outcome, open_search
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import absolute_url
-from pneumosearch.workers.ray_cluster import Cluster, WorkerPlaced, check_storage, connected, search
+from pneumosearch.workers.ray_cluster import Cluster, WorkerPlaced, check_storage, connected, run_on_cluster
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener
 from tests.workers.test_local import SPEC, outcome
@@ -109,7 +109,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
 def run_fake(store: Store, source: DataSource, workers: int, **cluster: Any) -> tuple[Any, list[str]]:
     said: list[str] = []
     open_search(a_session(store, source), SPEC)
-    return search(a_session(store, source), SPEC, 3, cluster=Cluster(**cluster), say=said.append, workers=workers), said
+    return run_on_cluster(
+        a_session(store, source), SPEC, 3, cluster=Cluster(**cluster), say=said.append, workers=workers
+    ), said
 
 
 BEGUN = WorkerPlaced("n1")
@@ -208,7 +210,7 @@ def test_interrupted_while_all_wait_for_room(store: Store, source: DataSource, i
     session = a_session(store, source)
     open_search(session, SPEC)
     session.stop.reason = "interrupted"
-    result = search(session, SPEC, 3, cluster=Cluster(), say=lambda text: None, workers=2)
+    result = run_on_cluster(session, SPEC, 3, cluster=Cluster(), say=lambda text: None, workers=2)
     assert (result.finished, result.stopped, result.done) == (0, "interrupted", False)
 
 
@@ -218,7 +220,7 @@ def test_lost_nodes_are_made_up_for_so_often(store: Store, source: DataSource, i
     ray = install(FakeRay([list(lost), unreachable, [BEGUN, DONE]]))
     result, said = run_fake(store, source, 1, max_restarts=2)
     assert result.done
-    assert said == [f"worker 0 was lost ({GONE}); it is begun anew"] * 2
+    assert said == [f"worker 0 was lost ({GONE}); it is restarted"] * 2
     ray = install(FakeRay([list(lost) for _ in range(5)]))
     with pytest.raises(PneumosearchError, match="2 workers were lost .*its node is gone or.*--max-restarts is 1"):
         run_fake(store, source, 1, max_restarts=1)
@@ -275,12 +277,12 @@ def test_cluster_trains_each_trial_once_and_as_this_machine_would(
     session = a_session(store, source, listener)
     with connected(Cluster(head.address), store.url):
         open_search(session, RANDOM)
-        result = search(session, RANDOM, 5, cluster=Cluster(), say=print, workers=2, trials_a_process=2)
+        result = run_on_cluster(session, RANDOM, 5, cluster=Cluster(), say=print, workers=2, trials_a_process=2)
     assert (result.finished, result.stopped, result.done) == (5, "", True)
     assert sorted(listener.ended) == list(range(5))
     assert outcome(store.record("tiny")) == outcome(twin_of(source, tmp_path, 5).record("tiny"))
     pids = {trial.user_attrs["owner"]["pid"] for trial in store.load_study("tiny").get_trials()}
-    assert len(pids) >= 3  # two at once, begun anew after two trials
+    assert len(pids) >= 3  # two at once, replaced after two trials
     assert os.getpid() not in pids
 
 
@@ -305,9 +307,9 @@ def test_study_ends_with_its_trials_when_a_node_is_lost(
     session = a_session(store, source, LosesANode())
     with connected(Cluster(head.address), store.url):
         open_search(session, RANDOM)
-        result = search(session, RANDOM, 5, cluster=Cluster(), say=said.append, workers=2)
+        result = run_on_cluster(session, RANDOM, 5, cluster=Cluster(), say=said.append, workers=2)
     assert (result.finished, result.done) == (5, True)
-    assert {line.partition(" was ")[2] for line in said} == {f"lost ({GONE}); it is begun anew"}
+    assert {line.partition(" was ")[2] for line in said} == {f"lost ({GONE}); it is restarted"}
     assert outcome(store.record("tiny")) == outcome(twin_of(source, tmp_path, 5).record("tiny"))
 
 
@@ -320,7 +322,7 @@ def test_node_that_lacks_the_images_is_named(head: Any, store: Store, source: Da
         connected(Cluster(head.address), store.url),
         pytest.raises(DataError, match=r"node .*\d\): .*only-elsewhere: no such folder"),
     ):
-        search(a_session(store, missing), SPEC, 3, cluster=Cluster(), say=print)
+        run_on_cluster(a_session(store, missing), SPEC, 3, cluster=Cluster(), say=print)
 
 
 @pytest.mark.slow

@@ -15,10 +15,10 @@ from pneumosearch.network.compile_cache import compiled_model
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search import objective as objective_module
-from pneumosearch.search.dry_run import plan
+from pneumosearch.search.dry_run import dry_run
 from pneumosearch.search.keras_tuner.engine import hypermodel, proposals
-from pneumosearch.search.objective import Session, StopFlag
 from pneumosearch.search.runner import StudyRun, open_search
+from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.space import DEFAULT_DIMENSIONS, Space
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
@@ -241,7 +241,7 @@ def test_space_without_a_searched_field_is_refused(store: Store, source: DataSou
 
 def test_plan_shows_what_kerastuner_would_propose() -> None:
     spec = StudySpec.model_validate({"engine": "keras-tuner", "tuner": "bayesian"})
-    planned = plan(spec, 50, None)
+    planned = dry_run(spec, 50, None)
     assert [trial.config for trial in planned.first] == proposals(spec, 5)
     assert planned.first[0].config == TrialConfig()
     assert planned.as_dict()["tuner"] == "bayesian"
