@@ -1,4 +1,4 @@
-"""The options that choose the library which proposes configurations."""
+"""The options that choose the library that proposes configurations."""
 
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -18,7 +18,7 @@ Tuner = Annotated[
 
 
 def engine_changes(spec: "StudySpec", engine: str | None, tuner: str | None) -> dict[str, object]:
-    """Return what the options change in a study: with another engine than the file's, its settings are the default's.
+    """Return what the options change in a study. Another engine than the file's brings its own default settings.
 
     Args:
         spec: The study as its file, or the default, says.

@@ -20,7 +20,7 @@ class Claims:
         study: With the sampler and the pruner that the proposer relies on.
         proposer: Proposes new trials.
         leases: Tell which running trials nobody trains.
-        goal: Configurations that the study is to have in all.
+        goal: So many configurations the study trains in all.
     """
 
     study: optuna.Study
@@ -69,11 +69,11 @@ class Claims:
         return sum("passed_over" not in trial.user_attrs for trial in started)
 
     def defers(self, trial: optuna.Trial | FrozenTrial) -> bool:
-        """Tell whether `trial` is the baseline, lets others go first, and there are others to be begun."""
+        """Tell whether `trial` is the baseline and lets others go first, of which there are some to begin."""
         return trial.number == 0 and self.proposer.defers_baseline() and self._room()
 
     def _room(self) -> bool:
-        """Tell whether new configurations are still to be begun."""
+        """Tell whether there are new configurations to begin."""
         if self.proposer.exhausted:
             return False
         return self.n_ended() + sum("continues" not in trial.user_attrs for trial in self._running()) < self.goal

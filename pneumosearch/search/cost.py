@@ -1,4 +1,4 @@
-"""What a configuration costs, counted from its sizes: weights, arithmetic, and time by what others took."""
+"""What a configuration costs: its weights and arithmetic, counted from its sizes, and its time, estimated."""
 
 import statistics
 from collections.abc import Callable, Iterable, Iterator
@@ -11,16 +11,16 @@ _CHANNELS = 3  # of the published first layer; it computes over one grey channel
 
 
 class Limits(NamedTuple):
-    """What a configuration may cost; None: anything."""
+    """The budget of a configuration; None sets no limit."""
 
     parameters: int | None = None
     seconds_an_epoch: float | None = None
 
     def excess(self, config: TrialConfig, trained: Callable[[], Iterable[TrialRecord]]) -> str | None:
-        """Say how `config` costs more than allowed; None where it does not.
+        """Say why `config` is over budget; None where it is not.
 
         Args:
-            config: What would be trained.
+            config: A configuration that is not trained yet.
             trained: Gives the trials by which time is estimated.
         """
         if self.parameters is not None and n_parameters(config) > self.parameters:

@@ -1,4 +1,4 @@
-"""What a study would do, before it does it: its space, its first configurations, what they cost."""
+"""A study before its first training: its space, its first configurations, and what they cost."""
 
 from dataclasses import dataclass
 from typing import Any, Final
@@ -64,7 +64,7 @@ class DryRun:
 
 
 def dry_run(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown: int = 5) -> DryRun:
-    """Return what the study would do: its baseline and the next proposals of its sampler, without results.
+    """Return the baseline and the next proposals of the study's sampler, without results, and their cost.
 
     Args:
         spec: The study.

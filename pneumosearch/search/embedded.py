@@ -1,4 +1,4 @@
-"""Trainings for a loop of one's own: an Optuna objective without this package's store and commands."""
+"""An Optuna objective for a loop of your own, without this package's store and commands."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,8 +25,8 @@ def objective_for(
 
     Args:
         data: Folder with train, val, test, each with NORMAL and PNEUMONIA.
-        spec: A study, or the path of a study file; without it the default study. What it says of samplers, pruners and
-            engines is not looked at.
+        spec: A study, or the path of a study file; without it the default study. Its sampler, pruner and engine are
+            not used.
         results: Folder of decoded images, artifacts, and the states of trainings while they go on.
 
     Raises:
@@ -36,7 +36,7 @@ def objective_for(
     study = read_study_file(Path(spec)) if isinstance(spec, str | Path) else spec or StudySpec()
     folder = Path(results)
     source = DataSource(read_manifest(Path(data)), folder / "cache")
-    study = study.model_copy(update={"screening": None})  # which is for the pruner "promote" of our own loop
+    study = study.model_copy(update={"screening": None})  # only for the pruner "promote" of our own loop
     objective = Objective(Session(_Folders(folder), source, lambda event: None, StopFlag()), study)
 
     def train_and_forget(trial: optuna.Trial) -> float:

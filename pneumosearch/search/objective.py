@@ -1,4 +1,4 @@
-"""Where a trial meets a training: the configuration goes in, every epoch is reported, recorded and may prune."""
+"""Where a trial meets a training: each epoch is reported to the pruner and recorded, and may end the trial."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,7 +36,7 @@ class Objective:
     Args:
         session: Store, images, listener, and the flag that is looked at after every epoch.
         spec: What a trial chooses from, and how it is trained and judged.
-        keep_all: Keep the network of every trial, not only of the best.
+        keep_all: Keep the network of every trial, not only of the best ones.
     """
 
     session: Session
@@ -53,7 +53,7 @@ class Objective:
         """Train the trial's configuration and return the metric at the kept epoch.
 
         Args:
-            trial: Of the study. Where it has begun before, or has a run as its attribute, it trains that run.
+            trial: Trains the run among its attributes, where it has one; else what the spec says of its configuration.
             defers: Asked after each epoch but the last whether the trial stops there, to go on later.
 
         Raises:
@@ -97,18 +97,18 @@ class Objective:
         )
 
     def dataset(self, run: RunSpec) -> Dataset:
-        """Open the images as `run` wants them, once for each form that the space has."""
+        """Open the images as `run` needs them, once for each size and equalization."""
         form = (run.config.image_size, run.config.equalization)  # the same for all trials otherwise
         if form not in self._datasets:
             self._datasets[form] = self.session.source.load(run.protocol, *form, stress=run.stress)
         return self._datasets[form]
 
     def clean_up(self, study: optuna.Study, number: int) -> None:
-        """Remove the state of a trial that will not go on."""
+        """Remove the checkpoint of a trial that will not go on."""
         self.session.store.remove_state(study.study_name, number)
 
     def _checkpoints(self, trial: optuna.Trial) -> Path:
-        """Return the folder of the trial's state: that of the trial it continues, where there is one."""
+        """Return the folder of the trial's checkpoint. A trial that resumes another takes over its folder."""
         store, study = self.session.store, trial.study.study_name
         folder = store.checkpoint_folder(study, trial.number)
         if "continues" in trial.user_attrs and not folder.exists():
@@ -118,7 +118,7 @@ class Objective:
         return folder
 
     def _screen(self, trial: optuna.Trial, run: RunSpec, folder: Path) -> None:
-        """Train one epoch on small images, which may prune; the baseline is trained in any case."""
+        """Train the low-resolution rung: one epoch on small images, which may prune. The baseline has none."""
         if self.spec.screening is None or trial.number == 0:
             return
         config = run.config.model_copy(
@@ -141,13 +141,13 @@ class Objective:
     def _check_limits(self, trial: optuna.Trial, run: RunSpec) -> None:
         limits = Limits(self.spec.max_parameters, self.spec.max_seconds_an_epoch)
         excess = limits.excess(run.config, lambda: map(trial_record, trial.study.get_trials(deepcopy=False)))
-        if excess and trial.number > 0:  # the baseline is trained in any case
+        if excess and trial.number > 0:  # the baseline is always trained
             trial.set_user_attr("passed_over", excess)
             trial.set_user_attr("run", run.model_dump(mode="json"))
             raise optuna.TrialPruned(excess)
 
     def _earlier_run(self, trial: optuna.Trial) -> RunSpec | None:
-        """Return the run that `trial` goes on with; None where it begins one."""
+        """Return the run that `trial` began before, or that of the trial which it resumes; None where it begins one."""
         attributes = trial.user_attrs
         if "run" in attributes and not attributes.keys() & {"duplicate_of", "passed_over"}:
             return RunSpec.model_validate(attributes["run"])
@@ -166,7 +166,7 @@ class Objective:
             )
 
     def _repeat(self, trial: optuna.Trial, earlier: FrozenTrial) -> float:
-        """End `trial` as the `earlier` one of its configuration ended, without a training."""
+        """End `trial` without training it, as the `earlier` one with the same configuration ended."""
         trial.set_user_attr("duplicate_of", earlier.number)  # first: a process that takes over repeats it again
         for name in ("run", "data", "versions", "n_parameters"):
             if name in earlier.user_attrs:
@@ -210,7 +210,7 @@ class Objective:
             raise Deferred
 
     def _keep(self, trial: optuna.Trial, folder: Path, result: TrainingResult, value: float) -> None:
-        """Record what the finished training leaves: its size, its picture and, if it is good, the network."""
+        """Record the size and the picture of a finished training and, if it is good, its network."""
         trial.set_user_attr("n_parameters", result.n_parameters)
         self._add_picture(trial, result.history)
         if self.keep_all or trial.number == 0 or self._is_good(trial, value):
@@ -232,7 +232,7 @@ class Objective:
 
 
 def _same_config(trial: optuna.Trial, config: TrialConfig) -> FrozenTrial | None:
-    """Return the ended trial before `trial` that trained `config` furthest."""
+    """Return the ended trial before `trial` that trained `config` for the most epochs."""
     wanted = config.model_dump(mode="json")
     ended = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     trained = (t for t in ended if t.number < trial.number and t.user_attrs.keys() & {"history", "screening"})

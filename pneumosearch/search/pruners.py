@@ -1,4 +1,8 @@
-"""When a trial stops: Optuna's pruners, and successive halving whose stopped trials may go on later."""
+"""When a trial stops: Optuna's pruners, and asynchronous successive halving (ASHA).
+
+`pruner = "promote"` of study files is ASHA as its authors describe it: a trial that stops at a rung is resumed from its
+checkpoint when later results leave it among the best. Optuna's own `SuccessiveHalvingPruner` stops trials for good.
+"""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -11,8 +15,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.studyfile import DEFAULT_REDUCTION_FACTOR, StudySpec
 
-#: State is kept for so many trials that stopped at a rung, the most promising ones; one beyond them that is promoted
-#: all the same trains its first epochs again, with the same numbers.
+#: So many stopped trials keep their checkpoint, the most promising ones. Another one that is promoted trains its first
+#: epochs again, with the same numbers.
 KEPT_CHECKPOINTS: Final = 10
 
 
@@ -32,27 +36,27 @@ def make_pruner(spec: StudySpec) -> BasePruner:
 
 @dataclass(frozen=True)
 class Promotion:
-    """A trial that stopped at a rung and may go on."""
+    """A trial that stopped at a rung and may be resumed."""
 
     number: int
     rung: int
     params: dict[str, Any]
 
     def attributes(self) -> dict[str, Any]:
-        """Return the user attributes of the trial that continues it."""
+        """Return the user attributes of the trial that resumes it."""
         return {"continues": self.number, "continues_after": self.rung}
 
 
 class PromotingPruner(BasePruner):
-    """Asynchronous successive halving by promotion.
+    """Asynchronous successive halving (ASHA): trials stop at rungs and are promoted from there.
 
-    A trial stops at a rung unless it is among the best of all that reached it, one in `reduction_factor`; when others
-    come to it later and leave it among the best, `promotions` names it, and a new trial continues it from its
-    checkpoint. The first trial, the baseline, is never stopped, but `defers_baseline` at the first rung until another
-    is complete.
+    A trial stops at a rung unless it is among the best of all that reached it, one in `reduction_factor`. Later results
+    at the rung may leave it among the best: then `promotions` names it, and a new trial resumes it from its checkpoint.
+    The baseline, the first trial, is never stopped. It waits at the first rung until another trial is complete, as
+    `defers_baseline` says.
 
     Args:
-        rungs: Epochs after which a trial may stop, rising; 0 is its screening.
+        rungs: Epochs after which a trial may stop, rising; 0 is the low-resolution rung, the screening.
         reduction_factor: One in this many goes on.
 
     Source:
@@ -72,7 +76,7 @@ class PromotingPruner(BasePruner):
         return origins(present)[trial.number] not in self._best(present, step, _sign(study))
 
     def promotions(self, study: optuna.Study) -> list[Promotion]:
-        """Return the stopped trials that may go on now: of the highest rung first, and there the best."""
+        """Return the stopped trials that may be resumed now: highest rung first, and within it the best first."""
         trials = study.get_trials(deepcopy=False)
         roots = origins(trials)
         found = []
@@ -83,19 +87,18 @@ class PromotingPruner(BasePruner):
         return found
 
     def defers_baseline(self, study: optuna.Study) -> bool:
-        """Tell whether the first trial, trained to the first rung, lets others go first until one of them is complete.
+        """Tell whether the baseline is at the first rung and no trial is complete, so that it lets others go first.
 
-        So a search of a few minutes does not spend half of them on what is known already, even where it is among the
-        best there.
+        A search of a few minutes would otherwise spend half of them on what is known already.
         """
         trials = study.get_trials(deepcopy=False)
-        rung = next((rung for rung in self.rungs if rung > 0), -1)  # the baseline is not screened
+        rung = next((rung for rung in self.rungs if rung > 0), -1)  # the baseline has no low-resolution rung
         if not trials or trials[0].state != TrialState.RUNNING or trials[0].last_step != rung:
             return False
         return all(trial.state != TrialState.COMPLETE for trial in trials)
 
     def kept(self, study: optuna.Study, n: int = KEPT_CHECKPOINTS) -> set[int]:
-        """Return the numbers of the `n` stopped trials that are most likely to go on."""
+        """Return the numbers of the `n` stopped trials that are most likely to be resumed."""
         trials = study.get_trials(deepcopy=False)
         stopped = [
             (rung, _sign(study) * trial.intermediate_values[rung], -trial.number)
@@ -106,7 +109,7 @@ class PromotingPruner(BasePruner):
         return {-negative for _, _, negative in sorted(stopped, reverse=True)[:n]}
 
     def _best(self, trials: Sequence[FrozenTrial], rung: int, sign: float) -> list[int]:
-        """Return the origins of the best trials at a rung, those that may go on."""
+        """Return the origins of the best trials at a rung, which are promoted."""
         roots = origins(trials)
         values = {roots[trial.number]: trial.intermediate_values[rung] for trial in trials if _was_at(trial, rung)}
         ranked = sorted(values, key=lambda root: (-sign * values[root], root))
@@ -117,22 +120,22 @@ class StopsAfter(BasePruner):
     """Stops a trial after the epochs that KerasTuner's Hyperband gives it, so that another may continue it."""
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Tell whether the trial has had its epochs."""
+        """Tell whether the trial has trained its epochs."""
         stops_after: int | None = trial.user_attrs.get("stops_after")
         return stops_after is not None and (trial.last_step or 0) >= stops_after
 
 
 def latest(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
-    """Return the trials without those that another continues."""
+    """Return the trials without those that another resumes."""
     trials = list(trials)
     continued = {trial.user_attrs.get("continues") for trial in trials}
     return [trial for trial in trials if trial.number not in continued]
 
 
 def origins(trials: Iterable[FrozenTrial]) -> dict[int, int]:
-    """Return, by the number of each trial, the first trial of its configuration's chain of continuations."""
+    """Return, by the number of each trial, the first trial of the chain of resumed trials that it belongs to."""
     roots: dict[int, int] = {}
-    for trial in trials:  # by number, and a trial continues an earlier one
+    for trial in trials:  # in order of number: a trial resumes an earlier one
         continues = trial.user_attrs.get("continues")
         roots[trial.number] = trial.number if continues is None else roots[continues]
     return roots

@@ -37,10 +37,10 @@ from pneumosearch.studyfile import StudySpec
 #: A study stops when this many trials in a row fail for the same reason.
 MAX_FAILURES: Final = 3
 
-#: And when this many proposals in a row cost more than its limits allow.
+#: And when this many proposals in a row are over budget.
 MAX_PASSED_OVER: Final = 100
 
-_LOOK_FOR_WORK: Final = 0.5  # seconds between two looks of a process that has nothing to train while others have
+_LOOK_FOR_WORK: Final = 0.5  # seconds between two looks for work, while other processes train
 
 _log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 class Outcome:
     """How a run of a study ended."""
 
-    finished: int  # ended configurations of the study
+    finished: int  # configurations of the study that have ended
     stopped: str  # why it stopped before all was done; empty where nothing stopped it
     done: bool  # whether nothing is left to train
 
@@ -77,8 +77,8 @@ class StudyRun:
     def until(self, n_trials: int, *, at_most: int | None = None) -> Outcome:
         """Go on until the study has `n_trials` ended trials in all, or something stops it, or `at_most` were trained.
 
-        Any number of processes may do so at once. One that finds nothing to train waits for the others: their trials
-        may let others go on, or their leases may expire.
+        Any number of processes may do so at once. A process that finds nothing to train waits for the others: their
+        results may promote trials, and their leases may expire.
 
         Raises:
             PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
@@ -172,16 +172,16 @@ class StudyRun:
             fail(self.study, trial, self._reason(error))
 
     def _clean_up(self) -> None:
-        """Remove the state of trials that will not go on, and of those least likely to, beyond the disk budget."""
+        """Remove the checkpoints of trials that will not be resumed, and of those least likely to be."""
         session = self.objective.session
         try:
-            there = session.store.states(self.study.study_name)  # before its trials are looked at, as others may begin
+            there = session.store.states(self.study.study_name)  # first, as other processes may begin trials meanwhile
             trials = self.study.get_trials(deepcopy=False)
             kept = self._resumable()
             for number in there:
                 if number < len(trials) and trials[number].state.is_finished() and number not in kept:
                     self.objective.clean_up(self.study, number)
-        except ArtifactsError as error:  # the trial has ended well; what is left is removed at the end of the next
+        except ArtifactsError as error:  # the trial has ended well; the next one removes what is left
             _log.warning("%s", error)
 
     def _resumable(self) -> set[int]:
@@ -200,12 +200,12 @@ class StudyRun:
             )
 
     def _reason(self, error: Exception) -> str:
-        """Say in one line why a trial failed; raise where it is not the trial's fault: it stays, to go on later."""
+        """Say in one line why a trial failed. Raise where that is not its fault: then it can go on later."""
         if isinstance(error, TrainingError):
             return str(error)
         if isinstance(error, (LostLease, PneumosearchError, *STORAGE_ERRORS)):
             raise error
-        if isinstance(error, OSError) and error.errno in _NO_ROOM:  # the next trial would meet it too
+        if isinstance(error, OSError) and error.errno in _NO_ROOM:  # the next trial would fail alike
             why = f"{self.objective.session.store.results}: {os.strerror(error.errno)}"
             raise StoreError(f"{why}; what was saved is safe, the same command goes on from it") from error
         return f"{type(error).__name__}: {error}".splitlines()[0]
@@ -254,7 +254,7 @@ def _proposer(study: optuna.Study, spec: StudySpec) -> Proposer:
 
 
 def settled(store: Store, spec: StudySpec) -> StudySpec:
-    """Return `spec` with the precision that "auto" means: the one that the study began with, or this machine's."""
+    """Replace the precision "auto" by the one that the study began with; a new study takes this machine's."""
     if spec.precision != "auto":
         return spec
     with explained(store.url):
@@ -265,16 +265,16 @@ def settled(store: Store, spec: StudySpec) -> StudySpec:
 def train_once(
     session: Session, name: str, purpose: Purpose, run: RunSpec, attributes: dict[str, Any] | None = None
 ) -> TrialRecord | None:
-    """Train one given run as a trial of the study `name`, going on with it where it was left behind.
+    """Train one given run as a trial of the study `name`; go on with an interrupted trial of that run.
 
     Returns:
-        The ended trial, or None where the session stopped before its end.
+        The ended trial, or None where the session stopped first.
 
     Raises:
-        TrainingError: The training failed; its reason is in the message and in the store.
+        TrainingError: The training failed; the message and the store have the reason.
     """
     spec = StudySpec(metric="accuracy", prune_by="accuracy", fixed=run.config.changes(), others={}, space={})
-    # Every network is kept: a replicate is still to see the test images.
+    # Keeps every network: replicates are judged by the test images later.
     objective = Objective(session, spec, keep_all=True)
     data = objective.dataset(run).description
     pruner = optuna.pruners.NopPruner()
@@ -290,7 +290,7 @@ def train_once(
     except Interrupted:
         return None
     except LostLease as error:
-        raise StoreError(f"trial {trial.number} of '{name}': another process has taken it up") from error
+        raise StoreError(f"trial {trial.number} of '{name}': another process has reclaimed it") from error
     if record.failure:
         raise TrainingError(record.failure)
     return record

@@ -1,4 +1,4 @@
-"""The samplers that a study may use: Optuna's, one that looks around the baseline first, and any by import path."""
+"""The samplers of a study: Optuna's, one that looks around the baseline first, and any other by its import path."""
 
 import json
 import warnings
@@ -18,7 +18,7 @@ from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.space import Space
 from pneumosearch.studyfile import SAMPLER_NAMES, StudySpec
 
-#: Trials that TPE draws at random before it models. The baseline is one of them.
+#: TPE draws so many trials at random before it models; the baseline is one of them.
 _STARTUP_TRIALS: Final = 10
 
 _HUB: Final = "optunahub:"
@@ -90,8 +90,8 @@ def make_sampler(name: str, space: Space, *, study_seed: int, trial_seed: int) -
         name: One of `studyfile.SAMPLER_NAMES`, or `package.module:Class` of an Optuna sampler that takes a `seed`,
             or `optunahub:samplers/PACKAGE:Class` of one that OptunaHub publishes.
         space: What is searched.
-        study_seed: The same for all trials: of samplers whose proposals are one sequence.
-        trial_seed: Of this trial alone, so that a resumed study proposes what an uninterrupted one would have.
+        study_seed: The same for all trials, for samplers whose proposals are one sequence.
+        trial_seed: Of this trial alone, so that a resumed study proposes what an uninterrupted one would.
 
     Raises:
         ConfigError: Unknown, or its package is not installed.
@@ -105,7 +105,7 @@ def make_sampler(name: str, space: Space, *, study_seed: int, trial_seed: int) -
         "gp": partial(optuna.samplers.GPSampler, seed=trial_seed),
     }
     package = _NEEDED_PACKAGE.get(name)
-    if package and find_spec(package) is None:  # Optuna would tell in the middle of the first trial
+    if package and find_spec(package) is None:  # Optuna would find that in the middle of the first trial
         raise ConfigError(f"sampler '{name}' needs the package {package}, which is not installed")
     maker = makers.get(name) or partial(_sampler_class(name), seed=trial_seed)
     try:
@@ -141,14 +141,14 @@ def _from_hub(path: str) -> Any:
         raise ConfigError(f"sampler '{path}' needs the package optunahub, which is not installed") from error
     try:
         return optunahub.load_module(path.removeprefix(_HUB))
-    except Exception as error:  # whatever the network or the foreign package raises
+    except Exception as error:  # the network or the foreign package may raise anything
         raise ConfigError(f"'{path}' cannot be fetched from OptunaHub ({error})") from error
 
 
 class LegibleCmaEsSampler(optuna.samplers.CmaEsSampler):
-    """Optuna's CMA-ES with its state in the store as JSON: the pickle that it keeps there would run as code.
+    """Optuna's CMA-ES with its state in the store as JSON; Optuna's own pickle there would run as code.
 
-    For the plain algorithm, which is the default; proposals are the same to the last digit.
+    It serves the plain algorithm, Optuna's default. Proposals are the same to the last digit.
     """
 
     _optimizer: Any = None  # of the present proposal

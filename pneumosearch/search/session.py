@@ -14,7 +14,7 @@ from pneumosearch.storage.store import Store
 
 
 class Interrupted(Exception):
-    """The study was asked to stop; the trial has saved its epoch and can go on."""
+    """The user or the time limit stops the study. The trial has saved its epoch and can go on."""
 
 
 class Deferred(Interrupted):
@@ -42,7 +42,7 @@ class StopFlag:
 
 @dataclass(frozen=True)
 class Session:
-    """What all trials of one run of the program share: store, images, who listens, and when to stop."""
+    """What all trials of one run of the program share: store, images, listener, and when to stop."""
 
     store: Store
     source: DataSource

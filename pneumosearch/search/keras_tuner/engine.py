@@ -1,7 +1,7 @@
 """A study whose configurations KerasTuner proposes: same space, trainings, data, seeds and store as under Optuna.
 
-KerasTuner's oracles are asked and told here, as `keras_tuner.Tuner.search` does, which itself is not used: it turns
-whatever a training raises into a trial that is INVALID, and goes on.
+`OracleProposer` calls KerasTuner's oracles as `keras_tuner.Tuner.search` does. That method itself would turn whatever a
+training raises into an INVALID trial and go on.
 """
 
 from collections.abc import Mapping
@@ -45,7 +45,7 @@ def hypermodel(space: Space | None = None, *, plain: bool = True) -> "keras_tune
 
 
 def proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
-    """Return the first `n` configurations that KerasTuner would propose if all were equally good; fewer if it has."""
+    """Return KerasTuner's first `n` configurations if all were equally good; fewer where its grid ends."""
     space, oracle = spec.search_space(), _oracle(spec)
     found: list[TrialConfig] = []
     while len(found) < n:
@@ -60,13 +60,13 @@ def proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
 class OracleProposer:
     """Proposes what an oracle of KerasTuner proposes, in one process at a time; a `Proposer`.
 
-    The oracle learns of every trial anew from the store, where each is kept as if Optuna had proposed it: after any
-    interruption it proposes what it would have proposed without.
+    The store keeps each trial as if Optuna had proposed it, and each process replays the stored trials to its oracle:
+    after an interruption the oracle proposes what it would have proposed without one.
 
     Hyperband's trials have user attributes `bracket` and `round`, and `stops_after` where they stop before the space's
-    last epoch. One that it promotes `continues` the earlier one: same run, same seed, from its checkpoint, or from the
-    first epoch with the same numbers where the checkpoint made room for others. It counts as one with the trial that
-    it continues. The baseline is never stopped; where it is promoted, its history has the answer already.
+    last epoch. A promoted trial `continues` the earlier one with the same run and seed, from its checkpoint; where that
+    was removed, it trains the first epochs again, with the same numbers. Both count as one trial. The baseline is never
+    stopped; where Hyperband promotes it, its history has the result already.
 
     Args:
         study: With trials that this oracle proposed, or none.
@@ -85,7 +85,7 @@ class OracleProposer:
 
     @property
     def engine(self) -> str:
-        """What a trial says of its origin."""
+        """The origin of a trial, as its attribute names it."""
         return f"{self.spec.engine} {self.spec.tuner}"
 
     @property
@@ -127,11 +127,11 @@ class OracleProposer:
         return self._promotable() if self.spec.tuner == "hyperband" else set()
 
     def defers_baseline(self) -> bool:
-        """Tell that it does not: KerasTuner decides with the baseline's result."""
+        """Return False: KerasTuner needs the baseline's result to decide."""
         return False
 
     def _catch_up(self) -> None:
-        """Tell KerasTuner what the store has and it does not know yet, in the order in which it happened."""
+        """Replay to KerasTuner what the store has and the oracle does not know yet, in order."""
         for trial in self.study.get_trials(deepcopy=False):
             params = trial.system_attrs.get("fixed_params")
             if trial.number == len(self._asked):
@@ -153,11 +153,11 @@ class OracleProposer:
         return self._asked[number] if len(self._asked) > number else None
 
     def _ask(self, recalled: Mapping[str, Scalar] | None = None) -> None:
-        """Let KerasTuner propose our next trial; `recalled` are its values where it is stored already."""
+        """Let KerasTuner propose our next trial; `recalled` are its values where the trial is stored already."""
         while True:
             number = len(self.oracle.trials)
             if recalled is not None:
-                self.oracle.recalled = {number: recalled}
+                self.oracle.recall(recalled)
             asked = self.oracle.create_trial(str(number))
             if asked.status == "IDLE":
                 raise PneumosearchError(f"study '{self.study.study_name}': another process is training its trials")
@@ -169,7 +169,7 @@ class OracleProposer:
                 self._numbers[asked.trial_id] = len(self._asked)
                 self._asked.append(asked)
                 return
-            self._numbers[asked.trial_id] = earlier.number  # trained to its end: nothing is left to train
+            self._numbers[asked.trial_id] = earlier.number  # it was trained to its end: nothing is left to train
             self._tell(asked, earlier)
 
     def _earlier(self, asked: Any) -> FrozenTrial | None:
@@ -180,7 +180,7 @@ class OracleProposer:
         return self.study.get_trials(deepcopy=False)[self._numbers[identifier]]
 
     def _tell(self, asked: Any, trial: FrozenTrial) -> None:
-        """Tell how good the trial was at its kept epoch, of the epochs that KerasTuner gave it."""
+        """Report to the oracle how good the trial was at its kept epoch, among the epochs that KerasTuner gave it."""
         record = trial_record(trial)
         history = record.history[: asked.hyperparameters.values.get("tuner/epochs")]
         if trial.state in _ENDED and history and record.run:
@@ -220,7 +220,7 @@ class OracleProposer:
 
 
 def _oracle(spec: StudySpec) -> Any:
-    """Return the oracle of a study; Hyperband itself says for how many epochs a trial is trained."""
+    """Return the oracle of a study. Hyperband itself chooses the epochs of a trial."""
     space = spec.search_space()
     if spec.tuner == "hyperband":
         searched = {name: dimension for name, dimension in space.dimensions.items() if name != "epochs"}
@@ -234,7 +234,7 @@ def _oracle(spec: StudySpec) -> Any:
 
 
 def _searched(asked: Any) -> dict[str, Scalar]:
-    """Return the values of a proposal without those that KerasTuner adds for itself."""
+    """Return the values of a proposal without KerasTuner's own entries."""
     values: Mapping[str, Scalar] = asked.hyperparameters.values
     return {name: value for name, value in values.items() if not name.startswith("tuner/")}
 

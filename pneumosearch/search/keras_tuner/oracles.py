@@ -20,7 +20,7 @@ from pneumosearch.search.samplers import derived_seed
 from pneumosearch.space import Choice, Dimension, Range, Scalar, Space
 from pneumosearch.studyfile import TunerName
 
-#: The name under which oracles are told how good a trial was.
+#: The name of the score that oracles receive.
 SCORE: Final = "score"
 
 
@@ -79,6 +79,9 @@ class _OnOurTerms(keras_tuner.Oracle):
         values: dict[str, Scalar] | None = super()._random_values()
         return values
 
+    def recall(self, values: Mapping[str, Scalar]) -> None:
+        """Expect that the store has these values for the next trial; the oracle makes the same proposal again."""
+
     def save(self) -> None:
         """Write nothing."""
 
@@ -89,14 +92,16 @@ class _OnOurTerms(keras_tuner.Oracle):
 class _Recalling(_OnOurTerms):
     """Takes proposals of earlier runs as they are stored, instead of making them again."""
 
-    #: Values by KerasTuner's number of the trial.
-    recalled: Mapping[int, Mapping[str, Scalar]] = {}
+    _recalled: tuple[int, Mapping[str, Scalar]] | None = None  # KerasTuner's number of a trial, and its values
+
+    def recall(self, values: Mapping[str, Scalar]) -> None:
+        """Take these values, which the store has, for the next trial."""
+        self._recalled = (len(self.trials), values)
 
     def populate_space(self, trial_id: str) -> dict[str, Any]:
         """Return status and values of a trial; values have as many digits as the store keeps."""
-        recalled = self.recalled.get(len(self.trials))
-        if recalled is not None:
-            return {"status": "RUNNING", "values": self._as_declared(recalled)}
+        if self._recalled is not None and self._recalled[0] == len(self.trials):
+            return {"status": "RUNNING", "values": self._as_declared(self._recalled[1])}
         response: dict[str, Any] = super().populate_space(trial_id)
         if response["values"]:
             response["values"] = self._as_declared(response["values"])
@@ -140,12 +145,12 @@ class _Grid(_OnOurTerms, keras_tuner.oracles.GridSearchOracle):
 
 
 def make_oracle(tuner: TunerName, space: Space, metric: Metric, seed: int) -> keras_tuner.Oracle:
-    """Return KerasTuner's oracle over `space`, to be asked and told.
+    """Return KerasTuner's oracle over `space`.
 
     Args:
         tuner: Which one. Hyperband's largest number of epochs is the space's.
         space: What it chooses from; for Hyperband without the field `epochs`.
-        metric: What it is told under the name `SCORE`.
+        metric: What it receives under the name `SCORE`.
         seed: Of the study.
     """
     declared = keras_tuner.HyperParameters()
@@ -154,7 +159,7 @@ def make_oracle(tuner: TunerName, space: Space, metric: Metric, seed: int) -> ke
         "objective": keras_tuner.Objective(SCORE, "max" if direction(metric) == "maximize" else "min"),
         "hyperparameters": declared,
         "seed": seed + 1,  # KerasTuner takes 0 for none
-        "max_consecutive_failed_trials": sys.maxsize,  # `study.check_failures` looks at the reasons, too
+        "max_consecutive_failed_trials": sys.maxsize,  # `runner.check_failures` looks at the reasons, too
     }
     if tuner == "hyperband":
         oracle = _Hyperband(max_epochs=space.centre.epochs, hyperband_iterations=None, **arguments)
