@@ -39,7 +39,10 @@ class Claims:
         """
         frozen = next(self._reclaimable(wanted), None)
         if frozen is None:
-            self.proposer.propose()
+            if self._only_finalist_left():
+                self.proposer.propose_finalist()
+            else:
+                self.proposer.propose()
             trial = self.study.ask()  # takes what is enqueued first
         else:
             trial = optuna.Trial(self.study, frozen._trial_id)
@@ -56,7 +59,16 @@ class Claims:
 
     def any_left(self) -> bool:
         """Tell whether a trial can be claimed now."""
+        return self._search_goes_on() or self._only_finalist_left()
+
+    def _search_goes_on(self) -> bool:
         return any(self._reclaimable(None)) or self._resumption_waits() or self._room() or self.proposer.resumes()
+
+    def _only_finalist_left(self) -> bool:
+        """Tell whether the search is over, and has no complete trial beside the baseline that it could have."""
+        if not self.goal or self._search_goes_on() or self.trained_elsewhere():
+            return False
+        return self.proposer.lacks_finalist()
 
     def trained_elsewhere(self) -> bool:
         """Tell whether another process trains a trial now."""

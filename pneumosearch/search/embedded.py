@@ -1,5 +1,6 @@
 """An Optuna objective for a loop of your own, without this package's store and commands."""
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,8 @@ import optuna
 
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
+from pneumosearch.errors import ConfigError
+from pneumosearch.metrics import Metric, direction
 from pneumosearch.search.objective import Objective
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
@@ -18,10 +21,11 @@ def objective_for(
 ) -> Callable[[optuna.Trial], float]:
     """Return an objective for `optuna.Study.optimize` that trains as a study of `spec` does.
 
-    A trial chooses from the space, is trained with the study's seed + its number, reports each epoch to the study's
-    own pruner, keeps its history as user attributes and its pictures as artifacts, and returns the metric at its kept
-    epoch; create the study with `metrics.direction(spec.metric)`. Its sampler, pruner and storage are yours; begin with
-    the published network by `study.enqueue_trial(spec.search_space().baseline())`. The test folder stays sealed.
+    A trial chooses from the space and is trained with the study's seed + its number. It reports each epoch to the
+    study's own pruner, keeps its history as user attributes and its pictures as artifacts, and returns the metric at
+    its kept epoch. Sampler, pruner and storage are yours; create the study with `metrics.direction(spec.metric)`, and
+    begin with the published network by `study.enqueue_trial(spec.search_space().baseline())`. Threads of `n_jobs` wait
+    for each other. The test folder stays sealed.
 
     Args:
         data: Folder with train, val, test, each with NORMAL and PNEUMONIA.
@@ -32,6 +36,8 @@ def objective_for(
     Raises:
         ConfigError: The study file cannot be used.
         DataError: The data folder cannot be used.
+
+    The objective raises `ConfigError` in a study that optimizes in the other direction.
     """
     study = read_study_file(Path(spec)) if isinstance(spec, str | Path) else spec or StudySpec()
     folder = Path(results)
@@ -39,13 +45,23 @@ def objective_for(
     study = study.model_copy(update={"screening": None})  # only for the pruner "promote" of our own loop
     objective = Objective(Session(_Folders(folder), source, lambda event: None, StopFlag()), study)
 
+    one_at_a_time = threading.Lock()  # a process has one session of Keras, which `n_jobs` would share
+
     def train_and_forget(trial: optuna.Trial) -> float:
-        try:
-            return objective(trial)
-        finally:
-            objective.clean_up(trial.study, trial.number)
+        _check_direction(trial.study, study.metric)
+        with one_at_a_time:
+            try:
+                return objective(trial)
+            finally:
+                objective.clean_up(trial.study, trial.number)
 
     return train_and_forget
+
+
+def _check_direction(study: optuna.Study, metric: Metric) -> None:
+    wanted = direction(metric)
+    if [each.name.lower() for each in study.directions] != [wanted]:
+        raise ConfigError(f"study '{study.study_name}': {metric} wants optuna.create_study(direction={wanted!r})")
 
 
 class _Folders(Store):

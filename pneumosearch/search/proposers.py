@@ -7,6 +7,7 @@ import optuna
 from optuna.trial import TrialState
 
 from pneumosearch.search.pruners import PromotingPruner, Promotion
+from pneumosearch.search.samplers import EXHAUSTED
 
 
 class NothingToPropose(Exception):
@@ -33,6 +34,12 @@ class Proposer(Protocol):
             NothingToPropose: There is none.
         """
 
+    def lacks_finalist(self) -> bool:
+        """Tell whether no trial but the baseline is complete, and a stopped trial could be."""
+
+    def propose_finalist(self) -> None:
+        """Enqueue the resumption of the best stopped trial."""
+
     def label(self, trial: optuna.Trial) -> None:
         """Add to a trial that begins, or goes on, what the proposer says of it."""
 
@@ -51,8 +58,8 @@ class SamplerProposer:
 
     @property
     def exhausted(self) -> str:
-        """A sampler can always draw."""
-        return ""
+        """What the sampler left in the study when it had nothing more to propose."""
+        return str(self.study.user_attrs.get(EXHAUSTED, ""))
 
     def resumes(self) -> bool:
         """Tell whether the pruner promotes a trial."""
@@ -64,7 +71,24 @@ class SamplerProposer:
         if any("continues" in trial.user_attrs for trial in waiting):
             return
         for promotion in self._promotions()[:1]:
-            self.study.enqueue_trial(promotion.params, user_attrs=promotion.attributes())
+            self._enqueue(promotion)
+
+    def lacks_finalist(self) -> bool:
+        """Tell whether the pruner has let no trial but the baseline through, and stopped one at a rung."""
+        return self._finalist() is not None
+
+    def propose_finalist(self) -> None:
+        """Enqueue the resumption of the best trial that the pruner stopped."""
+        finalist = self._finalist()
+        if finalist is not None:
+            self._enqueue(finalist)
+
+    def _finalist(self) -> Promotion | None:
+        pruner = self._pruner
+        return pruner.finalist(self.study) if pruner else None
+
+    def _enqueue(self, promotion: Promotion) -> None:
+        self.study.enqueue_trial(promotion.params, user_attrs=promotion.attributes())
 
     def label(self, trial: optuna.Trial) -> None:
         """Add nothing: Optuna keeps what it knows of a trial with it."""

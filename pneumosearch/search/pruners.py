@@ -97,16 +97,31 @@ class PromotingPruner(BasePruner):
             return False
         return all(trial.state != TrialState.COMPLETE for trial in trials)
 
+    def finalist(self, study: optuna.Study) -> Promotion | None:
+        """Return the best stopped trial where no other configuration than the baseline's is complete.
+
+        A short study may end like that: so few trials reach a rung that none of them is promoted.
+        """
+        trials = study.get_trials(deepcopy=False)
+        others = [trial for trial in trials if trial.params != trials[0].params]
+        if any(trial.state == TrialState.COMPLETE for trial in others):
+            return None
+        best = self._stopped(study, others)[:1]
+        return Promotion(best[0].number, best[0].last_step or 0, best[0].params) if best else None
+
     def kept(self, study: optuna.Study, n: int = KEPT_CHECKPOINTS) -> set[int]:
         """Return the numbers of the `n` stopped trials that are most likely to be resumed."""
-        trials = study.get_trials(deepcopy=False)
+        return {trial.number for trial in self._stopped(study, study.get_trials(deepcopy=False))[:n]}
+
+    def _stopped(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
+        """Return the trials that stopped at a rung: the highest rung first, and within it the best first."""
         stopped = [
-            (rung, _sign(study) * trial.intermediate_values[rung], -trial.number)
+            (rung, _sign(study) * trial.intermediate_values[rung], -trial.number, trial)
             for rung in self.rungs
             for trial in latest(trials)
             if _stopped_at(trial, rung)
         ]
-        return {-negative for _, _, negative in sorted(stopped, reverse=True)[:n]}
+        return [trial for *_, trial in sorted(stopped, key=lambda entry: entry[:3], reverse=True)]
 
     def _best(self, trials: Sequence[FrozenTrial], rung: int, sign: float) -> list[int]:
         """Return the origins of the best trials at a rung, which are promoted."""

@@ -101,10 +101,10 @@ class StudyRun:
 
     def _outcome(self, claims: Claims) -> Outcome:
         ended = claims.n_ended()
-        if self.proposer.exhausted and ended < claims.goal:
-            return Outcome(ended, self.proposer.exhausted, done=True)
         done = not claims.any_left() and not claims.trained_elsewhere()
-        return Outcome(ended, "" if done else self.objective.session.stop.reason, done)
+        if not done:
+            return Outcome(ended, self.objective.session.stop.reason, done)
+        return Outcome(ended, self.proposer.exhausted if ended < claims.goal else "", done)
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
         """Return the trial to train, claimed by this process: one to reclaim, else one to resume, else a new one.

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 import optuna
@@ -17,6 +17,9 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.space import Space
 from pneumosearch.studyfile import SAMPLER_NAMES, StudySpec
+
+#: Attribute of a study whose sampler has proposed everything: what to tell the user.
+EXHAUSTED: Final = "exhausted"
 
 #: TPE draws so many trials at random before it models; the baseline is one of them.
 _STARTUP_TRIALS: Final = 10
@@ -29,12 +32,16 @@ _NEEDED_PACKAGE: Final = {"cmaes": "cmaes", "gp": "torch"}
 class PerTrialSampler(BaseSampler):
     """Makes the sampler of each trial anew, so that a resumed study proposes what an uninterrupted one would.
 
+    A sampler that has nothing more to propose calls `Study.stop`, which Optuna allows in `Study.optimize` alone. Here
+    the study keeps that as its attribute `EXHAUSTED`, for all its processes.
+
     Args:
         make: From a trial's number to its sampler. That of the first trial is made at once, to show mistakes early.
+        name: Of the sampler, in the attribute.
     """
 
-    def __init__(self, make: Callable[[int], BaseSampler]) -> None:
-        self._make = make
+    def __init__(self, make: Callable[[int], BaseSampler], name: str = "of this study") -> None:
+        self._make, self._name = make, name
         self._made = (0, make(0))  # the latest: the number of its trial, and the sampler
 
     def _sampler_of(self, trial: FrozenTrial) -> BaseSampler:
@@ -65,8 +72,24 @@ class PerTrialSampler(BaseSampler):
     def after_trial(
         self, study: optuna.Study, trial: FrozenTrial, state: TrialState, values: Sequence[float] | None
     ) -> None:
-        """Let the trial's own sampler learn."""
-        self._sampler_of(trial).after_trial(study, trial, state, values)
+        """Let the trial's own sampler learn, or find that it has nothing more to propose."""
+        stoppable = _Stoppable(study)
+        self._sampler_of(trial).after_trial(cast(optuna.Study, stoppable), trial, state, values)
+        if stoppable.stopped:
+            study.set_user_attr(EXHAUSTED, f"sampler {self._name} has nothing more to propose")
+
+
+class _Stoppable:
+    """A study whose `stop` is only noted."""
+
+    def __init__(self, study: optuna.Study) -> None:
+        self._study, self.stopped = study, False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._study, name)
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
 def study_sampler(spec: StudySpec, space: Space) -> BaseSampler:
@@ -74,7 +97,8 @@ def study_sampler(spec: StudySpec, space: Space) -> BaseSampler:
     return PerTrialSampler(
         lambda number: make_sampler(
             spec.sampler, space, study_seed=spec.seed, trial_seed=derived_seed(spec.seed, number)
-        )
+        ),
+        spec.sampler,
     )
 
 

@@ -1,14 +1,20 @@
 """The door for people with an Optuna loop of their own."""
 
+import time
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pytest
 
 import pneumosearch
+from pneumosearch.config import RunSpec
 from pneumosearch.errors import ConfigError
+from pneumosearch.search import objective as objective_module
 from pneumosearch.studyfile import checked_spec
+from pneumosearch.training.loop import TrainingResult
 from tests.conftest import TINY
+from tests.search.test_runner import fake_train
 
 
 @pytest.mark.slow
@@ -27,6 +33,32 @@ def test_objective_serves_a_plain_optuna_study_in_memory(phantoms: Path, tmp_pat
     assert not list((tmp_path / "results" / "checkpoints").glob("*/*"))
     assert not list(tmp_path.rglob("*.db"))
     assert optuna.artifacts.get_all_artifact_meta(second, storage=storage)
+
+
+def test_study_of_the_wrong_direction_is_refused_in_one_line(phantoms: Path, tmp_path: Path) -> None:
+    objective = pneumosearch.objective_for(phantoms, None, tmp_path / "results")
+    for study in (optuna.create_study(study_name="mine"), optuna.create_study(directions=["maximize", "minimize"])):
+        with pytest.raises(ConfigError, match=r"accuracy wants optuna.create_study\(direction='maximize'\)"):
+            study.optimize(objective, n_trials=1)
+
+
+def test_threads_train_one_after_the_other(phantoms: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_once: list[int] = []
+    inside: list[int] = []
+
+    def slow_train(run: RunSpec, *others: Any) -> TrainingResult:
+        inside.append(run.seed)
+        at_once.append(len(inside))
+        time.sleep(0.1)
+        inside.remove(run.seed)
+        return fake_train(run, *others)
+
+    monkeypatch.setattr(objective_module, "train", slow_train)
+    spec = checked_spec({"fixed": {**TINY, "epochs": 2}, "space": {"zoom": {"low": 0.0, "high": 0.5}}}, "test")
+    study = optuna.create_study(direction="maximize")
+    study.optimize(pneumosearch.objective_for(phantoms, spec, tmp_path / "results"), n_trials=4, n_jobs=2)
+    assert at_once == [1, 1, 1, 1]
+    assert all(trial.value is not None for trial in study.trials)
 
 
 def test_objective_of_a_bad_study_file_is_refused(phantoms: Path, tmp_path: Path) -> None:

@@ -248,6 +248,28 @@ def test_study_killed_with_a_promotion_enqueued_equals_its_twin(
     assert chains(store) == chains(twin)
 
 
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize("n_trials", [2, 3, 5, 6])
+def test_short_study_ends_with_a_complete_candidate_beside_the_baseline(
+    store: Store, source: DataSource, n_trials: int
+) -> None:
+    spec = SPEC.model_copy(update={"reduction_factor": 50})  # which promotes nobody
+    for each in range(n_trials):  # and any number of processes may do it
+        search(store, source, spec).until(n_trials, at_most=1 + each % 2)
+    outcome = search(store, source, spec).until(n_trials)
+    record = store.record("tiny")
+    assert (outcome.finished, outcome.done, len(record.trials)) == (n_trials, True, n_trials)
+    assert record.baseline is not None
+    assert record.baseline.state == "complete"
+    (candidate,) = [trial for trial in record.trials[1:] if trial.state == "complete"]
+    assert len(candidate.history) == 4
+    others = [trial for trial in record.trials if trial.earlier or trial.state == "pruned"]
+    best = max(others, key=lambda trial: trial.history[0].evaluation("precise_auc"))
+    assert candidate.number == best.number
+    assert search(store, source, spec).until(n_trials + 1).finished == n_trials + 1
+    assert store.record("tiny").count("complete") == 2  # it has its candidate already
+
+
 def test_more_trials_promote_those_that_were_stopped_before(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:

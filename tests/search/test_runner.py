@@ -157,6 +157,21 @@ def test_configuration_is_not_trained_twice_unless_asked_for(
 
 
 @pytest.mark.usefixtures("fake")
+@pytest.mark.parametrize("pruner", ["none", "promote"])
+def test_sampler_that_has_nothing_more_to_propose_ends_the_study(store: Store, source: DataSource, pruner: str) -> None:
+    values = FEW.model_dump(mode="json") | {"sampler": "optuna.samplers:BruteForceSampler", "pruner": pruner}
+    values["space"] = {"batch_size": {"choices": [16, 32]}, "zoom": {"choices": [0.0, 0.3]}}
+    spec = checked_spec(values, "test")
+    for _ in range(2):  # the second time it has nothing to do
+        result = search(store, source, spec).until(50)
+        assert (result.finished, result.done) == (4, True)
+        assert result.stopped == "sampler optuna.samplers:BruteForceSampler has nothing more to propose"
+    record = store.record("tiny")
+    assert len({trial.run.config for trial in record.trials if trial.run}) == len(record.trials) == 4
+    assert search(store, source, spec).until(4).stopped == ""
+
+
+@pytest.mark.usefixtures("fake")
 def test_configurations_over_the_limit_are_passed_over_and_not_counted(store: Store, source: DataSource) -> None:
     values = SPEC.model_dump(mode="json") | {"max_parameters": 50_000}
     values["space"] = {"filters_5": {"choices": [128, 256, 768]}, "zoom": {"low": 0.0, "high": 0.5}}

@@ -122,6 +122,13 @@ class OracleProposer:
         proposal = self._proposal()
         return proposal is not None and "continues" in self._attributes(proposal)
 
+    def lacks_finalist(self) -> bool:
+        """Return False: a trial that KerasTuner did not promote would not fit its later proposals."""
+        return False
+
+    def propose_finalist(self) -> None:
+        """Do nothing: KerasTuner lacks none."""
+
     def resumable(self) -> set[int]:
         """Return the numbers of the stopped trials of Hyperband's present bracket that it most likely promotes."""
         return self._promotable() if self.spec.tuner == "hyperband" else set()
