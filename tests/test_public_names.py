@@ -67,4 +67,6 @@ def test_tests_use_public_names(path: Path) -> None:
         for line, name in private_names(path.read_text(encoding="utf-8"))
         if name not in OF_OTHERS.keys() | NAMED_TUPLE
     ]
-    assert not found, "private names; test by behaviour, or make it public where it is worth a name: " + "; ".join(found)
+    assert not found, "private names; test by behaviour, or make it public where it is worth a name: " + "; ".join(
+        found
+    )
