@@ -1,7 +1,8 @@
 """`TrialConfig`: every hyperparameter of one training. With no argument it is the published baseline."""
 
 import reprlib
-from typing import Annotated, Final, Literal
+from functools import cache
+from typing import Annotated, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
@@ -13,6 +14,18 @@ Filters = Annotated[int, Field(ge=1, le=4096)]
 Units = Annotated[int, Field(ge=1, le=65536)]
 
 Keep = Literal["best", "last"]
+Equalization = Literal["none", "clahe"]
+
+_T = TypeVar("_T")
+
+
+class _Untraced:
+    """Marks a field that is not built into the compiled training step; see `untraced_fields`."""
+
+
+#: A field that is a variable of the built network, or acts outside of the compiled training step. Trials that differ
+#: only in such fields share one compiled step. An unmarked field is part of the step: always correct, but slower.
+Untraced = Annotated[_T, _Untraced()]
 
 #: How many blocks the network may have; each halves the image, so no image may be smaller than 2 ** N_BLOCKS.
 N_BLOCKS: Final = 5
@@ -32,68 +45,105 @@ class TrialConfig(BaseModel):
     `pydantic.ValidationError` for a value outside its range; `TrialConfig.checked` raises `ConfigError`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
-    image_size: Annotated[int, Field(ge=2**N_BLOCKS, le=1024)] = 150  # side of the square input, pixels
+    # Input.
+    image_size: Annotated[int, Field(ge=2**N_BLOCKS, le=1024)] = 150
+    """Side of the square input, in pixels."""
+    equalization: Untraced[Equalization] = "none"
+    """Equalization of the image's contrast, once, when it is decoded."""
 
-    equalization: Literal["none", "clahe"] = "none"  # of the input's contrast, once, when it is decoded
-
-    # Convolutions: block k has `filters_k * width` filters.
+    # Convolutions.
     n_blocks: Annotated[int, Field(ge=2, le=N_BLOCKS)] = N_BLOCKS
-    convolution: Literal["separable", "plain"] = "separable"  # from block 2 on
+    """Number of convolutional blocks. Each halves the image."""
+    convolution: Literal["separable", "plain"] = "separable"
+    """Kind of convolution from block 2 on."""
     width: Annotated[float, Field(gt=0.0, le=8.0)] = 1.0
+    """Factor on the number of filters of every block."""
     filters_1: Filters = 16
+    """Filters of block 1, before `width`."""
     filters_2: Filters = 32
+    """Filters of block 2, before `width`."""
     filters_3: Filters = 64
+    """Filters of block 3, before `width`."""
     filters_4: Filters = 128
+    """Filters of block 4, before `width`."""
     filters_5: Filters = 256
-    dropout_conv: Rate = 0.2  # after blocks 4 and 5
-    batch_norm_momentum: Rate = 0.99  # of the moving averages that evaluation uses
-    batch_norm_statistics: Literal["moving", "precise"] = "moving"  # precise: measured anew after each epoch instead
-
-    # From features to dense layers: all of them in a row, or the mean of each channel.
-    head: Literal["flatten", "mean"] = "flatten"
+    """Filters of block 5, before `width`."""
+    dropout_conv: Untraced[Rate] = 0.2
+    """Dropout rate after blocks 4 and 5."""
+    batch_norm_momentum: Rate = 0.99
+    """Momentum of the moving averages of batch normalisation, which evaluation uses."""
+    batch_norm_statistics: Untraced[Literal["moving", "precise"]] = "moving"
+    """Statistics that evaluation uses: moving averages, or precise ones, computed anew after each epoch."""
 
     # Dense layers, each followed by its dropout.
+    head: Literal["flatten", "mean"] = "flatten"
+    """From features to dense layers: all features in a row, or the mean of each channel."""
     units_1: Units = 512
+    """Units of the first dense layer."""
     units_2: Units = 128
+    """Units of the second dense layer."""
     units_3: Units = 64
-    dropout_1: Rate = 0.7
-    dropout_2: Rate = 0.5
-    dropout_3: Rate = 0.3
+    """Units of the third dense layer."""
+    dropout_1: Untraced[Rate] = 0.7
+    """Dropout rate after the first dense layer."""
+    dropout_2: Untraced[Rate] = 0.5
+    """Dropout rate after the second dense layer."""
+    dropout_3: Untraced[Rate] = 0.3
+    """Dropout rate after the third dense layer."""
 
     # Augmentation of training images.
-    zoom: Rate = 0.3  # height and width are scaled independently by factors from [1 - zoom, 1 + zoom]
-    vertical_flip: StrictBool = True  # with probability 1/2
-    horizontal_flip: StrictBool = False  # with probability 1/2
-    shift: Annotated[float, Field(ge=0.0, le=0.5)] = 0.0  # along each axis, up to this share of the side
-    rotation: Annotated[float, Field(ge=0.0, le=180.0)] = 0.0  # up to so many degrees either way
-    brightness: Rate = 0.0  # up to this share of 255 is added or taken
-    contrast: Rate = 0.0  # distances from mid-grey are scaled by factors from [1 - contrast, 1 + contrast]
+    zoom: Untraced[Rate] = 0.3
+    """Height and width are scaled independently by factors from [1 - zoom, 1 + zoom]."""
+    vertical_flip: Untraced[StrictBool] = True
+    """Flip images upside down with probability 1/2."""
+    horizontal_flip: Untraced[StrictBool] = False
+    """Flip images left to right with probability 1/2."""
+    shift: Untraced[Annotated[float, Field(ge=0.0, le=0.5)]] = 0.0
+    """Largest shift along each axis, as a share of the side."""
+    rotation: Untraced[Annotated[float, Field(ge=0.0, le=180.0)]] = 0.0
+    """Largest rotation either way, in degrees."""
+    brightness: Untraced[Rate] = 0.0
+    """Largest change of brightness either way, as a share of 255."""
+    contrast: Untraced[Rate] = 0.0
+    """Distances from mid-grey are scaled by factors from [1 - contrast, 1 + contrast]."""
 
     # Optimisation of binary cross-entropy.
-    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"  # sgd with Nesterov's momentum 0.9
-    learning_rate: Annotated[float, Field(gt=0.0, le=1.0)] = 0.001
-    weight_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0  # decoupled, times the learning rate (AdamW)
+    optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"
+    """Optimiser; `sgd` has Nesterov momentum 0.9."""
+    learning_rate: Untraced[Annotated[float, Field(gt=0.0, le=1.0)]] = 0.001
+    """Learning rate, before the schedule changes it."""
+    weight_decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    """Decoupled weight decay, multiplied by the learning rate (AdamW)."""
     label_smoothing: Rate = 0.0
-    class_weight: Literal["none", "balanced"] = "none"
-    ema_momentum: Rate = 0.0  # of averaged weights, which evaluation then uses and the trial keeps; 0: none
+    """Share by which labels are moved towards 1/2."""
+    class_weight: Untraced[Literal["none", "balanced"]] = "none"
+    """Weights of the classes in the loss; `balanced` gives both classes half of it."""
+    ema_momentum: Rate = 0.0
+    """Momentum of an average of the weights, which evaluation uses and the trial keeps; 0: no average."""
     batch_size: Annotated[int, Field(ge=1, le=4096)] = 32
-    epochs: Annotated[int, Field(ge=1, le=1000)] = 10
+    """Images a training step."""
+    epochs: Untraced[Annotated[int, Field(ge=1, le=1000)]] = 10
+    """Epochs of training, at most."""
 
-    # plateau: ReduceLROnPlateau on the validation loss, whose published mode="max" is a slip that is kept.
-    # cosine: up over the warm-up epochs, then down to 0 at the last step along half a cosine.
-    lr_schedule: Literal["plateau", "cosine", "constant"] = "plateau"
-    warmup_epochs: Annotated[float, Field(ge=0.0, le=100.0)] = 0.0
-    lr_reduce_factor: Annotated[float, Field(gt=0.0, lt=1.0)] = 0.3
-    lr_reduce_patience: Annotated[int, Field(ge=0, le=1000)] = 2
-    lr_reduce_mode: Literal["max", "min"] = "max"
+    # Learning-rate schedule.
+    lr_schedule: Untraced[Literal["plateau", "cosine", "constant"]] = "plateau"
+    """`plateau` reduces the rate when the validation loss stalls; `cosine` rises over the warm-up, then falls to 0."""
+    warmup_epochs: Untraced[Annotated[float, Field(ge=0.0, le=100.0)]] = 0.0
+    """Warm-up of the cosine schedule, in epochs."""
+    lr_reduce_factor: Untraced[Annotated[float, Field(gt=0.0, lt=1.0)]] = 0.3
+    """Factor on the learning rate at each reduction of the plateau schedule."""
+    lr_reduce_patience: Untraced[Annotated[int, Field(ge=0, le=1000)]] = 2
+    """Epochs without improvement before the plateau schedule reduces the rate."""
+    lr_reduce_mode: Untraced[Literal["max", "min"]] = "max"
+    """What the plateau schedule takes for an improvement of the loss. The published `max` is a slip, kept here."""
 
-    # The epoch whose weights are kept: that of the lowest loss on the judging images, as published, or the last one.
-    keep: Keep = "best"
-
-    # EarlyStopping(val_loss, min_delta=0.1, patience=1): defined in the listing, never passed to the training.
-    early_stopping: StrictBool = False
+    # End of training.
+    keep: Untraced[Keep] = "best"
+    """Epoch whose weights are kept: that of the lowest evaluation loss, as published, or the last."""
+    early_stopping: Untraced[StrictBool] = False
+    """Stop after an epoch that lowers the evaluation loss by less than 0.1; in the listing, but never used there."""
 
     @field_validator("*")
     @classmethod
@@ -131,6 +181,13 @@ class TrialConfig(BaseModel):
     def changes(self) -> dict[str, object]:
         """Return the fields in which this configuration differs from the baseline."""
         return self.model_dump(exclude_defaults=True)
+
+
+@cache
+def untraced_fields() -> frozenset[str]:
+    """Return the names of the fields of `TrialConfig` that are not built into the compiled training step."""
+    fields = TrialConfig.model_fields.items()
+    return frozenset(name for name, field in fields if any(isinstance(mark, _Untraced) for mark in field.metadata))
 
 
 def first_problem(error: ValidationError) -> str:

@@ -1,57 +1,96 @@
-"""What is measured of a classifier's probabilities."""
+"""Metrics: the table of all that an epoch records, and their computation from a classifier's probabilities."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Final, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-#: Those under stress are of changed copies of the validation images, see `data.stress`.
-Metric = Literal[
-    "accuracy",
-    "auc",
-    "balanced_accuracy",
-    "loss",
-    "stress_accuracy",
-    "stress_auc",
-    "stress_balanced_accuracy",
-    "stress_worst",
-]
+Direction = Literal["maximize", "minimize"]
 
-#: What a pruner may see. The last is of the network with precise batch normalisation, see `normalization`.
-PruneMetric = Metric | Literal["precise_auc"]
+
+@dataclass(frozen=True)
+class MetricKind:
+    """One row of the table of metrics."""
+
+    words: str
+    percent: bool = False
+    """Whether values are shown in per cent; the values themselves are fractions."""
+    direction: Direction = "maximize"
+    judge: Literal["images", "changed copies", "precise"] = "images"
+    """What is judged: evaluation images, changed copies of them (`data.shifts`), or evaluation images by the network
+    with precise batch normalisation (`network.precise_batch_norm`)."""
+    use: Literal["search", "prune", "record"] = "search"
+    """A study may search by it and prune by it; or only prune by it; or it is only recorded."""
+    prune_by: str = "precise_auc"
+    """The metric that the pruner of a search by this one sees where the study file names none."""
+
+
+#: Each metric that an epoch records, by its name in study files. A metric needs this row and a field of the scores
+#: that compute it; the choices of study files, the record of an epoch and the reports follow.
+METRICS: Final[Mapping[str, MetricKind]] = {
+    "accuracy": MetricKind("accuracy", percent=True),
+    "loss": MetricKind("loss", direction="minimize", prune_by="loss"),
+    "sensitivity": MetricKind("sensitivity", percent=True, use="record"),
+    "specificity": MetricKind("specificity", percent=True, use="record"),
+    "balanced_accuracy": MetricKind("balanced accuracy", percent=True),
+    "auc": MetricKind("AUC"),
+    "stress_accuracy": MetricKind(
+        "accuracy of changed copies", percent=True, judge="changed copies", prune_by="stress_auc"
+    ),
+    "stress_auc": MetricKind("AUC of changed copies", judge="changed copies", prune_by="stress_auc"),
+    "stress_balanced_accuracy": MetricKind(
+        "balanced accuracy of changed copies", percent=True, judge="changed copies", prune_by="stress_auc"
+    ),
+    "stress_worst": MetricKind(
+        "balanced accuracy under the worst change", percent=True, judge="changed copies", prune_by="stress_auc"
+    ),
+    "precise_accuracy": MetricKind(
+        "accuracy with precise batch normalisation", percent=True, judge="precise", use="record"
+    ),
+    "precise_loss": MetricKind(
+        "loss with precise batch normalisation", direction="minimize", judge="precise", use="record"
+    ),
+    "precise_auc": MetricKind("AUC with precise batch normalisation", judge="precise", use="prune"),
+}
+
+if TYPE_CHECKING:  # a type checker cannot read the names from the table
+    Metric = str
+    PruneMetric = str
+else:
+    #: What a search may go by.
+    Metric = Literal[tuple(name for name, kind in METRICS.items() if kind.use == "search")]
+    #: What a pruner may see.
+    PruneMetric = Literal[tuple(name for name, kind in METRICS.items() if kind.use != "record")]
 
 #: Keras keeps probabilities this far from 0 and 1 before it takes their logarithm.
 _EPSILON: Final = 1e-7
 
 
-def direction(metric: PruneMetric) -> Literal["maximize", "minimize"]:
-    """Tell whether a search wants `metric` large or small."""
-    return "minimize" if metric == "loss" else "maximize"
+def direction(metric: PruneMetric) -> Direction:
+    """Return whether a larger or a smaller value is better."""
+    return METRICS[metric].direction
 
 
 def under_stress(metric: PruneMetric) -> bool:
     """Tell whether `metric` is of changed copies of the validation images."""
-    return metric.startswith("stress_")
+    return METRICS[metric].judge == "changed copies"
 
 
 def scale(metric: Metric) -> float:
-    """Return by what a value is multiplied to be drawn: accuracies are percentages."""
-    return 1.0 if metric.removeprefix("stress_") in ("auc", "loss") else 100.0
+    """Return the factor from a value to the number that is shown: accuracies are percentages."""
+    return 100.0 if METRICS[metric].percent else 1.0
 
 
 def metric_name(metric: Metric) -> str:
-    """Return the metric as words."""
-    if metric == "stress_worst":
-        return "balanced accuracy under the worst change"
-    plain = metric.removeprefix("stress_")
-    words = {"auc": "AUC", "balanced_accuracy": "balanced accuracy"}.get(plain, plain)
-    return words + " of changed copies" * (plain != metric)
+    """Return the metric in words."""
+    return METRICS[metric].words
 
 
 def shown(value: float, metric: Metric) -> str:
     """Return a value of the metric as text, with its unit."""
-    return f"{100 * value:.1f} %" if scale(metric) == 100.0 else f"{value:.4f}"
+    return f"{100 * value:.1f} %" if METRICS[metric].percent else f"{value:.4f}"
 
 
 @dataclass(frozen=True)
@@ -76,7 +115,7 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, threshold: flo
     Args:
         labels: (n,) of 0 (normal) and 1 (pneumonia), both present.
         probabilities: (n,) in [0, 1]; a NaN gives NaN scores.
-        threshold: Above it an image is called ill (as Keras' accuracy does, not at it).
+        threshold: An image is called ill above it, not at it, as in Keras' accuracy.
     """
     from sklearn.metrics import roc_auc_score
 
@@ -101,10 +140,10 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, threshold: flo
 class StressScores:
     """One model on changed copies of a set of images; fractions in [0, 1]."""
 
-    stress_accuracy: float  # of all copies together, as the next two
+    stress_accuracy: float  # of all copies together, like the next two
     stress_auc: float
     stress_balanced_accuracy: float
-    stress_worst: float  # balanced accuracy under the change that harms it most
+    stress_worst: float  # balanced accuracy under the most harmful change
 
     def as_dict(self, prefix: str) -> dict[str, float]:
         """Return the scores with `prefix_` before each name."""
@@ -126,7 +165,7 @@ def stress_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> StressS
 
 
 def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
-    """Return the mean squared difference of probability and label: 0 is perfect, 0.25 what a constant 0.5 gets.
+    """Return the mean squared difference of probability and label: 0 is perfect; a constant 0.5 gets 0.25.
 
     Args:
         labels: (n,) of 0 and 1.
@@ -141,7 +180,7 @@ def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
 
 
 def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, n_bins: int = 10) -> float:
-    """Return the expected calibration error: how far the share of ill images is from what the probabilities say.
+    """Return the expected calibration error: how far the share of ill images is from the probabilities.
 
     Args:
         labels: (n,) of 0 and 1.
@@ -160,7 +199,7 @@ def calibration_error(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, n_
 
 
 def best_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:
-    """Return the threshold above which calling an image ill gives the best balanced accuracy.
+    """Return the threshold with the best balanced accuracy when images above it are called ill.
 
     Args:
         labels: (n,) of 0 and 1, both present.
@@ -170,14 +209,14 @@ def best_threshold(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float
         0, 0.5, 1 or the middle between two neighbouring probabilities; of equally good ones the nearest to 0.5.
 
     Source:
-        Youden, Cancer 3 (1950) 32-35: balanced accuracy is largest where his index is.
+        Youden, Cancer 3 (1950) 32-35: balanced accuracy is largest where Youden's index is.
     """
     truth, p = np.asarray(labels) > 0.5, np.asarray(probabilities, dtype=np.float64)
     levels = np.unique(np.append(p, [0.0, 1.0]))
     thresholds = np.concatenate([(levels[:-1] + levels[1:]) / 2, [0.0, 0.5, 1.0]])
     called = p > thresholds[:, None]
     hits, alarms = called[:, truth].sum(axis=1), called[:, ~truth].sum(axis=1)
-    # In whole numbers, so that equally good ones are equal: hits / n_ill - alarms / n_normal.
+    # hits / n_ill - alarms / n_normal in whole numbers, so that equally good thresholds compare equal.
     index = hits * int((~truth).sum()) - alarms * int(truth.sum())
     best = thresholds[index == index.max()]
     return float(best[np.argmin(np.abs(best - 0.5))])

@@ -3,19 +3,20 @@
 import json
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
 from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
-from pneumosearch.metrics import Metric, PruneMetric, direction, under_stress
+from pneumosearch.metrics import METRICS, Metric, PruneMetric, direction, under_stress
 from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimension, Scalar, Space
 
-SAMPLER_NAMES: Final = ("tpe", "random", "prior", "qmc", "cmaes", "gp")
+SamplerName = Literal["tpe", "random", "prior", "qmc", "cmaes", "gp"]
+SAMPLER_NAMES: Final[tuple[str, ...]] = get_args(SamplerName)
 _CLASS: Final = "[A-Za-z_][A-Za-z0-9_]*"
-#: A sampler's name, or where its class is: package.module:Class, or optunahub:samplers/PACKAGE:Class
+#: A sampler's name, or the place of its class: package.module:Class, or optunahub:samplers/PACKAGE:Class
 _SAMPLER_PATTERN: Final = (
     rf"^({'|'.join(SAMPLER_NAMES)}|[A-Za-z_][A-Za-z0-9_.]*:{_CLASS}|optunahub:samplers/[A-Za-z0-9_-]+:{_CLASS})$"
 )
@@ -26,22 +27,17 @@ TunerName = Literal["random", "bayesian", "hyperband", "grid"]
 DEFAULT_SAMPLER: Final = "tpe"
 DEFAULT_PRUNER: Final[PrunerName] = "promote"
 
-#: A time such as 90, 45s, 30m, 2h or 1h30m.
+#: A duration such as 90, 45s, 30m, 2h or 1h30m.
 DURATION_PATTERN: Final = r"^(\d+(\.\d+)?[smhd]?)+$"
 
-#: After these epochs a trial waits under the pruner "promote", and of those that came there one in so many goes on.
+#: Pruner "promote": a trial waits after these epochs, and one in so many goes on.
 DEFAULT_RUNGS: Final = (1,)
 DEFAULT_REDUCTION_FACTOR: Final = 4
 
-_PRUNE_BY: Final[dict[str, PruneMetric]] = {
-    "loss": "loss",
-    **dict.fromkeys(("stress_accuracy", "stress_auc", "stress_balanced_accuracy", "stress_worst"), "stress_auc"),
-}
-
 
 def _default_prune_by(values: dict[str, Any]) -> PruneMetric:
-    seen = _PRUNE_BY.get(values.get("metric", ""), "precise_auc")
-    # Judging with precise statistics costs some time, and nothing looks where nothing prunes.
+    seen = METRICS[values.get("metric", "accuracy")].prune_by  # pydantic gives no metric where it is not valid
+    # Precise batch normalisation costs some time, in vain where nothing prunes.
     return "auc" if seen == "precise_auc" and values.get("pruner") == "none" else seen
 
 
@@ -50,51 +46,67 @@ NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class StudySpec(BaseModel):
-    """A study as its file describes it; without a file, the design card's study."""
+    """A study as its file describes it; without a file, the default study."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
     name: Annotated[str, Field(pattern=NAME_PATTERN)] = "default"
+    """Name of the study in the store: up to 100 letters, digits and `.`, `_`, `-` inside."""
     metric: Metric = "accuracy"
-    # Which library proposes configurations: Optuna by `sampler` and `pruner`, or KerasTuner by `tuner`.
+    """What the search improves, on the validation images, at the epoch whose weights are kept."""
     engine: EngineName = "optuna"
+    """Library that proposes configurations: Optuna by `sampler` and `pruner`, or KerasTuner by `tuner`."""
     tuner: TunerName | None = Field(default_factory=lambda v: "random" if v.get("engine") == "keras-tuner" else None)
+    """KerasTuner's search. Default: `random` with engine `keras-tuner`, else none."""
     sampler: Annotated[str, Field(pattern=_SAMPLER_PATTERN)] = DEFAULT_SAMPLER
+    """Optuna's sampler: a name, `package.module:Class`, or `optunahub:samplers/PACKAGE:Class`."""
     pruner: PrunerName = Field(default_factory=lambda v: "none" if v.get("engine") == "keras-tuner" else DEFAULT_PRUNER)
-    # What the pruner sees after an epoch. The area under the ROC curve needs no threshold, and precise batch
-    # normalisation tells trials apart from the first epoch on, while the moving averages lag (results/LOG.md).
+    """When trials stop early. `promote` is asynchronous successive halving (ASHA) whose stopped trials can resume.
+    Default: `promote`; `none` with engine `keras-tuner`."""
+    # Precise batch normalisation tells trials apart from the first epoch on; the moving averages lag (results/LOG.md).
     prune_by: PruneMetric = Field(default_factory=_default_prune_by)
-    rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS  # of "promote": epochs
-    reduction_factor: Annotated[int, Field(ge=2, le=100, strict=True)] = DEFAULT_REDUCTION_FACTOR  # of "promote"
-    # Of "promote": each configuration first trains an epoch on images of this side, and the best go on in full.
+    """What the pruner sees after an epoch. Default: by the metric, mostly `precise_auc`, which needs no threshold."""
+    rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS
+    """Pruner `promote`: epochs after which a trial waits."""
+    reduction_factor: Annotated[int, Field(ge=2, le=100, strict=True)] = DEFAULT_REDUCTION_FACTOR
+    """Pruner `promote`: of the trials at a rung, one in so many goes on."""
     screening: Annotated[int, Field(ge=2**N_BLOCKS, le=1024, strict=True)] | None = None
+    """Pruner `promote`: side in pixels of a low-resolution rung, an epoch before all others, or none."""
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
-    repeat_duplicates: StrictBool = False  # whether a configuration is trained again when it is proposed again
+    """Seed of the search; trial n trains with seed + n."""
+    repeat_duplicates: StrictBool = False
+    """Train a configuration again when it is proposed again."""
     protocol: Protocol = "holdout"
+    """Images that train and images that judge. A search cannot use `original`, which judges by the test folder."""
     precision: PrecisionChoice = "auto"
-    # Configurations beyond these, but the baseline, are passed over: neither trained nor counted. By
-    # `cost.n_parameters` and `cost.seconds_an_epoch`, which knows nothing before the study's first epoch.
+    """Precision of the computation; `auto`: bfloat16 where the processor is faster with it."""
     max_parameters: Annotated[int, Field(ge=1, strict=True)] | None = None
+    """Largest number of parameters. Configurations over budget, but the baseline, are neither trained nor counted."""
     max_seconds_an_epoch: Annotated[float, Field(gt=0)] | None = None
-    # How long it goes on, where the command does not say: neither changes what a trial is.
+    """Like `max_parameters`: longest estimated time of an epoch, in seconds. The estimate needs a first epoch."""
     trials: Annotated[int, Field(ge=1, strict=True)] = 50
+    """Trials in all, unless the command names a number."""
     timeout: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None
+    """Time after which the search stops, such as `30m` or `2h`, unless the command names one."""
     fixed: dict[str, Scalar] = {}
-    others: dict[str, Scalar] = dict(DEFAULT_OTHERS)  # fixed in all trials but the baseline
+    """Hyperparameters held at another value than the published one, in the baseline too."""
+    others: dict[str, Scalar] = dict(DEFAULT_OTHERS)
+    """Hyperparameters held at another value in all trials but the baseline. Default: only with the default space."""
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
+    """Searched ranges by hyperparameter. Default: the space of `studies/default.toml`, without `fixed` and `others`."""
 
     @property
     def stress(self) -> bool:
-        """Whether changed copies of the validation images judge each epoch too."""
+        """Whether changed copies of the validation images also judge each epoch."""
         return under_stress(self.metric) or under_stress(self.prune_by)
 
     @property
     def precise(self) -> bool:
-        """Whether each epoch is judged with precise batch normalisation too."""
-        return self.prune_by == "precise_auc"
+        """Whether each epoch is also judged with precise batch normalisation."""
+        return METRICS[self.prune_by].judge == "precise"
 
     def identity(self) -> dict[str, Any]:
-        """Return what must stay the same when the study goes on, for the store."""
+        """Return the settings that must not change when the study resumes, for the store."""
         return self.model_dump(mode="json", exclude={"name", "trials", "timeout"})
 
     def search_space(self, source: str = "study") -> Space:
@@ -103,9 +115,9 @@ class StudySpec(BaseModel):
 
 
 def for_phantoms(spec: StudySpec) -> StudySpec:
-    """Return `spec` over the space that a first try on phantoms searches, so that 50 trials take minutes.
+    """Return `spec` with the space for a first try on phantoms, small enough for 50 trials in minutes.
 
-    At 64 pixels, and with smaller batches: phantoms are few, and batch normalisation needs steps to settle.
+    Images have 64 pixels. Batches are smaller: phantoms are few, and batch normalisation needs steps to settle.
     """
     space = {**DEFAULT_DIMENSIONS, "batch_size": Choice(choices=(8, 16, 32))}
     return spec.model_copy(update={"fixed": {"image_size": 64}, "space": space})
@@ -115,8 +127,8 @@ def read_study_file(path: Path) -> StudySpec:
     """Read and check a study file.
 
     Raises:
-        ConfigError: No such file, not TOML, an unknown key, a wrong type, or a range without the baseline; one line
-            that names the file and the key.
+        ConfigError: The file does not exist or is not TOML, a key is unknown, a type is wrong, or a range lacks the
+            baseline. The message is one line with the file and the key.
     """
     try:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -132,7 +144,7 @@ def read_study_file(path: Path) -> StudySpec:
 def checked_spec(values: dict[str, object], source: str) -> StudySpec:
     """Build a study from untrusted values; `source` begins the message of a `ConfigError`.
 
-    Where `values` give no space, it is the default one without the fields that they fix.
+    Without a space in `values`, the space is the default one less the fields that `values` fix.
     """
     values = _with_default_space(values)
     try:
@@ -141,12 +153,12 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
         raise ConfigError(f"{source}: {_problem(error)}") from error
     if spec.protocol == "original":
         raise ConfigError(
-            f"{source}: protocol: a search must not look at the test folder; use 'holdout' "
-            "or 'brightness' ('original' is for the baseline command)"
+            f"{source}: protocol: a search must not use the test folder; choose 'holdout' "
+            "or 'brightness' ('original' is for the command baseline)"
         )
     if direction(spec.prune_by) != direction(spec.metric):
         raise ConfigError(
-            f"{source}: prune_by: {spec.prune_by!r} and the metric {spec.metric!r} improve in opposite ways; use "
+            f"{source}: prune_by: {spec.prune_by!r} and the metric {spec.metric!r} improve in opposite directions; use "
             + ("'loss'" if spec.metric == "loss" else "'auc', 'accuracy' or another")
         )
     _check_rungs(spec, source)
@@ -156,11 +168,11 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
 
 
 def _with_default_space(values: dict[str, object]) -> dict[str, object]:
-    """Add the default space and what it sets for the others where `values` give no space; else nothing is set."""
+    """Add the default space and its `others` to values without a space; with a space, `others` is empty by default."""
     if "space" in values:
         return {"others": {}, **values}
     fixed, others = values.get("fixed", {}), values.get("others", {})
-    if not isinstance(fixed, dict) or not isinstance(others, dict):  # as pydantic will tell
+    if not isinstance(fixed, dict) or not isinstance(others, dict):  # pydantic reports it
         return values
     free = {name: dimension for name, dimension in DEFAULT_DIMENSIONS.items() if name not in {*fixed, *others}}
     set_for_others = {name: value for name, value in DEFAULT_OTHERS.items() if name not in fixed}
@@ -170,25 +182,23 @@ def _with_default_space(values: dict[str, object]) -> dict[str, object]:
 def _check_engine(spec: StudySpec, source: str) -> None:
     if spec.engine == "optuna":
         if spec.tuner is not None:
-            raise ConfigError(f"{source}: tuner: only engine = 'keras-tuner' has one, not 'optuna'")
+            raise ConfigError(f"{source}: tuner: needs engine = 'keras-tuner', not 'optuna'")
         return
     for key, given, only in (("sampler", spec.sampler, DEFAULT_SAMPLER), ("pruner", spec.pruner, "none")):
         if given != only:
-            raise ConfigError(
-                f"{source}: {key}: {given!r} is Optuna's; with engine = 'keras-tuner' leave it out, and choose a tuner"
-            )
+            raise ConfigError(f"{source}: {key}: {given!r} is for engine = 'optuna'; 'keras-tuner' has a tuner instead")
 
 
 def _check_rungs(spec: StudySpec, source: str) -> None:
     for key in ("rungs", "reduction_factor", "screening"):
         if spec.pruner != "promote" and getattr(spec, key) != StudySpec.model_fields[key].default:
-            raise ConfigError(f"{source}: {key}: only for pruner = 'promote', not {spec.pruner!r}")
+            raise ConfigError(f"{source}: {key}: needs pruner = 'promote', not {spec.pruner!r}")
     if not spec.rungs or list(spec.rungs) != sorted(set(spec.rungs)):
-        raise ConfigError(f"{source}: rungs: wanted rising numbers of epochs such as [1, 3], not {list(spec.rungs)}")
+        raise ConfigError(f"{source}: rungs: must be rising numbers of epochs such as [1, 3], not {list(spec.rungs)}")
 
 
 def json_schema() -> dict[str, Any]:
-    """Return the JSON Schema of study files, by which an editor completes and checks them."""
+    """Return the JSON Schema of study files, for editors that complete and check them."""
     schema = StudySpec.model_json_schema()
     schema["title"] = "A study of pneumosearch"
     fields = TrialConfig.model_json_schema()["properties"]
@@ -199,13 +209,13 @@ def json_schema() -> dict[str, Any]:
 
 
 def _problem(error: ValidationError) -> str:
-    """Say one problem; for a range, which pydantic tries as choices and as bounds, in words of the file."""
+    """Describe the first problem in one line. Pydantic tries a range as choices and as bounds; the line names both."""
     location = error.errors()[0]["loc"]
     if location[0] != "space" or len(location) < 2:
         return first_problem(error)
     reasons = [e["msg"].removeprefix("Value error, ") for e in error.errors() if e["type"] == "value_error"]
     return f"space.{location[1]}: " + (
-        reasons[0] if reasons else "wants choices = [...] or low, high and perhaps step, log"
+        reasons[0] if reasons else "needs choices = [...], or low and high, with or without step and log"
     )
 
 

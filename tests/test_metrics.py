@@ -1,12 +1,28 @@
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pneumosearch.errors import ConfigError
 from pneumosearch.intervals import wilson_interval
-from pneumosearch.metrics import best_threshold, brier_score, calibration_error, direction, score
+from pneumosearch.metrics import (
+    METRICS,
+    Scores,
+    StressScores,
+    best_threshold,
+    brier_score,
+    calibration_error,
+    direction,
+    metric_name,
+    scale,
+    score,
+    shown,
+)
+from pneumosearch.records.epoch import EpochMetrics
+from pneumosearch.studyfile import checked_spec
 
 
 def test_scores_of_a_known_case() -> None:
@@ -78,3 +94,34 @@ def test_no_threshold_is_better_than_the_best(normal: list[float], ill: list[flo
     best = score(labels, p, threshold=best_threshold(labels, p)).balanced_accuracy
     others = [score(labels, p, threshold=t).balanced_accuracy for t in [*p, 0.5]]
     assert best >= max(others) - 1e-9
+
+
+def test_table_of_metrics_names_what_is_computed_and_recorded() -> None:
+    computed = {
+        "images": [field.name for field in fields(Scores)],
+        "changed copies": [field.name for field in fields(StressScores)],
+    }
+    for judge, names in computed.items():
+        assert sorted(names) == sorted(name for name, kind in METRICS.items() if kind.judge == judge)
+    assert {f"validation_{name}" for name in METRICS} <= EpochMetrics.model_fields.keys()
+    assert {f"test_{name}" for name in computed["images"]} <= EpochMetrics.model_fields.keys()
+
+
+@pytest.mark.parametrize("metric", [name for name, kind in METRICS.items() if kind.use == "search"])
+def test_a_search_by_any_metric_has_a_pruner_that_agrees(metric: str) -> None:
+    spec = checked_spec({"metric": metric}, "test")
+    assert spec.prune_by == METRICS[metric].prune_by
+    assert direction(spec.prune_by) == direction(metric)
+
+
+@pytest.mark.parametrize("metric", [name for name, kind in METRICS.items() if kind.use != "search"])
+def test_what_is_only_recorded_or_only_prunes_is_no_metric_of_a_search(metric: str) -> None:
+    with pytest.raises(ConfigError, match="metric: "):
+        checked_spec({"metric": metric}, "test")
+
+
+def test_metrics_are_shown_in_their_unit_and_words() -> None:
+    assert shown(0.8621, "accuracy") == "86.2 %"
+    assert shown(0.8621, "stress_auc") == "0.8621"
+    assert metric_name("stress_balanced_accuracy") == "balanced accuracy of changed copies"
+    assert (scale("stress_worst"), scale("loss")) == (100.0, 1.0)

@@ -32,13 +32,13 @@ def test_every_shipped_file_is_valid_and_opens_with_cost_and_command(path: Path)
         ('seed = "x"', "seed: input should be a valid integer"),
         ("[space]\nzoom = { low = 0.4, high = 0.5 }", "space.zoom: the range does not contain the baseline's 0.3"),
         ("[space]\nzooom = { low = 0.4, high = 0.5 }", "space.zooom: unknown key"),
-        ("[space]\nzoom = { lo = 0.4, high = 0.5 }", "space.zoom: wants choices"),
-        ('[space]\nzoom = { low = "0.1", high = 0.5 }', "space.zoom: wants choices"),
-        ("[space]\nzoom = 3", "space.zoom: wants choices"),
+        ("[space]\nzoom = { lo = 0.4, high = 0.5 }", "space.zoom: needs choices"),
+        ('[space]\nzoom = { low = "0.1", high = 0.5 }', "space.zoom: needs choices"),
+        ("[space]\nzoom = 3", "space.zoom: needs choices"),
         ("[space]\nzoom = { low = 0.5, high = 0.1 }", r"space.zoom: high must be at least low"),
-        ('protocol = "original"', "must not look at the test folder"),
+        ('protocol = "original"', "must not use the test folder"),
         ('name = "../x"', "name"),
-        ('prune_by = "loss"', "prune_by: 'loss' and the metric 'accuracy' improve in opposite ways"),
+        ('prune_by = "loss"', "prune_by: 'loss' and the metric 'accuracy' improve in opposite directions"),
         ("x = [", "not valid TOML"),
     ],
 )
@@ -123,9 +123,9 @@ def test_a_pruner_may_see_precise_batch_normalisation_and_a_search_may_not() -> 
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"tuner": "grid"}, "file: tuner: only engine = 'keras-tuner' has one"),
-        ({"engine": "keras-tuner", "sampler": "random"}, "file: sampler: 'random' is Optuna's"),
-        ({"engine": "keras-tuner", "pruner": "median"}, "file: pruner: 'median' is Optuna's"),
+        ({"tuner": "grid"}, "file: tuner: needs engine = 'keras-tuner'"),
+        ({"engine": "keras-tuner", "sampler": "random"}, "file: sampler: 'random' is for engine = 'optuna'"),
+        ({"engine": "keras-tuner", "pruner": "median"}, "file: pruner: 'median' is for engine = 'optuna'"),
         ({"engine": "keras-tuner", "tuner": "tpe"}, "file: tuner: "),
     ],
 )

@@ -16,6 +16,7 @@ from pneumosearch.cli.models import export, predict
 from pneumosearch.cli.network import dashboard, serve
 from pneumosearch.cli.study import study
 from pneumosearch.cli.worker import worker
+from pneumosearch.config import Protocol
 from pneumosearch.errors import ConfigError, PneumosearchError, as_message, printable
 
 app = typer.Typer(
@@ -65,7 +66,7 @@ def baseline(
     epochs: Annotated[int, typer.Option(min=1, max=1000, help="Epochs to train.")] = 10,
     seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, shuffling and augmentation.")] = 232,
     protocol: Annotated[
-        Literal["original", "holdout", "brightness"],
+        Protocol,
         typer.Option(
             help="original: judge by the test folder, as published. holdout: by a validation split. brightness: by one "
             "of the darkest and the brightest images."

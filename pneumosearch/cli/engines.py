@@ -1,18 +1,20 @@
 """The options that choose the library that proposes configurations."""
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from pneumosearch.studyfile import EngineName, TunerName
 
 if TYPE_CHECKING:
     from pneumosearch.studyfile import StudySpec
 
 Engine = Annotated[
-    Literal["optuna", "keras-tuner"] | None,
+    EngineName | None,
     typer.Option(help="What proposes configurations.", show_default="the file's, or optuna"),
 ]
 Tuner = Annotated[
-    Literal["random", "bayesian", "hyperband", "grid"] | None,
+    TunerName | None,
     typer.Option(help="Which of KerasTuner's searches.", show_default="the file's, or random"),
 ]
 

@@ -3,10 +3,11 @@
 import re
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from pneumosearch.config import PrecisionChoice
 from pneumosearch.errors import ConfigError
 from pneumosearch.studyfile import DURATION_PATTERN
 
@@ -51,9 +52,9 @@ Data = Annotated[
 ]
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")]
 Precision = Annotated[
-    Literal["auto", "float32", "bfloat16"] | None,
+    PrecisionChoice | None,
     typer.Option(
-        help="Of the computation. auto: bfloat16 where the processor is faster with it.",
+        help="Precision of the computation. auto: bfloat16 where the processor is faster with it.",
         show_default="the study file's, or auto; float32 with the original protocol",
     ),
 ]

@@ -2,12 +2,13 @@
 
 from contextlib import nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pneumosearch.cli import engines, executors, options
 from pneumosearch.cli.executors import Crew
+from pneumosearch.studyfile import DEFAULT_SAMPLER, SAMPLER_NAMES, PrunerName
 
 if TYPE_CHECKING:
     from pneumosearch._utils.processes import Helper
@@ -24,10 +25,10 @@ Trials = Annotated[
 StudyName = Annotated[str | None, typer.Option(help="Name in the store.", show_default="the file's, or default")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the search and its trainings.", show_default="232")]
 Sampler = Annotated[
-    str | None, typer.Option(help="tpe, random, prior, qmc, cmaes, gp or module:Class.", show_default="tpe")
+    str | None, typer.Option(help=f"{', '.join(SAMPLER_NAMES)} or module:Class.", show_default=DEFAULT_SAMPLER)
 ]
 Pruner = Annotated[
-    Literal["none", "median", "halving", "hyperband", "promote"] | None,
+    PrunerName | None,
     typer.Option(help="When trials stop early.", show_default="the file's, or the default's"),
 ]
 Workers = Annotated[

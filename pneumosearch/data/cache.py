@@ -21,9 +21,10 @@ from platformdirs import user_cache_path
 
 from pneumosearch._utils.atomic import read_whole, replacing, writable_folder, write_text
 from pneumosearch._utils.foreign_warnings import foreign_warnings
+from pneumosearch.config import Equalization
 from pneumosearch.data.manifest import ImageFile, ManifestPart
 from pneumosearch.errors import DataError, as_message
-from pneumosearch.records.dataset import Equalization, Interpolation
+from pneumosearch.records.dataset import Interpolation
 
 PixelArray = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # (images done, images in all)

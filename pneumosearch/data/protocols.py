@@ -7,13 +7,13 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pneumosearch.config import Protocol
+from pneumosearch.config import Equalization, Protocol
 from pneumosearch.data.batches import Labels
 from pneumosearch.data.cache import PixelArray, Pixels, Progress, cache_folder, load_pixels
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
 from pneumosearch.data.shifts import stressed
 from pneumosearch.data.splits import Indices, brightness_split, kept_holdout_split
-from pneumosearch.records.dataset import DataDescription, Equalization, Interpolation
+from pneumosearch.records.dataset import DataDescription, Interpolation
 
 #: Seed of the validation split: one for all studies, so that their validation figures can be compared.
 SPLIT_SEED: Final = 232

@@ -116,7 +116,7 @@ def _illustrations(subject: Subject) -> Iterator[Illustration]:
         "png",
         "One training image as the network sees it in seven epochs: changed at random each time.",
         "One chest X-ray eight times: as it is, and stretched by different factors, some upside down.",
-        lambda: images.augmentations(first, Augmentation.of(config), seed=PUBLISHED_SEED),
+        lambda: images.augmentations(first, Augmentation(config), seed=PUBLISHED_SEED),
     )
     if subject.network:
         yield from _of_the_network(subject.network, first, config)

@@ -12,13 +12,13 @@ from PIL import Image
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pneumosearch._utils.atomic import replacing
-from pneumosearch.config import TrialConfig
+from pneumosearch.config import Equalization, TrialConfig
 from pneumosearch.data.cache import PixelArray, network_input
 from pneumosearch.data.manifest import CLASSES, SUFFIXES
 from pneumosearch.errors import ConfigError, DataError
 from pneumosearch.network import backend
 from pneumosearch.network.grad_cam import Calls, Heat, grad_cam, overlay
-from pneumosearch.records.dataset import Equalization, Interpolation
+from pneumosearch.records.dataset import Interpolation
 
 #: What every output that a person may act on says.
 WARNING: Final = "not for clinical use"

@@ -1,55 +1,45 @@
-"""A network ready to train: seeded and compiled, in a step that was traced before where one of its shape was."""
+"""Networks ready to train: seeded and compiled. Runs whose compiled training step is the same share one."""
 
 from collections import OrderedDict
 from typing import Any, Final
 
-from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.config import RunSpec, TrialConfig, untraced_fields
 from pneumosearch.network import backend
 
-#: Networks that are kept in a process for later runs of the same shape.
+#: Compiled networks that a process keeps for later runs.
 _KEPT: Final = 4
 
-#: Fields of a configuration that are variables of the step, or do their work outside of it.
-_OUTSIDE: Final = {
-    *("dropout_conv", "dropout_1", "dropout_2", "dropout_3"),
-    *("zoom", "vertical_flip", "horizontal_flip", "shift", "rotation", "brightness", "contrast", "equalization"),
-    *("learning_rate", "lr_schedule", "warmup_epochs", "lr_reduce_factor", "lr_reduce_patience", "lr_reduce_mode"),
-    *("epochs", "early_stopping", "class_weight", "keep"),
-    "batch_norm_statistics",
-}
-
-_Shape = tuple[Any, ...]
-_compiled: OrderedDict[_Shape, Any] = OrderedDict()  # the one used last at the end
+_compiled: OrderedDict[tuple[Any, ...], Any] = OrderedDict()  # least recently used first
 
 
 def compiled_model(run: RunSpec) -> Any:
     """Return a compiled `keras.Model` with the first weights that `run.seed` gives.
 
-    Learning rate and dropout rates are variables of the step, so a run whose sizes equal those of an earlier one gets
-    the earlier network with new values, and needs no trace; its numbers are those of a new network. The model that was
-    returned for that earlier run is the same object, and no longer holds its weights.
+    Learning rate and dropout rates are variables of the step. So a run with the key of an earlier one gets the earlier
+    network with new values, and needs no trace; its numbers are those of a new network. The model returned for the
+    earlier run is the same object and no longer holds that run's weights.
     """
     fresh = _fresh_model(run)
-    shape = _shape(run)
-    model = _compiled.pop(shape, None)
+    key = step_key(run)
+    model = _compiled.pop(key, None)
     if model is None:
         model = fresh
     else:
         _take_over(model, fresh)
-    _compiled[shape] = model
+    _compiled[key] = model
     if len(_compiled) > _KEPT:
         _compiled.popitem(last=False)
     return model
 
 
 def forget_networks() -> None:
-    """Keep no network for later runs, so that the next run of any shape gets a new one."""
+    """Keep no network for later runs, so that the next run with the same key gets a new one."""
     _compiled.clear()
 
 
-def _shape(run: RunSpec) -> _Shape:
-    """All of a run that is built into its compiled step."""
-    return (run.precision, *run.config.model_dump(exclude=_OUTSIDE).values())
+def step_key(run: RunSpec) -> tuple[Any, ...]:
+    """Return the values that are built into the compiled step of `run`: runs with equal keys share one step."""
+    return (run.precision, *run.config.model_dump(exclude=set(untraced_fields())).values())
 
 
 def _fresh_model(run: RunSpec) -> Any:
@@ -68,7 +58,7 @@ def _fresh_model(run: RunSpec) -> Any:
 
 
 def compile_model(model: Any, config: TrialConfig) -> None:
-    """Give a `keras.Model` the optimiser, loss and metric that `config` trains with."""
+    """Compile a `keras.Model` with the optimiser, loss and metric of `config`."""
     import keras
 
     from pneumosearch.network.optimizer import build_optimizer
@@ -83,7 +73,7 @@ def compile_model(model: Any, config: TrialConfig) -> None:
 
 
 def _take_over(model: Any, fresh: Any) -> None:
-    """Give `model` the values of `fresh`: weights, optimiser, random states and dropout rates."""
+    """Copy into `model` the values of `fresh`: weights, optimiser state, random states and dropout rates."""
     from pneumosearch.network.layers import VariableDropout
     from pneumosearch.network.model import state_variables
 

@@ -6,7 +6,6 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict
 
 Interpolation = Literal["nearest", "area"]
-Equalization = Literal["none", "clahe"]
 
 #: What stands over every result on generated images.
 PHANTOMS: Final = "PHANTOMS: generated drawings, not X-rays. These accuracies say nothing about the published ones."

@@ -1,47 +1,44 @@
-"""The record of one epoch: what training measures, the store keeps and the report shows."""
+"""The record of one epoch: training measures it, the store keeps it and the report shows it."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, create_model, model_validator
 
 from pneumosearch.config import Keep
-from pneumosearch.metrics import PruneMetric
+from pneumosearch.metrics import METRICS, PruneMetric
 
 
-class EpochMetrics(BaseModel):
-    """One epoch, counted from 1. Accuracies and AUC are fractions; losses mean cross-entropy in nats.
-
-    The training figures are Keras' running ones: augmented images, dropout on, weights changing. Either the
-    `validation_` or the `test_` figures are there, as the protocol has it.
-    """
-
+class _Epoch(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     epoch: int
     train_accuracy: float
     train_loss: float
-    validation_accuracy: float | None = None
-    validation_loss: float | None = None
-    validation_sensitivity: float | None = None
-    validation_specificity: float | None = None
-    validation_balanced_accuracy: float | None = None
-    validation_auc: float | None = None
-    # Of changed copies of the validation images, where the run asks for them.
-    validation_stress_accuracy: float | None = None
-    validation_stress_auc: float | None = None
-    validation_stress_balanced_accuracy: float | None = None
-    validation_stress_worst: float | None = None
-    # With precise batch normalisation, where the run asks for it.
-    validation_precise_accuracy: float | None = None
-    validation_precise_loss: float | None = None
-    validation_precise_auc: float | None = None
-    test_accuracy: float | None = None
-    test_loss: float | None = None
-    test_sensitivity: float | None = None
-    test_specificity: float | None = None
-    test_balanced_accuracy: float | None = None
-    test_auc: float | None = None
+
+
+def _figure_names() -> list[str]:
+    plain = [name for name, kind in METRICS.items() if kind.judge == "images"]
+    return [*(f"validation_{name}" for name in METRICS), *(f"test_{name}" for name in plain)]
+
+
+if TYPE_CHECKING:
+
+    class _Figures(_Epoch):
+        def __getattr__(self, name: str) -> float | None: ...
+
+else:
+    _Figures = create_model("_Figures", __base__=_Epoch, **dict.fromkeys(_figure_names(), (float | None, None)))
+
+
+class EpochMetrics(_Figures):
+    """One epoch, counted from 1. Accuracies and AUC are fractions; losses are mean cross-entropy in nats.
+
+    The training figures are Keras' running ones: augmented images, dropout on, weights changing. The others have the
+    names of `metrics.METRICS` behind `validation_` or, where the protocol judges by the test images, `test_`. None
+    stands for a figure that the run did not measure.
+    """
+
     learning_rate: float  # in force during the epoch
     seconds: float
 
@@ -61,7 +58,7 @@ class EpochMetrics(BaseModel):
         return float(getattr(self, f"{self.evaluated}_{metric}"))
 
     def numbers(self) -> dict[str, float]:
-        """Return all but the time: what must be equal in a rerun."""
+        """Return all figures but the time. A rerun must give equal ones."""
         return {name: value for name, value in self.model_dump(exclude_none=True).items() if name != "seconds"}
 
 

@@ -232,9 +232,7 @@ class _Fit:
 def training_batches(run: RunSpec, dataset: Dataset) -> TrainingBatches:
     """Return the batches of `run`: shuffled by its seed, and changed as its configuration says."""
     train, config = dataset.train, run.config
-    return TrainingBatches(
-        train.pixels, train.labels, train.indices, config.batch_size, Augmentation.of(config), run.seed
-    )
+    return TrainingBatches(train.pixels, train.labels, train.indices, config.batch_size, Augmentation(config), run.seed)
 
 
 def cosine_rate(config: TrialConfig, done: float) -> float:

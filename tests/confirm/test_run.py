@@ -11,7 +11,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pneumosearch.cli.app import app
-from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.config import Equalization, RunSpec, TrialConfig
 from pneumosearch.confirm import test_access as opening_module
 from pneumosearch.confirm.replicates import Plan, finished_replicates, fresh_seeds, plan_confirmation
 from pneumosearch.confirm.run import confirm, stored_confirmation
@@ -23,7 +23,6 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import DataError, StoreError, TrainingError
 from pneumosearch.inference.predict import PlainNetwork
 from pneumosearch.records.confirmation import Confirmation
-from pneumosearch.records.dataset import Equalization
 from pneumosearch.records.trial import TrialRecord
 from pneumosearch.report.summary import study_summary
 from pneumosearch.search import objective as objective_module

@@ -5,7 +5,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.data.augmentation import Augmentation, Change, transform
 from pneumosearch.data.cache import PixelArray
 
-PUBLISHED = Augmentation.of(TrialConfig())
+PUBLISHED = Augmentation(TrialConfig())
 
 
 def ramp(size: int = 51) -> PixelArray:
@@ -66,7 +66,7 @@ def test_published_ranges_are_drawn_evenly_and_independently() -> None:
 
 
 def test_other_ranges_are_drawn_to_their_ends_and_leave_the_published_draws() -> None:
-    wide = Augmentation(0.3, True, True, shift=0.1, rotation=15.0, brightness=0.2, contrast=0.4)
+    wide = Augmentation(TrialConfig(horizontal_flip=True, shift=0.1, rotation=15.0, brightness=0.2, contrast=0.4))
     changes = wide.draw(np.random.default_rng(5), 20_000)
     for name, least, most in (("rotation", -15, 15), ("brightness", -0.2, 0.2), ("contrast", 0.6, 1.4)):
         values = [getattr(change, name) for change in changes]

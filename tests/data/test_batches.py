@@ -7,7 +7,8 @@ from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.batches import TrainingBatches
 
 N = 10
-PUBLISHED = Augmentation.of(TrialConfig())
+PUBLISHED = Augmentation(TrialConfig())
+NO_CHANGE = Augmentation(TrialConfig(zoom=0.0, vertical_flip=False))
 
 
 def some_batches(batch_size: int = 4, augmentation: Augmentation = PUBLISHED, seed: int = 1) -> TrainingBatches:
@@ -17,7 +18,7 @@ def some_batches(batch_size: int = 4, augmentation: Augmentation = PUBLISHED, se
 
 
 def test_no_augmentation_leaves_the_pixels() -> None:
-    batches = some_batches(batch_size=N, augmentation=Augmentation(0.0, False))
+    batches = some_batches(batch_size=N, augmentation=NO_CHANGE)
     pixels, _ = next(iter(batches.epoch(1)))
     before = {image.tobytes() for image in batches.pixels[batches.indices]}
     assert {image.tobytes() for image in pixels} == before
@@ -32,7 +33,7 @@ def test_steps_are_whole_batches_of_the_training_images(batch_size: int) -> None
 
 
 def test_an_epoch_sees_each_image_once_in_another_order() -> None:
-    batches = some_batches(batch_size=1, augmentation=Augmentation(0.0, False))
+    batches = some_batches(batch_size=1, augmentation=NO_CHANGE)
     orders = [[batch[0].tobytes() for batch in batches.epoch(epoch)] for epoch in (1, 2)]
     assert sorted(orders[0]) == sorted(orders[1])
     assert orders[0] != orders[1]
@@ -40,7 +41,7 @@ def test_an_epoch_sees_each_image_once_in_another_order() -> None:
 
 
 def test_labels_go_with_their_images() -> None:
-    batches = some_batches(augmentation=Augmentation(0.0, False))
+    batches = some_batches(augmentation=NO_CHANGE)
     label_of = {image.tobytes(): label for image, label in zip(batches.pixels, batches.labels, strict=True)}
     for pixels, labels in batches.epoch(3):
         assert [label_of[image.tobytes()] for image in pixels] == list(labels[:, 0])

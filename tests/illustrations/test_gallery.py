@@ -79,7 +79,7 @@ def test_dropout_keeps_the_share_that_the_rate_leaves() -> None:
 
 def test_augmentations_begin_with_the_image_itself() -> None:
     pixels = np.arange(64, dtype=np.uint8).reshape(8, 8)
-    figure = images.augmentations(pixels, Augmentation(0.3, True), seed=1)
+    figure = images.augmentations(pixels, Augmentation(TrialConfig()), seed=1)
     shown = [axes.images[0].get_array() for axes in figure.axes]
     assert len(shown) == 8
     assert np.array_equal(np.asarray(shown[0]), pixels)

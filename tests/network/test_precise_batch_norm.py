@@ -30,7 +30,7 @@ def some_batches(n: int, batch_size: int = 8) -> TrainingBatches:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (n, 32, 32), dtype=np.uint8)
     labels = rng.integers(0, 2, n).astype(np.float32)
-    return TrainingBatches(pixels, labels, np.arange(n), batch_size, Augmentation.of(TINY_CONFIG), seed=1)
+    return TrainingBatches(pixels, labels, np.arange(n), batch_size, Augmentation(TINY_CONFIG), seed=1)
 
 
 def a_model() -> keras.Model:

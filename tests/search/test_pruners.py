@@ -96,11 +96,11 @@ def test_state_is_kept_for_the_most_promising_stopped_trials() -> None:
 def test_rungs_are_checked() -> None:
     assert isinstance(make_pruner(StudySpec(pruner="promote", rungs=(2, 4))), PromotingPruner)
     for rungs in ([], [3, 1], [2, 2]):
-        with pytest.raises(ConfigError, match="rungs: wanted rising numbers"):
+        with pytest.raises(ConfigError, match="rungs: must be rising numbers"):
             checked_spec({"pruner": "promote", "rungs": rungs}, "file.toml")
-    with pytest.raises(ConfigError, match="rungs: only for pruner = 'promote', not 'median'"):
+    with pytest.raises(ConfigError, match="rungs: needs pruner = 'promote', not 'median'"):
         checked_spec({"pruner": "median", "rungs": [2]}, "file.toml")
-    with pytest.raises(ConfigError, match="reduction_factor: only for pruner = 'promote'"):
+    with pytest.raises(ConfigError, match="reduction_factor: needs pruner = 'promote'"):
         checked_spec({"pruner": "none", "reduction_factor": 3}, "file.toml")
 
 
@@ -315,5 +315,5 @@ def test_screening_on_small_images_sorts_out_before_any_full_epoch(
 
 
 def test_screening_belongs_to_promote() -> None:
-    with pytest.raises(ConfigError, match="screening: only for pruner = 'promote'"):
+    with pytest.raises(ConfigError, match="screening: needs pruner = 'promote'"):
         checked_spec({"pruner": "median", "screening": 64}, "file.toml")

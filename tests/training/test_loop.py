@@ -146,7 +146,7 @@ def test_original_protocol_trains_163_steps_an_epoch_on_the_real_images(real_ima
     dataset = DataSource(read_manifest(real_images), cache_dir).load("original", 32)
     batches = training.training_batches(RunSpec(protocol="original"), dataset)
     assert (len(batches.indices), batches.steps, len(dataset.evaluation.indices)) == (5216, 163, 624)
-    assert (batches.augmentation.zoom, batches.augmentation.vertical_flip) == (0.3, True)
+    assert (batches.augmentation.config.zoom, batches.augmentation.config.vertical_flip) == (0.3, True)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -1,0 +1,23 @@
+from pneumosearch.config import TrialConfig
+from pneumosearch.metrics import METRICS
+from pneumosearch.reference import fields_markdown
+from pneumosearch.studyfile import StudySpec
+from tests.conftest import ROOT
+
+
+def test_documented_tables_are_those_of_this_version() -> None:
+    written_by = "python -m pneumosearch.reference > docs/fields.md"
+    assert (ROOT / "docs" / "fields.md").read_text() == fields_markdown(), written_by
+
+
+def test_every_field_and_metric_has_a_row_with_its_meaning() -> None:
+    rows = [line.strip("| ").split(" | ") for line in fields_markdown().splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == [*StudySpec.model_fields, *TrialConfig.model_fields, *METRICS]
+    assert all(row[3].endswith(".") for row in rows[: -len(METRICS)])
+
+
+def test_rows_have_range_and_default() -> None:
+    text = fields_markdown()
+    assert "| `image_size` | whole number, ≥ 32, ≤ 1024 | `150` | Side of the square input, in pixels. |" in text
+    assert "| `vertical_flip` | `true`, `false` | `true` |" in text
+    assert "| `pruner` | `none`, `median`, `halving`, `hyperband`, `promote` | see meaning |" in text
