@@ -92,17 +92,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def expected_maximum(n: int) -> float:
-    """Return the expected largest of n independent draws from the standard normal distribution; 0 for n = 1.
+    """Return the expected largest of n independent draws from the standard normal distribution.
 
     Source:
         Tippett, Biometrika 17 (1925) 364-387.
     """
-    from scipy.integrate import quad
-    from scipy.stats import norm
+    from scipy.stats import Normal, order_statistic
 
-    density = norm.pdf
-    value, _ = quad(lambda x: n * x * density(x) * math.exp((n - 1) * norm.logcdf(x)), -12, 12, limit=200)
-    return float(value)
+    return max(0.0, float(order_statistic(Normal(), r=n, n=n).mean()))  # n = 1 may round below 0
 
 
 def expected_luck(n_searched: int, deviation: float) -> float:
