@@ -1,7 +1,7 @@
 """Metrics: the table of all that an epoch records, and their computation from a classifier's probabilities."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -122,7 +122,7 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, threshold: flo
     truth = np.asarray(labels).reshape(-1) > 0.5
     p = np.asarray(probabilities, dtype=np.float64).reshape(-1)
     if not np.isfinite(p).all():
-        return Scores(*[float("nan")] * 6)
+        return Scores(*[float("nan")] * len(fields(Scores)))
     called = p > threshold
     sensitivity, specificity = float(called[truth].mean()), float((~called[~truth]).mean())
     clipped = np.clip(p, _EPSILON, 1 - _EPSILON)
