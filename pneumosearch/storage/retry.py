@@ -70,8 +70,9 @@ _SILENT: Final = 2.0  # seconds of waiting that nobody need know of: a deadlock 
 
 # PostgreSQL: serialization, deadlock, shutdown, crash, starting up, no more connections.
 _PASSING_STATES: Final = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "53300"})
-# MySQL: no more connections, shutdown, lock wait, deadlock, killed, no connection, gone, lost.
-_PASSING_CODES: Final = frozenset({1040, 1053, 1205, 1213, 1927, 2003, 2006, 2013})
+# MySQL: a row changed since it was read (MariaDB 11.6 and later), no more connections, shutdown, lock wait, deadlock,
+# killed, no connection, gone, lost.
+_PASSING_CODES: Final = frozenset({1020, 1040, 1053, 1205, 1213, 1927, 2003, 2006, 2013})
 _SQLITE_PASSING: Final = frozenset({5, 6})  # busy, locked
 # What a server, or the lack of one of that name, answers to every further attempt as well. Other answers are taken for
 # passing ones: a connection refused, a server that starts.

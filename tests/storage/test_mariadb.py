@@ -3,6 +3,7 @@
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -127,3 +128,23 @@ def test_optuna_reads_what_we_wrote(mariadb: MariadbServer, tmp_path: Path) -> N
     fake_study(Store(url, tmp_path), 2)
     plain = optuna.load_study(study_name="fake", storage=url.replace("mysql:", "mysql+pymysql:", 1))
     assert [trial.value for trial in plain.trials] == [0.9, 0.9]
+
+
+def test_row_that_another_process_changed_first_is_written_again(mariadb: MariadbServer, tmp_path: Path) -> None:
+    # MariaDB refuses such a write (error 1020) since 11.6, where this setting became the default.
+    try:
+        mariadb.execute("SET GLOBAL innodb_snapshot_isolation = ON")
+    except Exception as error:  # noqa: BLE001  whatever the driver raises
+        pytest.skip(f"this MariaDB has no snapshot isolation: {error}")
+    url = mariadb.new_database("snapshot")
+    study = optuna.create_study(storage=Store(url, tmp_path).storage, study_name="a")
+
+    def write(number: int) -> None:
+        same = optuna.load_study(storage=Store(url, tmp_path).storage, study_name="a")
+        for value in range(30):
+            same.set_user_attr("last", [number, value])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(write, range(4)))
+    mariadb.execute("SET GLOBAL innodb_snapshot_isolation = OFF")
+    assert study.user_attrs["last"][1] == 29

@@ -44,12 +44,16 @@ class MariadbServer:
 
     def new_database(self, name: str) -> str:
         """Make an empty database, and return its URL."""
+        self.execute(f"CREATE DATABASE {name}")
+        return self.url(name)
+
+    def execute(self, statement: str) -> None:
+        """Run one statement."""
         import pymysql
 
         account = {"user": USER, "password": PASSWORD}
         with pymysql.connect(host="127.0.0.1", port=self.port, **account) as connection:
-            connection.cursor().execute(f"CREATE DATABASE {name}")
-        return self.url(name)
+            connection.cursor().execute(statement)
 
     def start(self) -> None:
         """Start it and wait until it answers."""
