@@ -27,21 +27,21 @@ class _Untraced:
 #: only in such fields share one compiled step. An unmarked field is part of the step: always correct, but slower.
 Untraced = Annotated[_T, _Untraced()]
 
-#: How many blocks the network may have; each halves the image, so no image may be smaller than 2 ** N_BLOCKS.
+#: Most blocks of a network. Each halves the image, so the smallest image is 2 ** N_BLOCKS pixels wide.
 N_BLOCKS: Final = 5
 
 _DIGITS: Final = 12  # significant digits of a hyperparameter
 
 
 def without_rounding_error(value: float) -> float:
-    """Return `value` to as many digits as a hyperparameter has."""
+    """Return `value` rounded to the significant digits of a hyperparameter."""
     return float(f"{value:.{_DIGITS}g}")
 
 
 class TrialConfig(BaseModel):
     """The hyperparameters of one training; the defaults are the published network and its training.
 
-    Every field is a scalar of the name it has in study files and in the store. Raises
+    Every field is a scalar and has the same name in study files and in the store. The constructor raises
     `pydantic.ValidationError` for a value outside its range; `TrialConfig.checked` raises `ConfigError`.
     """
 
@@ -148,12 +148,12 @@ class TrialConfig(BaseModel):
     @field_validator("*")
     @classmethod
     def _without_rounding_error(cls, value: object) -> object:
-        """Make 0.1 + 2 * 0.1, as a search's grid gives it, the 0.3 that the baseline says."""
+        """Turn 0.1 + 2 * 0.1, the value of a search's grid, into 0.3, the value of the baseline."""
         return without_rounding_error(value) if isinstance(value, float) else value
 
     @classmethod
     def checked(cls, values: dict[str, object], source: str) -> "TrialConfig":
-        """Build a configuration from untrusted values; `source` (a file, a trial) begins the message.
+        """Build a configuration from untrusted values; error messages begin with `source` (a file, a trial).
 
         Raises:
             ConfigError: An unknown name or a value outside its range; one line that names both.
@@ -191,7 +191,7 @@ def untraced_fields() -> frozenset[str]:
 
 
 def first_problem(error: ValidationError) -> str:
-    """Say the first problem of a pydantic error in one line: key, message and the value found."""
+    """Describe the first problem of a pydantic error in one line: key, message and value."""
     detail = error.errors()[0]
     key = printable(".".join(str(part) for part in detail["loc"]))
     if detail["type"] == "extra_forbidden":
@@ -207,7 +207,7 @@ PrecisionChoice = Literal["auto", "float32", "bfloat16"]  # auto: as `backend.re
 
 
 class RunSpec(BaseModel):
-    """All that decides a training on given data: run it twice on one machine and the numbers are equal."""
+    """Everything that decides a training on given data: two runs on one machine give equal numbers."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -215,8 +215,8 @@ class RunSpec(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = PUBLISHED_SEED
     protocol: Protocol = "holdout"
     precision: Precision = "float32"
-    stress: StrictBool = False  # whether changed copies of the validation images judge each epoch too
-    precise: StrictBool = False  # whether each epoch is judged with precise batch normalisation too
+    stress: StrictBool = False  # whether changed copies of the validation images also judge each epoch
+    precise: StrictBool = False  # whether each epoch is also judged with precise batch normalisation
 
     @model_validator(mode="after")
     def _as_published(self) -> "RunSpec":

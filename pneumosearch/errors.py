@@ -7,7 +7,7 @@ _ABSENT: Final = object()
 
 
 class PneumosearchError(Exception):
-    """Something the user can mend: the message names what is wrong and what would be right, in one line."""
+    """A mistake that the user can correct: the message names it and the correction, in one line."""
 
 
 class ConfigError(PneumosearchError):
@@ -19,7 +19,7 @@ class DataError(PneumosearchError):
 
 
 class StoreError(PneumosearchError):
-    """The storage cannot be opened, or does not hold what was asked for."""
+    """The storage cannot be opened, or lacks what was asked for."""
 
 
 class ArtifactsError(StoreError):
@@ -36,7 +36,7 @@ def as_message(text: str) -> str:
 
 
 def printable(text: str) -> str:
-    """Replace control characters, which a file name may hold, so that a message cannot steer the terminal."""
+    """Replace control characters, which file names may contain, so that a message cannot control the terminal."""
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

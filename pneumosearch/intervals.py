@@ -1,4 +1,4 @@
-"""Intervals and tests."""
+"""Statistics: confidence intervals, tests, and what noise does to the best of many."""
 
 import math
 from collections.abc import Sequence
@@ -66,8 +66,8 @@ def mcnemar_p(only_first: int, only_second: int) -> float:
     """Return the exact two-sided p-value of McNemar's test that two classifiers err equally often.
 
     Args:
-        only_first: Images that only the first classifier calls right.
-        only_second: Images that only the second one calls right.
+        only_first: Images that only the first classifier gets right.
+        only_second: Images that only the second classifier gets right.
 
     Source:
         McNemar, Psychometrika 12 (1947) 153-157, with the binomial distribution in place of the chi-square.
@@ -103,7 +103,7 @@ def expected_maximum(n: int) -> float:
 
 
 def expected_luck(n_searched: int, deviation: float) -> float:
-    """Return how much the best of equal configurations is expected to exceed their mean by noise alone.
+    """Return by how much noise alone lifts the best of equal configurations above their mean (winner's curse).
 
     Args:
         n_searched: Configurations, at least 1.
@@ -199,7 +199,7 @@ def bootstrap_aucs(
 
     Args:
         labels: (n_images,) of 0 and 1, both present.
-        scores: (n_rows, n_images) finite numbers that are to be higher where the label is 1.
+        scores: (n_rows, n_images) finite numbers, expected to be higher where the label is 1.
         patients: (n_images,) whom each image shows; a patient is drawn with all images.
         seed: Of the resampling.
         n_resamples: How often patients are drawn.

@@ -15,7 +15,7 @@ class PublishedEpoch:
 
 @dataclass(frozen=True)
 class PublishedFigures:
-    """What another work reports on the same 624 test images, as fractions; None where it gives no figure."""
+    """The figures of another work on the same 624 test images, as fractions; None for a figure it does not report."""
 
     name: str
     accuracy: float

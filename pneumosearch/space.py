@@ -19,19 +19,19 @@ _TOLERANCE: Final = 1e-9  # of a step, when a value is looked up on a grid
 
 
 class _Dimension(BaseModel):
-    """What ranges have in common."""
+    """The common part of all ranges."""
 
     model_config = _STRICT
 
-    # Chosen only where these earlier fields have one of these values; elsewhere the field stays at the baseline's.
+    # The field is chosen only if these earlier fields have one of these values; otherwise it keeps the baseline's.
     when: dict[str, Scalar | tuple[Scalar, ...]] = {}
 
     def conditions(self) -> dict[str, tuple[Scalar, ...]]:
-        """Return {field: values that it must have one of}."""
+        """Return {field: the values that it may have}."""
         return {name: values if isinstance(values, tuple) else (values,) for name, values in self.when.items()}
 
     def active(self, values: Mapping[str, object]) -> bool:
-        """Tell whether the field is chosen, given the values of all fields before it."""
+        """Return whether the field is chosen, given the values of all fields before it."""
         return all(values[name] in allowed for name, allowed in self.conditions().items())
 
 
@@ -41,29 +41,29 @@ class Choice(_Dimension):
     choices: Annotated[tuple[Scalar, ...], Field(min_length=1)]
 
     def contains(self, value: Scalar) -> bool:
-        """Tell whether `value` is one of the choices."""
+        """Return whether `value` is one of the choices."""
         return any(type(choice) is type(value) and choice == value for choice in self.choices)
 
     def corners(self) -> tuple[Scalar, ...]:
-        """Return the values a test should try: all of them."""
+        """Return the values that a test should try: all of them."""
         return self.choices
 
     def own(self, value: Any) -> Scalar:
-        """Return the choice that equals `value`, which another library may have made a 1 of True, or a NumPy number.
+        """Return the choice that equals `value`. Other libraries turn True into 1, or numbers into NumPy numbers.
 
         Raises:
-            ValueError: None does.
+            ValueError: No choice equals `value`.
         """
         return self.choices[self.choices.index(value)]
 
     def distribution(self) -> "optuna.distributions.BaseDistribution":
-        """Return the range as Optuna has it."""
+        """Return the range as a distribution of Optuna."""
         from optuna.distributions import CategoricalDistribution
 
         return CategoricalDistribution(self.choices)
 
     def ray_domain(self, tune: Any) -> Any:
-        """Return the range as Ray has it; `tune` is the module `ray.tune`."""
+        """Return the range as a domain of Ray; `tune` is the module `ray.tune`."""
         return tune.choice(list(self.choices))
 
     def suggest(self, trial: "optuna.trial.BaseTrial", name: str) -> Scalar:
@@ -104,14 +104,14 @@ class Range(_Dimension):
         return abs(steps - round(steps)) < _TOLERANCE
 
     def corners(self) -> tuple[Scalar, ...]:
-        """Return the values a test should try: both ends."""
+        """Return the values that a test should try: both ends."""
         return (self.low, self.high)
 
     def own(self, value: Any) -> Scalar:
-        """Return `value` as a plain number of the range's kind, without the rounding error of another library's grid.
+        """Return `value` as a plain number of the range's type, without the rounding error of another library's grid.
 
         Raises:
-            ValueError: It is no number of that kind, or outside the range.
+            ValueError: `value` is no number of that type, or is outside the range.
         """
         number = int(value) if self.whole else without_rounding_error(float(value))
         if (self.whole and number != value) or not self.low <= number <= self.high:
@@ -119,7 +119,7 @@ class Range(_Dimension):
         return number
 
     def grid(self) -> tuple[int | float, ...]:
-        """Return all values of a range with a step, rising.
+        """Return all values of a range with a step, in rising order.
 
         Raises:
             ValueError: The range has no step.
@@ -131,7 +131,7 @@ class Range(_Dimension):
         return tuple(int(value) if self.whole else without_rounding_error(value) for value in values)
 
     def distribution(self) -> "optuna.distributions.BaseDistribution":
-        """Return the range as Optuna has it."""
+        """Return the range as a distribution of Optuna."""
         from optuna.distributions import FloatDistribution, IntDistribution
 
         if self.whole:
@@ -139,10 +139,10 @@ class Range(_Dimension):
         return FloatDistribution(self.low, self.high, step=self.step, log=self.log)
 
     def ray_domain(self, tune: Any) -> Any:
-        """Return the range as Ray has it; `tune` is the module `ray.tune`.
+        """Return the range as a domain of Ray; `tune` is the module `ray.tune`.
 
-        Ray leaves out the upper end of whole numbers, and its grids lie on multiples of the step, so that a grid that
-        begins elsewhere becomes a choice.
+        Ray excludes the upper end of whole numbers. Its grids lie on multiples of the step, so a grid that begins
+        elsewhere becomes a choice.
         """
         if self.step is not None:
             steps = self.low / self.step
@@ -163,7 +163,7 @@ class Range(_Dimension):
 
 Dimension = Choice | Range
 
-#: The design card's space. `studies/default.toml` says the same with a reason for each line.
+#: The default space. `studies/default.toml` has the same ranges, with a reason for each.
 DEFAULT_DIMENSIONS: Final[Mapping[str, Dimension]] = {
     "width": Choice(choices=(0.5, 0.75, 1.0, 1.25)),
     "filters_1": Choice(choices=(8, 16, 24)),
@@ -182,7 +182,7 @@ DEFAULT_DIMENSIONS: Final[Mapping[str, Dimension]] = {
     "epochs": Range(low=5, high=10),
 }
 
-#: What the default study's trials have instead of the published value, all but the baseline.
+#: Values that all trials of the default study but the baseline have instead of the published ones.
 DEFAULT_OTHERS: Final[Mapping[str, Scalar]] = {"batch_norm_statistics": "precise"}
 
 
@@ -267,7 +267,7 @@ class Space:
         return config if config == self.centre else TrialConfig.checked({**values, **self.others}, source)
 
     def chosen(self, config: TrialConfig) -> dict[str, Scalar]:
-        """Return the values of the dimensions that were chosen for `config`: those whose condition holds."""
+        """Return the values of the dimensions that are chosen in `config`: those whose condition holds."""
         values = config.model_dump()
         return {name: values[name] for name, dimension in self.dimensions.items() if dimension.active(values)}
 
@@ -292,9 +292,9 @@ class Space:
         return self._configuration(all_values, "values")
 
     def to_ray(self) -> dict[str, Any]:
-        """Return the space as Ray Tune has it, for `tune.Tuner(trainable, param_space=space.to_ray())`.
+        """Return the space as domains of Ray Tune, for `tune.Tuner(trainable, param_space=space.to_ray())`.
 
-        Ray has no conditional fields: it chooses all of them, and `config` makes a configuration of what it chose.
+        Ray has no conditional fields: it chooses all of them, and `config` turns its choice into a configuration.
 
         Raises:
             ConfigError: Ray Tune is not installed.
