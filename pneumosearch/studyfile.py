@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 
+from pneumosearch._utils.patterns import one_group
 from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import METRICS, Metric, PruneMetric, direction, under_stress
@@ -78,6 +79,8 @@ class StudySpec(BaseModel):
     """Train a configuration again when it is proposed again."""
     protocol: Protocol = "holdout"
     """Images that train and images that judge. A search cannot use `original`, which judges by the test folder."""
+    patient_pattern: str | None = None
+    """Regular expression, searched in each image's path below the data folder; its one group is the patient."""
     precision: PrecisionChoice = "auto"
     """Precision of the computation; `auto`: bfloat16 where the processor is faster with it."""
     max_parameters: Annotated[int, Field(ge=1, strict=True)] | None = None
@@ -161,6 +164,8 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
             f"{source}: prune_by: {spec.prune_by!r} and the metric {spec.metric!r} improve in opposite directions; use "
             + ("'loss'" if spec.metric == "loss" else "'auc', 'accuracy' or another")
         )
+    if spec.patient_pattern is not None:
+        one_group(spec.patient_pattern, f"{source}: patient_pattern")
     _check_rungs(spec, source)
     _check_engine(spec, source)
     spec.search_space(source)

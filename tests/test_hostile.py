@@ -98,7 +98,7 @@ def test_odd_images_have_defined_pixels(tmp_path: Path) -> None:
     Image.fromarray(np.stack([255 - grey] * 3 + [0 * grey], -1), "CMYK").save(tmp_path / "ink.jpeg", quality=100)
     assert np.abs(decode(tmp_path / "ink.jpeg").astype(int) - grey).max() < 9
     Image.fromarray(grey).save(tmp_path / "gif.png", format="GIF")
-    with pytest.raises(DataError, match="gif.png: not a JPEG or PNG image"):
+    with pytest.raises(DataError, match="gif.png: not a JPEG, PNG, BMP, TIFF or WebP image"):
         decode(tmp_path / "gif.png")
 
 

@@ -74,6 +74,7 @@ def baseline(
     ] = "holdout",
     precision: options.Precision = None,
     data: options.Data = None,
+    patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -96,7 +97,7 @@ def baseline(
     if protocol == "original" and precision == "bfloat16":
         raise ConfigError("--precision bfloat16: the original protocol computes in float32, as published")
     store = options.open_store(storage, results, artifacts, f"baseline-{protocol}", begins=True)
-    source = options.open_source(data, results, skip_unreadable)
+    source = options.open_source(data, results, skip_unreadable, patient_pattern)
     computed_in = "float32" if protocol == "original" else resolved_precision(precision or "auto")
     run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol, precision=computed_in)
     stop = StopFlag()
@@ -162,6 +163,7 @@ def rerun(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
     trial: Annotated[int, typer.Argument(min=0, help="Number of the trial.")],
     data: options.Data = None,
+    patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -179,7 +181,8 @@ def rerun(
 
     store = options.open_store(storage, results, artifacts, study, must_exist=True)
     record = store.record(study)
-    source = options.open_source(data or stored_folder(record), results, skip_unreadable)
+    pattern = patient_pattern or record.data.patient_pattern
+    source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern)
     stop = StopFlag()
     with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
         comparison = rerun_trial(Session(store, source, view, stop), record, trial)

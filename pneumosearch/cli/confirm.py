@@ -20,6 +20,7 @@ def confirm(
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each, and of the baseline.")] = 5,
     timeout: options.Timeout = None,
     data: options.Data = None,
+    patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -51,7 +52,8 @@ def confirm(
         _warn(f"--top {top}: study '{name}' has only {n_finalists} complete besides the baseline")
     confirmation = stored_confirmation(store, plan)
     if confirmation is None:
-        source = options.open_source(data or stored_folder(record), results, skip_unreadable)
+        pattern = patient_pattern or record.data.patient_pattern
+        source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern)
         confirmation = _confirmed(store, source, plan, stop_after, quiet=quiet or json)
     if json:
         print_json(confirmation_summary(confirmation))

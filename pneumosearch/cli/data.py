@@ -14,6 +14,7 @@ data_app = typer.Typer(name="data", help="Look at X-ray folders, and make phanto
 @data_app.command("check")
 def data_check(
     data: options.Data = None,
+    patient_pattern: options.PatientPattern = None,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> None:
@@ -24,7 +25,7 @@ def data_check(
     from pneumosearch.cli.views import print_json
     from pneumosearch.report.tables import data_check_summary, print_data_check
 
-    manifest = options.open_source(data, results, False).manifest
+    manifest = options.open_source(data, results, False, patient_pattern, remark=False).manifest
     if json:
         print_json(data_check_summary(manifest))
     else:
@@ -37,6 +38,7 @@ def data_audit(
     html: Annotated[
         Path | None, typer.Option(help="Write a page with plots and pictures of pairs.", metavar="FILE")
     ] = None,
+    patient_pattern: options.PatientPattern = None,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> None:
@@ -51,7 +53,7 @@ def data_audit(
     from pneumosearch.report.audit import print_audit
     from pneumosearch.report.audit_page import write_page
 
-    source = options.open_source(data, results, False)
+    source = options.open_source(data, results, False, patient_pattern, remark=False)
     found = audit(source.manifest, source.progress)
     if html is not None:
         write_page(found, html)

@@ -17,6 +17,7 @@ def figures(
     name: options.StudyName = "default",
     trial: Annotated[int, typer.Option(min=0, help="Whose network is looked into; 0 is the baseline.")] = 0,
     data: options.Data = None,
+    patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -33,9 +34,11 @@ def figures(
     from pneumosearch.search.rerun import stored_folder
 
     store = options.open_store(storage, results, artifacts, name)
-    if data is None and name in store.names():
-        data = stored_folder(store.record(name))
-    source = options.open_source(data, results, skip_unreadable)
+    if name in store.names():
+        record = store.record(name)
+        data = data or stored_folder(record)
+        patient_pattern = patient_pattern or record.data.patient_pattern
+    source = options.open_source(data, results, skip_unreadable, patient_pattern)
     subject = subject_of(store, source, name, trial)
     written = write_gallery(subject, folder)
     if missing := left_out(subject):

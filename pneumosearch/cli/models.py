@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from pneumosearch.cli import options
-from pneumosearch.errors import as_message, printable
+from pneumosearch.errors import as_message
 
 if TYPE_CHECKING:
     from pneumosearch.inference.predict import Classifier, Prediction
@@ -38,7 +38,9 @@ def predict(
     from pneumosearch.inference.export import stored_classifier
     from pneumosearch.inference.predict import WARNING, file_classifier, image_files, predictions
 
-    paths = image_files(images)
+    paths, passed_over = image_files(images)
+    for reason, n, example in passed_over:
+        print(as_message(f"passed over: {n:,} {reason} (such as {example})"), file=sys.stderr)
     if model is not None:
         classifier = file_classifier(model)
     else:
@@ -60,19 +62,28 @@ def _told(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
 
 def _print_json(classifier: "Classifier", found: "list[Prediction]") -> None:
     from pneumosearch.cli.views import print_json
+    from pneumosearch.data.names import printable_name
     from pneumosearch.inference.predict import WARNING
 
-    rows = [{"image": str(p.path), "probability": p.probability, "decision": p.decision} for p in found]
+    rows = [{"image": printable_name(str(p.path)), "probability": p.probability, "decision": p.decision} for p in found]
     print_json({"model": classifier.about, "threshold": classifier.threshold, "warning": WARNING, "predictions": rows})
 
 
 def _print_csv(classifier: "Classifier", found: "list[Prediction]") -> None:
+    from pneumosearch.data.names import printable_name
     from pneumosearch.report.summary import spreadsheet_safe
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(("image", "probability", "decision", "threshold"))
     for one in found:
-        writer.writerow((spreadsheet_safe(str(one.path)), f"{one.probability:.6f}", one.decision, classifier.threshold))
+        writer.writerow(
+            (
+                spreadsheet_safe(printable_name(str(one.path))),
+                f"{one.probability:.6f}",
+                one.decision,
+                classifier.threshold,
+            )
+        )
 
 
 def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
@@ -80,10 +91,12 @@ def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
     from rich.markup import escape
     from rich.table import Table
 
+    from pneumosearch.data.names import printable_name
+
     table = Table("image", "probability of pneumonia", f"decision at {classifier.threshold:.3f}")
     table.columns[0].overflow = "fold"  # names of images differ at their ends
     for one in found:
-        table.add_row(escape(printable(str(one.path))), f"{one.probability:.4f}", one.decision)
+        table.add_row(escape(printable_name(str(one.path))), f"{one.probability:.4f}", one.decision)
     Console().print(table)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from pneumosearch.config import PrecisionChoice
-from pneumosearch.errors import ConfigError
+from pneumosearch.errors import ConfigError, as_message
 from pneumosearch.studyfile import DURATION_PATTERN
 
 if TYPE_CHECKING:
@@ -51,6 +51,14 @@ Data = Annotated[
     ),
 ]
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")]
+PatientPattern = Annotated[
+    str | None,
+    typer.Option(
+        help="Regular expression whose one group is the patient, searched in each image's path below the data folder.",
+        metavar="REGEX",
+        show_default="the study's; else the published names, or Mendeley's",
+    ),
+]
 Precision = Annotated[
     PrecisionChoice | None,
     typer.Option(
@@ -101,14 +109,31 @@ def open_store(
     return store
 
 
-def open_source(data: Path | None, results: Path, skip_unreadable: bool) -> "DataSource":
-    """Open the data folder that the options name, or the usual ones, or phantoms made for the occasion."""
+def open_source(
+    data: Path | None,
+    results: Path,
+    skip_unreadable: bool,
+    patient_pattern: str | None = None,
+    *,
+    remark: bool = True,
+) -> "DataSource":
+    """Open the data folder that the options name, or the usual ones, or phantoms made for the occasion.
+
+    Args:
+        data: Where it is given.
+        results: Folder of the caches and phantoms.
+        skip_unreadable: Leave out images that cannot be decoded.
+        patient_pattern: The user's rule for patients.
+        remark: Say on standard error what a user should know of the folder.
+    """
     from pneumosearch.cli.views import decoding_progress
     from pneumosearch.data.manifest import read_manifest
     from pneumosearch.data.protocols import DataSource
 
     folder = data or next((usual for usual in _USUAL_FOLDERS if usual.is_dir()), None) or _phantoms(results)
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, patient_pattern)
+    for line in manifest.remarks() if remark else ():
+        print(as_message(line), file=sys.stderr)
     return DataSource(manifest, results / "cache", skip_unreadable, decoding_progress())
 
 

@@ -59,6 +59,7 @@ def study(
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     precision: options.Precision = None,
     data: options.Data = None,
+    patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -73,11 +74,12 @@ def study(
     options.seconds_of(timeout)  # so that an error names the option
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
+    given["patient_pattern"] = patient_pattern
     spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
     with nullcontext([]) if dry_run else executors.prestarted(crew) as helpers:
         store = options.open_store(storage, results, artifacts, spec.name, begins=not dry_run)
-        source = options.open_source(data, results, skip_unreadable)
+        source = options.open_source(data, results, skip_unreadable, spec.patient_pattern)
         if study_file is None and source.manifest.kind == "phantoms":
             from pneumosearch.studyfile import for_phantoms
 

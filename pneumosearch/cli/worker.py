@@ -24,6 +24,7 @@ def worker(
     timeout: options.Timeout = None,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     data: options.Data = None,
+    patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -48,7 +49,8 @@ def worker(
         store = options.open_store(storage, results, artifacts, name)
         spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
         record = store.record(name)
-        source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped))
+        pattern = patient_pattern or spec.patient_pattern
+        source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped), pattern)
         outcome = run_search(store, source, spec, crew, helpers, quiet=quiet or json)
     if json:
         print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})

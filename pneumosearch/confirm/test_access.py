@@ -92,7 +92,7 @@ class _Opening:
         """Write the opening down before an image is decoded: only the files' bytes are hashed, to name them."""
         why = self.plan.why()
         study = self.store.load_study(self.plan.study)
-        fingerprint = self.source.manifest.part("test").fingerprint
+        fingerprint = self.source.fingerprint("test")
         data = self.plan.record.data.model_copy(update={"test_fingerprint": fingerprint})
         self.store.add_test_opening(study, None, why, data)
         openings = self.store.test_openings(data)

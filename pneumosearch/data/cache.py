@@ -7,10 +7,10 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -32,7 +32,7 @@ Result = TypeVar("Result")
 
 #: Pillow samples the nearest pixel at its centre, as `INTER_NEAREST_EXACT` does; `INTER_NEAREST` is off by half.
 _CV2_INTERPOLATION: Final = {"nearest": cv2.INTER_NEAREST_EXACT, "area": cv2.INTER_AREA}
-_FORMATS: Final = ("JPEG", "PNG")
+_FORMATS: Final = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _VERSION: Final = 1  # of what is written; raise it when the same images would give other pixels
 _CHUNK: Final = 256  # images decoded between two progress reports
 _DECODING_ERRORS: Final = (
@@ -91,13 +91,21 @@ def load_pixels(
     Raises:
         DataError: An image cannot be decoded (its name is in the message), or there is no room for the file.
     """
+    if part.unreadable:
+        if not skip_unreadable:
+            raise DataError(_unreadable_message(part, list(part.unreadable), "read"))
+        readable = part.without(part.unreadable)
+        found = load_pixels(
+            readable, size, interpolation, cache_dir, equalization=equalization, skip_unreadable=True, progress=progress
+        )
+        return replace(found, skipped=(*part.unreadable, *found.skipped))
     folder = cache_folder(cache_dir)
     form = _Form(size, interpolation, equalization)
     path = folder / f"{part.part}-{part.fingerprint}-{form}-v{_VERSION}.npy"
-    array, bad = _look_up(path)
+    array, bad = _look_up(path, part)
     if array is None and not bad:
         with _alone(path):  # of the processes that start at once, one decodes
-            array, bad = _look_up(path)
+            array, bad = _look_up(path, part)
             if array is None and not bad:
                 bad = _write_cache(part, form, path, progress)
                 array = _open_cache(path)
@@ -117,7 +125,7 @@ def cache_folder(wanted: Path) -> Path:
 
 
 def decode(path: Path) -> PixelArray:
-    """Decode a JPEG or PNG file of any size into (height, width) grey levels of 0 to 255.
+    """Decode an image file of any size into (height, width) grey levels of 0 to 255.
 
     Raises:
         DataError: Not a whole image of these formats; the message names the file.
@@ -141,7 +149,7 @@ def opened(path: Path) -> Iterator[Image.Image]:
                 _refuse_bomb(heard)
                 yield image
         except UnidentifiedImageError as error:
-            raise DataError(f"{path}: not a JPEG or PNG image") from error
+            raise DataError(f"{path}: not a JPEG, PNG, BMP, TIFF or WebP image") from error
         except _DECODING_ERRORS as error:
             raise DataError(f"{path}: cannot be decoded ({error})") from error
     for warning in heard:
@@ -189,10 +197,10 @@ def _open_cache(path: Path) -> PixelArray | None:
     return array
 
 
-def _look_up(path: Path) -> tuple[PixelArray | None, list[str]]:
+def _look_up(path: Path, part: ManifestPart) -> tuple[PixelArray | None, list[str]]:
     """Return the pixels that are kept, or else the names of images that are known to be unreadable."""
     array = _open_cache(path)
-    return array, [] if array is not None else _known_bad(path)
+    return array, [] if array is not None else _known_bad(path, part)
 
 
 @contextmanager
@@ -208,12 +216,13 @@ def _alone(path: Path) -> Iterator[None]:
         lock.release()
 
 
-def _known_bad(path: Path) -> list[str]:
+def _known_bad(path: Path, part: ManifestPart) -> list[str]:
     """Names of the images that an earlier start found unreadable; the key is the content, so they still are."""
     try:
-        return [str(name) for name in json.loads(path.with_suffix(".unreadable.json").read_text())]
+        known = set(map(str, json.loads(path.with_suffix(".unreadable.json").read_text(encoding="utf-8"))))
     except (OSError, ValueError):
         return []
+    return [image.name for image in part.images if image.name in known]
 
 
 def _write_cache(part: ManifestPart, form: _Form, path: Path, progress: Progress | None) -> list[str]:
@@ -277,6 +286,6 @@ def _check_room(folder: Path, n_bytes: int) -> None:
         )
 
 
-def _unreadable_message(part: ManifestPart, bad: list[str]) -> str:
+def _unreadable_message(part: ManifestPart, bad: list[str], verb: Literal["read", "decoded"] = "decoded") -> str:
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    return f"{part.folder / bad[0]}: cannot be decoded{more}; mend or remove it, or pass --skip-unreadable"
+    return f"{part.folder / bad[0]}: cannot be {verb}{more}; mend or remove it, or pass --skip-unreadable"

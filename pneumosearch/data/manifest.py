@@ -1,16 +1,23 @@
-"""A data folder as a table: which images there are, of which split, class and patient."""
+"""A data folder as a table: which images it has, of which split, class and patient."""
 
+import errno
 import hashlib
 import json
-import re
+import os
+import stat
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
-from pneumosearch._utils.atomic import read_whole
+from pneumosearch._utils.atomic import MOST_BYTES, read_whole
+from pneumosearch._utils.patterns import one_group
+from pneumosearch.data.names import printable_name
+from pneumosearch.data.patients import patient_of, published_patient
 from pneumosearch.data.phantoms import MARKER
+from pneumosearch.data.scan import SUFFIXES, PassedOver, Tally, find_images, is_root, roots_below, tally_outside
 from pneumosearch.errors import DataError
 
 Split = Literal["train", "val", "test"]
@@ -18,28 +25,30 @@ Part = Literal["development", "test"]
 
 SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
 CLASSES: Final = ("NORMAL", "PNEUMONIA")  # the index is the label
-SUFFIXES: Final = (".jpeg", ".jpg", ".png")
 
-_PATIENT = re.compile(r"(person\d+|IM-\d+)")
+_MOST_UNKNOWN: Final = 0.5  # share of images of unknown patients from which a warning says so
+_LAYOUT: Final = "wanted train, test and perhaps val, each with NORMAL and PNEUMONIA"
 
 
 @dataclass(frozen=True)
 class ImageFile:
-    """One image of a data folder: `name` is its path below the folder, with forward slashes."""
+    """One image of a data folder: `name` is its path below the folder, with forward slashes, in printable UTF-8."""
 
     name: str
     split: Split
     label: int  # 0 normal, 1 pneumonia
+    file: str = ""  # the same path as the file system has it, where that differs from `name`
+    patient_pattern: str | None = None  # the user's rule for `patient`
 
     @property
     def patient(self) -> str:
-        """The patient that the file name tells; the whole name where it tells none.
+        """The patient that the file name tells (see `patient_of`); the whole name where it tells none."""
+        return patient_of(self.name, self.patient_pattern) or self.name
 
-        `IM-0115-0001` and `NORMAL2-IM-0115-0001` count as one patient: whether the two series share their
-        numbering is not published, and grouping too much cannot leak.
-        """
-        match = _PATIENT.search(Path(self.name).stem)
-        return match.group(1) if match else self.name
+    @property
+    def path(self) -> str:
+        """The path below the data folder by which the file opens."""
+        return self.file or self.name
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,9 @@ class Manifest:
     folder: Path
     kind: Literal["images", "phantoms"]
     images: tuple[ImageFile, ...]
+    patient_pattern: str | None = None  # the user's rule for patients
+    given: Path | None = None  # the folder that was asked for, where `folder` was found below it
+    passed_over: tuple[PassedOver, ...] = ()
 
     def counts(self) -> dict[Split, tuple[int, int]]:
         """Return {split: (normal, pneumonia)}."""
@@ -56,6 +68,47 @@ class Manifest:
 
     def _count(self, split: Split, label: int) -> int:
         return sum(image.split == split and image.label == label for image in self.images)
+
+    @property
+    def patient_rule(self) -> str | None:
+        """What tells patients apart: None where the published names alone give the same, else "mendeley" or a pattern.
+
+        A study's validation split depends on it.
+        """
+        if all(image.patient == published_patient(image.name) for image in self.images):
+            return None
+        return self.patient_pattern or "mendeley"
+
+    @property
+    def n_unknown_patients(self) -> int:
+        """The number of images whose names tell no patient."""
+        return sum(patient_of(image.name, self.patient_pattern) is None for image in self.images)
+
+    def unopenable(self) -> Counter[str]:
+        """Count, by reason, the images that cannot even be opened; looks at no content."""
+        return Counter(reason for image in self.images if (reason := _why_unopenable(self.folder / image.path)))
+
+    def remarks(self) -> list[str]:
+        """Return what a user should know before the images are used, a sentence each."""
+        found = []
+        if self.given is not None:
+            found.append(f"{self.given}: the images are read from {self.folder}")
+        if not any(self.counts()["val"]):
+            found.append(f"{self.folder}: no val folder, or no image in it; validation images come from train")
+        found += [f"passed over: {n:,} {reason} (such as {example})" for reason, n, example in self.passed_over]
+        return found + self._patient_remarks()
+
+    def _patient_remarks(self) -> list[str]:
+        n_unknown = self.n_unknown_patients
+        if n_unknown <= _MOST_UNKNOWN * len(self.images):
+            return []
+        rule = "--patient-pattern" if self.patient_pattern else "no known rule"
+        advice = "mend it" if self.patient_pattern else "give one as --patient-pattern REGEX"
+        return [
+            f"warning: {rule} finds a patient in the names of {n_unknown:,} of {len(self.images):,} images; they are "
+            "split as if each were another patient's, so that a patient may be both in training and in validation; "
+            f"{advice}"
+        ]
 
     def part(self, part: Part) -> "ManifestPart":
         """Return the images that may be looked at (train and val), or those of the sealed test folder."""
@@ -77,55 +130,133 @@ class ManifestPart:
     folder: Path
     part: Part
     images: tuple[ImageFile, ...]
+    _contents: dict[str, "_Content"] = field(default_factory=dict, compare=False, repr=False)  # by name, once read
 
     def path(self, image: ImageFile) -> Path:
         """Return where `image` lies on this machine."""
-        return self.folder / image.name
+        return self.folder / image.path
 
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """BLAKE2 digest of each file's bytes, in order. Raises `DataError` for a file that cannot be read."""
-        return tuple(_digest(self.path(image)) for image in self.images)
+        for reason in self.unreadable.values():
+            raise DataError(reason)
+        return tuple(self._content(image).digest for image in self.images)
+
+    @cached_property
+    def unreadable(self) -> dict[str, str]:
+        """The names of the files that cannot be read, each with the reason; all the others are read."""
+        contents = ((image.name, self._content(image)) for image in self.images)
+        return {name: content.problem for name, content in contents if content.problem}
+
+    def _content(self, image: ImageFile) -> "_Content":
+        if image.name not in self._contents:
+            self._contents[image.name] = _read_content(self.path(image))
+        return self._contents[image.name]
 
     @cached_property
     def fingerprint(self) -> str:
         """Sixteen hexadecimal digits that change when a name or a byte of this part changes."""
-        lines = (f"{image.name}\0{digest}\n" for image, digest in zip(self.images, self.digests, strict=True))
+        lines = (f"{image.path}\0{digest}\n" for image, digest in zip(self.images, self.digests, strict=True))
         return _hash(line.encode("utf-8", "surrogateescape") for line in lines)[:16]
 
     def without(self, names: Iterable[str]) -> "ManifestPart":
         """Return this part without the images of these names."""
         dropped = set(names)
-        return ManifestPart(self.folder, self.part, tuple(i for i in self.images if i.name not in dropped))
+        return ManifestPart(
+            self.folder, self.part, tuple(i for i in self.images if i.name not in dropped), self._contents
+        )
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """List the images below `folder`, which holds train, val and test, each with NORMAL and PNEUMONIA.
+@dataclass(frozen=True)
+class _Content:
+    """What was read of a file."""
+
+    digest: str = ""
+    problem: str = ""  # why it cannot be read
+
+
+def read_manifest(folder: Path, patient_pattern: str | None = None) -> Manifest:
+    """List the images below `folder`, which holds train, test and perhaps val, each with NORMAL and PNEUMONIA.
+
+    Where only a folder inside of it does, such as the `chest_xray` of an archive, that one is read.
+
+    Args:
+        folder: Class folders are read with their sub-folders; hidden files are no images.
+        patient_pattern: Regular expression, searched in each image's path below the data folder; its one group is the
+            patient. Without it the published names and Mendeley's count.
 
     Raises:
-        DataError: The folder, a split or a class folder is missing, or a class folder has no image.
+        ConfigError: The pattern cannot be used.
+        DataError: The folder, a split or a class folder is missing (but in val), or has no image.
     """
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; it should hold train, val and test, each with NORMAL and PNEUMONIA")
-    images = [image for split in SPLITS for label in (0, 1) for image in _class_images(folder, split, label)]
-    kind: Literal["images", "phantoms"] = "phantoms" if (folder / MARKER).exists() else "images"
-    return Manifest(folder, kind, tuple(images))
-
-
-def _class_images(folder: Path, split: Split, label: int) -> list[ImageFile]:
-    directory = folder / split / CLASSES[label]
-    if not directory.is_dir():
-        found = sorted(child.name for child in directory.parent.glob("*/")) if directory.parent.is_dir() else None
-        hint = f"{folder} holds " + (", ".join(sorted(p.name for p in folder.glob("*/"))) or "no folder")
-        hint = f"{directory.parent} holds " + (", ".join(found) or "no folder") if found is not None else hint
-        raise DataError(f"{directory}: no such folder ({hint}); wanted train, val, test with NORMAL, PNEUMONIA")
+        raise DataError(f"{folder}: no such folder; {_LAYOUT}")
+    if patient_pattern is not None:
+        one_group(patient_pattern, "patient_pattern")
+    root = _root(folder)
+    tally = Tally()
     try:
-        names = sorted(child.name for child in directory.iterdir() if child.suffix.lower() in SUFFIXES)
+        found = [image for split in SPLITS for image in _split_images(root, split, tally)]
+        tally_outside(root, (*SPLITS, MARKER), tally)
     except OSError as error:
-        raise DataError(f"{directory}: cannot be listed ({error.strerror})") from error
-    if not names:
-        raise DataError(f"{directory}: no image in this folder (wanted {', '.join(SUFFIXES)})")
-    return [ImageFile(f"{split}/{CLASSES[label]}/{name}", split, label) for name in names]
+        raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
+    kind: Literal["images", "phantoms"] = "phantoms" if (root / MARKER).exists() else "images"
+    images = (_image_file(name, split, label, patient_pattern) for name, split, label in found)
+    given = folder if root != folder else None
+    return Manifest(root, kind, tuple(images), patient_pattern, given, tally.summary())
+
+
+def _root(folder: Path) -> Path:
+    """Return the folder that holds the splits: `folder`, or the only one below it that does."""
+    if is_root(folder):
+        return folder
+    roots = roots_below(folder)
+    if len(roots) > 1:
+        names = ", ".join(str(root.relative_to(folder)) for root in roots)
+        raise DataError(f"{folder}: holds several data sets ({names}); name one of them")
+    return roots[0] if roots else folder
+
+
+def _split_images(root: Path, split: Split, tally: Tally) -> list[tuple[str, Split, int]]:
+    """Return (path below the root, split, label) of a split's images; "val" may be missing or empty."""
+    if split == "val" and not (root / split).is_dir():
+        return []
+    found: list[tuple[str, Split, int]] = []
+    for label, name in enumerate(CLASSES):
+        directory, below = root / split / name, f"{split}/{name}/"
+        if not directory.is_dir():
+            if split == "val":
+                continue
+            raise DataError(f"{directory}: no such folder ({_hint(root, directory.parent)}); {_LAYOUT}")
+        names = find_images(directory, tally, below)
+        if not names and split != "val":
+            raise DataError(f"{directory}: no image in this folder (wanted {', '.join(SUFFIXES)})")
+        found += [(below + image, split, label) for image in names]
+    tally_outside(root / split, CLASSES, tally, f"{split}/")
+    return found
+
+
+def _hint(root: Path, directory: Path) -> str:
+    there = directory if directory.is_dir() else root
+    return f"{there} holds " + (", ".join(sorted(path.name for path in there.glob("*/"))) or "no folder")
+
+
+def _image_file(path: str, split: Split, label: int, patient_pattern: str | None) -> ImageFile:
+    name = printable_name(path)
+    return ImageFile(name, split, label, path if path != name else "", patient_pattern)
+
+
+def _why_unopenable(path: Path) -> str | None:
+    try:
+        status = path.stat()
+    except OSError as error:
+        return str(error.strerror)
+    if not stat.S_ISREG(status.st_mode):
+        return "not a regular file"
+    if status.st_size > MOST_BYTES:
+        return f"more than {MOST_BYTES:,} bytes"
+    return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
 
 
 def phantom_settings(folder: Path) -> dict[str, object] | None:
@@ -140,11 +271,11 @@ def phantom_settings(folder: Path) -> dict[str, object] | None:
     return dict(settings)
 
 
-def _digest(path: Path) -> str:
+def _read_content(path: Path) -> _Content:
     try:
-        return _hash([read_whole(path)])
+        return _Content(digest=_hash([read_whole(path)]))
     except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        return _Content(problem=f"{path}: cannot be read ({error.strerror})")
 
 
 def _hash(chunks: Iterable[bytes]) -> str:

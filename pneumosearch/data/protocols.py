@@ -11,6 +11,7 @@ from pneumosearch.config import Equalization, Protocol
 from pneumosearch.data.batches import Labels
 from pneumosearch.data.cache import PixelArray, Pixels, Progress, cache_folder, load_pixels
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
+from pneumosearch.data.names import storable_path
 from pneumosearch.data.shifts import stressed
 from pneumosearch.data.splits import Indices, brightness_split, kept_holdout_split
 from pneumosearch.records.dataset import DataDescription, Interpolation
@@ -81,6 +82,15 @@ class DataSource:
         """
         return self._pixels("test", size, "area", equalization)
 
+    def fingerprint(self, part: Part) -> str:
+        """Return the fingerprint of the files of `part` that can be read; no image is decoded.
+
+        Raises:
+            DataError: A file cannot be read, and none is to be skipped.
+        """
+        files = self.manifest.part(part)
+        return (files.without(files.unreadable) if self.skip_unreadable else files).fingerprint
+
     def _validated(self, protocol: Protocol, size: int, equalization: Equalization) -> Dataset:
         pixels = self._pixels("development", size, "area", equalization)
         if protocol == "brightness":
@@ -136,7 +146,7 @@ class DataSource:
     ) -> DataDescription:
         return DataDescription(
             kind=self.manifest.kind,
-            folder=str(self.manifest.folder.resolve()),
+            folder=storable_path(self.manifest.folder.resolve()),
             fingerprint=development.part.fingerprint,
             test_fingerprint=test.part.fingerprint if test else None,
             counts={str(split): n for split, n in self.manifest.counts().items()},
@@ -145,6 +155,7 @@ class DataSource:
             interpolation=interpolation,
             split_seed=None if test else SPLIT_SEED,
             skipped=development.skipped + (test.skipped if test else ()),
+            patient_rule=self.manifest.patient_rule,
         )
 
 

@@ -1,5 +1,6 @@
 """The validation split: stratified by class, and no patient or identical image on both sides."""
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.data.manifest import ManifestPart
+from pneumosearch.data.patients import published_patient
 from pneumosearch.errors import DataError
 
 Indices = npt.NDArray[np.int64]
@@ -53,7 +55,7 @@ def holdout_split(part: ManifestPart, *, seed: int) -> Holdout:
 
 def kept_holdout_split(part: ManifestPart, *, seed: int, folder: Path) -> Holdout:
     """Return `holdout_split`, made once, which takes seconds, and kept in `folder`; arguments and errors as there."""
-    path = folder / f"{part.part}-{part.fingerprint}-holdout-{seed}-v{_VERSION}.npy"
+    path = folder / f"{part.part}-{part.fingerprint}-holdout-{seed}{_patients_key(part)}-v{_VERSION}.npy"
     held_out = _read_mask(path, len(part.images))
     if held_out is not None:
         return Holdout(np.flatnonzero(~held_out), np.flatnonzero(held_out))
@@ -61,6 +63,14 @@ def kept_holdout_split(part: ManifestPart, *, seed: int, folder: Path) -> Holdou
     with suppress(OSError), replacing(path) as temporary:  # no room: it is made again the next time
         np.save(temporary, np.isin(np.arange(len(part.images)), split.validation))
     return split
+
+
+def _patients_key(part: ManifestPart) -> str:
+    """Return what tells splits by other patients apart; nothing where the published names alone give the same."""
+    patients = [image.patient for image in part.images]
+    if patients == [published_patient(image.name) for image in part.images]:
+        return ""
+    return "-" + hashlib.blake2b("\n".join(patients).encode(), digest_size=4).hexdigest()
 
 
 def _read_mask(path: Path, n_images: int) -> npt.NDArray[np.bool_] | None:

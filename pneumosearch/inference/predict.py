@@ -1,10 +1,11 @@
 """Kept networks at work on images of one's own: probabilities, decisions, heat maps."""
 
+import filecmp
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.config import Equalization, TrialConfig
 from pneumosearch.data.cache import PixelArray, network_input
-from pneumosearch.data.manifest import CLASSES, SUFFIXES
+from pneumosearch.data.manifest import CLASSES
+from pneumosearch.data.names import printable_name
+from pneumosearch.data.scan import COPY_OF_FILE, SUFFIXES, PassedOver, Tally, find_images
 from pneumosearch.errors import ConfigError, DataError
 from pneumosearch.network import backend
 from pneumosearch.network.grad_cam import Calls, Heat, grad_cam, overlay
@@ -93,7 +96,7 @@ class Classifier:
     about: str  # where it comes from, in words
 
     def read(self, path: Path) -> PixelArray:
-        """Decode a file as in training, (size, size). Raises `DataError` where it is no whole JPEG or PNG image."""
+        """Decode a file as in training, (size, size). Raises `DataError` where it cannot be decoded."""
         return network_input(path, self.size, self.interpolation, self.equalization)
 
     def probabilities(self, pixels: PixelArray) -> npt.NDArray[np.float64]:
@@ -121,24 +124,64 @@ class Prediction:
     error: str | None = None
 
 
-def image_files(arguments: Sequence[Path]) -> list[Path]:
+class ImageFiles(NamedTuple):
+    """The files to classify, and what is passed over in the folders."""
+
+    paths: list[Path]
+    passed_over: tuple[PassedOver, ...]
+
+
+def image_files(arguments: Sequence[Path]) -> ImageFiles:
     """Return the files named, and the images below the folders named, sorted within each.
+
+    Hidden files are no images. Of files with one name and one content in the folders, as where an archive holds
+    everything twice, only the first counts.
 
     Raises:
         DataError: Something named is not there, or a folder holds no image.
     """
     found: list[Path] = []
+    tally = Tally()
     for argument in arguments:
         if argument.is_dir():
-            images = sorted(path for path in argument.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-            if not images:
-                raise DataError(f"{argument}: no image in this folder (wanted {', '.join(SUFFIXES)})")
-            found += images
+            found += _images_in(argument, tally)
         elif argument.exists():
             found.append(argument)
         else:
             raise DataError(f"{argument}: no such file or folder")
-    return list(dict.fromkeys(found))
+    named = {argument for argument in arguments if not argument.is_dir()}
+    return ImageFiles(_without_copies(list(dict.fromkeys(found)), named, tally), tally.summary())
+
+
+def _images_in(folder: Path, tally: Tally) -> list[Path]:
+    try:
+        names = find_images(folder, tally)
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
+    if not names:
+        raise DataError(f"{folder}: no image in this folder (wanted {', '.join(SUFFIXES)})")
+    return sorted(folder / name for name in names)
+
+
+def _without_copies(paths: list[Path], named: set[Path], tally: Tally) -> list[Path]:
+    """Leave out files with the name and content of another, but none that was named."""
+    by_name: dict[str, list[Path]] = {}
+    copies: set[Path] = set()
+    for path in sorted(paths, key=lambda path: (path not in named, len(path.parts))):  # the outer one stays
+        alike = by_name.setdefault(path.name, [])
+        if path not in named and any(_same_content(path, other) for other in alike):
+            copies.add(path)
+            tally.add(COPY_OF_FILE, str(path))
+        else:
+            alike.append(path)
+    return [path for path in paths if path not in copies]
+
+
+def _same_content(first: Path, second: Path) -> bool:
+    try:
+        return filecmp.cmp(first, second, shallow=False)
+    except OSError:  # a file that cannot be read is told later
+        return False
 
 
 def predictions(classifier: Classifier, paths: Sequence[Path], explain: Path | None = None) -> Iterator[Prediction]:
@@ -199,10 +242,11 @@ def _picture_names(paths: Sequence[Path]) -> dict[Path, str]:
     names: dict[Path, str] = {}
     taken: set[str] = set()
     for path in paths:
-        name, number = f"{path.stem}.png", 1
+        stem, number = printable_name(path.stem), 1
+        name = f"{stem}.png"
         while name in taken:
             number += 1
-            name = f"{path.stem}-{number}.png"
+            name = f"{stem}-{number}.png"
         taken.add(name)
         names[path] = name
     return names
@@ -217,7 +261,7 @@ def file_classifier(path: Path) -> Classifier:
     folder = path.parent if path.name == MODEL_FILE and path.with_name(ABOUT_FILE).exists() else path
     if not folder.is_dir():
         network = _network_of(path)
-        about = f"{path}; it has no threshold, 0.5 is used; it does not say how contrast was equalized, none is"
+        about = f"{_shown(path)}; it has no threshold, 0.5 is used; it does not say how contrast was equalized, none is"
         return Classifier([network], network.size, "area", "none", _HALF, about)
     exported = read_about(folder)
     network = _network_of(folder / MODEL_FILE)
@@ -225,15 +269,19 @@ def file_classifier(path: Path) -> Classifier:
         raise ConfigError(
             f"{folder / ABOUT_FILE}: input_size {exported.input_size}, but the network takes {network.size}"
         )
-    about = f"trial {exported.trial} of '{exported.study}', exported to {folder}; threshold {exported.threshold_from}"
+    about = f"trial {exported.trial} of '{exported.study}', exported to {_shown(folder)}; "
     return Classifier(
         [network],
         exported.input_size,
         exported.interpolation,
         exported.equalization,
         exported.threshold,
-        about + on_phantoms(exported.kind),
+        f"{about}threshold {exported.threshold_from}{on_phantoms(exported.kind)}",
     )
+
+
+def _shown(path: Path) -> str:
+    return printable_name(str(path))
 
 
 def on_phantoms(kind: Literal["images", "phantoms"]) -> str:

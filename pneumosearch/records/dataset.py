@@ -17,7 +17,7 @@ class DataDescription(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     kind: Literal["images", "phantoms"]
-    folder: str
+    folder: str  # as `data.names.storable_path` writes it
     fingerprint: str  # of the content of train + val
     test_fingerprint: str | None  # of the test folder, where it was opened
     counts: dict[str, tuple[int, int]]  # {split: (normal, pneumonia)}
@@ -26,6 +26,13 @@ class DataDescription(BaseModel):
     interpolation: Interpolation
     split_seed: int | None  # None where the split is the published one, or by brightness
     skipped: tuple[str, ...]  # unreadable images left out on request
+    # What tells patients apart: None for the published names, "mendeley" for that archive's, else the user's pattern.
+    patient_rule: str | None = None
+
+    @property
+    def patient_pattern(self) -> str | None:
+        """The user's rule for patients, where one was given."""
+        return None if self.patient_rule == "mendeley" else self.patient_rule
 
     @property
     def folder_name(self) -> str:

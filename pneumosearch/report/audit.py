@@ -8,7 +8,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from pneumosearch.data.audit.audit import NUMBERING_NOTE, Audit, IdenticalFiles, NearPair, SplitBalance
-from pneumosearch.data.audit.shift import Comparison
+from pneumosearch.data.audit.shift import ShiftComparison
 from pneumosearch.errors import printable
 from pneumosearch.report.tables import percent, phantom_warning
 
@@ -35,7 +35,12 @@ def sentences(audit: Audit) -> list[Sentence]:
 def _file_sentences(audit: Audit) -> list[Sentence]:
     odd, coloured, broken = len(audit.odd), len(audit.coloured), len(audit.unreadable)
     size = "" if audit.median_width is None else f" (median {audit.median_width:g} x {audit.median_height:g} pixels)"
+    passed = sum(each.n for each in audit.passed_over)
+    reasons = ", ".join(f"{each.n:,} {each.reason}" for each in audit.passed_over)
+    unknown = f"of {audit.n_images:,} images have names that tell no patient: each counts as another patient's"
     return [
+        _counted(passed, "note", f"files or folders are passed over: {reasons}", "Every file in the folder is read."),
+        _counted(audit.unknown_patients, "note", unknown, "Every image's name tells its patient."),
         _counted(broken, "bad", f"of {audit.n_images:,} images cannot be decoded", "Every image can be decoded."),
         _counted(odd, "note", f"images are outliers in size or aspect ratio{size}",
                  f"No image is an outlier in size or aspect ratio{size}."),
@@ -85,7 +90,7 @@ def _balance_sentence(audit: Audit) -> Sentence:
     return Sentence("note" if differs else "good", f"Pneumonia is {shares}: {verdict} (p = {audit.balance.p:.2g}).")
 
 
-def _model_sentences(comparisons: Sequence[Comparison]) -> list[Sentence]:
+def _model_sentences(comparisons: Sequence[ShiftComparison]) -> list[Sentence]:
     return [
         Sentence("note" if c.model.auc_low > 0.5 else "good",
                  f"A model of twelve plain features separates {c.first} from {c.second} with AUC {c.model.auc:.3f} "
@@ -138,7 +143,7 @@ def balance_line(audit: Audit) -> str:
     return f"Test of equal shares in all splits: chi-square {balance.chi_square:.1f}, {freedom}, p = {balance.p:.2g}"
 
 
-def _comparison_table(comparison: Comparison) -> Table:
+def _comparison_table(comparison: ShiftComparison) -> Table:
     title = f"{comparison.first} ({comparison.n_first:,}) and {comparison.second} ({comparison.n_second:,})"
     table = Table(title=title)
     for heading in COMPARISON_HEADINGS:
@@ -151,7 +156,7 @@ def _comparison_table(comparison: Comparison) -> Table:
 COMPARISON_HEADINGS = ("feature", "1st mean", "2nd mean", "diff., sd", "AUC (95%)")
 
 
-def comparison_rows(comparison: Comparison) -> list[list[str]]:
+def comparison_rows(comparison: ShiftComparison) -> list[list[str]]:
     """Return the rows of the table with `COMPARISON_HEADINGS`."""
     return [
         [f.feature.replace("_", " "), f"{f.first_mean:.3g}", f"{f.second_mean:.3g}", f"{f.standardised:+.2f}",
@@ -167,7 +172,9 @@ def _listings(audit: Audit) -> list[Table]:
     identical = [(", ".join(group.names), identical_text(group)) for group in worst_groups_first(audit.identical)]
     pairs = [(f"{pair.first}, {pair.second}", pair_text(pair)) for pair in worst_first(audit.near.pairs)]
     beyond = [(f"{pair.first}, {pair.second}", pair_text(pair)) for pair in audit.near.beyond]
+    passed = [(each.example, f"{each.n:,} {each.reason}") for each in audit.passed_over]
     listings = {
+        "Passed over, with an example of each reason": passed,
         "Cannot be decoded": broken,
         "Odd in size or aspect ratio": odd,
         "Coloured": coloured,

@@ -12,8 +12,9 @@ from matplotlib.figure import Figure
 from pneumosearch._utils.atomic import write_output
 from pneumosearch._utils.jinja import data_uri, template
 from pneumosearch.data.audit.audit import Audit, NearPair
-from pneumosearch.data.audit.shift import Comparison, Histogram
+from pneumosearch.data.audit.shift import Histogram, ShiftComparison
 from pneumosearch.data.cache import decode, shrink
+from pneumosearch.data.names import path_below, path_of
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report import audit as tables
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
@@ -70,16 +71,16 @@ def page(audit: Audit) -> str:
 
 
 def _pair(audit: Audit, pair: NearPair) -> PairPicture:
-    first, second = (_thumbnail(Path(audit.folder), name) for name in (pair.first, pair.second))
+    first, second = (_thumbnail(path_of(audit.folder), name) for name in (pair.first, pair.second))
     return PairPicture((first, second), tables.pair_text(pair))
 
 
 def _thumbnail(folder: Path, name: str) -> Picture:
-    _, data = cv2.imencode(".jpg", shrink(decode(folder / name), _SIDE, "area"))
+    _, data = cv2.imencode(".jpg", shrink(decode(path_below(folder, name)), _SIDE, "area"))
     return Picture(data_uri(data.tobytes(), "image/jpeg"), f"X-ray {name}")
 
 
-def _overview(comparisons: list[Comparison]) -> Picture:
+def _overview(comparisons: list[ShiftComparison]) -> Picture:
     """Draw the AUC of every feature in every comparison, with its interval."""
     names = [feature.feature.replace("_", " ") for feature in comparisons[0].features]
     figure = _figure(4.4, 5.6)

@@ -10,6 +10,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.data.names import printable_name
+from pneumosearch.errors import printable
 from pneumosearch.intervals import wilson_interval
 from pneumosearch.metrics import Metric, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
@@ -307,20 +309,24 @@ def data_check_summary(manifest: "Manifest") -> dict[str, Any]:
     found = {str(split): list(counts) for split, counts in manifest.counts().items()}
     published = {split: list(counts) for split, counts in PUBLISHED_COUNTS.items()}
     return {
-        "folder": str(manifest.folder),
+        "folder": printable_name(str(manifest.folder)),
         "kind": manifest.kind,
         "found": found,
         "published": published,
         "agrees": found == published,
+        "passed_over": [each._asdict() for each in manifest.passed_over],
+        "cannot_be_opened": dict(manifest.unopenable()),
+        "unknown_patients": manifest.n_unknown_patients,
+        "remarks": manifest.remarks(),
     }
 
 
 def print_data_check(manifest: "Manifest") -> None:
-    """Print the image counts of a folder next to the published counts."""
-    console = Console()
+    """Print the image counts of a folder next to the published counts, and remarks on the folder."""
+    summary, console = data_check_summary(manifest), Console()
     if manifest.kind == "phantoms":
         console.print(phantom_warning())
-    table = Table(title=f"Images in {escape(str(manifest.folder))}")
+    table = Table(title=f"Images in {escape(summary['folder'])}")
     for heading in ("split", "NORMAL", "published", "PNEUMONIA", "published"):
         table.add_column(heading, justify="right" if heading != "split" else "left")
     counts = manifest.counts()
@@ -328,7 +334,9 @@ def print_data_check(manifest: "Manifest") -> None:
         normal, pneumonia = PUBLISHED_COUNTS[split]
         table.add_row(split, f"{found[0]:,}", f"{normal:,}", f"{found[1]:,}", f"{pneumonia:,}")
     console.print(table)
-    agrees = data_check_summary(manifest)["agrees"]
+    for line in (*summary["remarks"], *(f"cannot be opened: {n} ({why})" for why, n in manifest.unopenable().items())):
+        console.print(printable(line), markup=False, highlight=False)
+    agrees = summary["agrees"]
     console.print(
         "The counts equal the published counts." if agrees else "The counts differ from the published counts."
     )

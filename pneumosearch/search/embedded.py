@@ -41,7 +41,7 @@ def objective_for(
     """
     study = read_study_file(Path(spec)) if isinstance(spec, str | Path) else spec or StudySpec()
     folder = Path(results)
-    source = DataSource(read_manifest(Path(data)), folder / "cache")
+    source = DataSource(read_manifest(Path(data), study.patient_pattern), folder / "cache")
     study = study.model_copy(update={"screening": None})  # only for the pruner "promote" of our own loop
     objective = Objective(Session(_Folders(folder), source, lambda event: None, StopFlag()), study)
 

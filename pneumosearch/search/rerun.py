@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from pneumosearch._utils.hardware import thread_variables
+from pneumosearch.data.names import path_of
 from pneumosearch.errors import StoreError
 from pneumosearch.records.trial import RERUNS, StudyRecord, TrialRecord
 from pneumosearch.search.runner import train_once
@@ -86,5 +87,5 @@ def rerun_trial(session: Session, record: StudyRecord, number: int) -> RerunComp
 
 def stored_folder(record: StudyRecord) -> Path | None:
     """Return the data folder that a study was trained on, where it is still there."""
-    folder = Path(record.data.folder)
+    folder = path_of(record.data.folder)
     return folder if folder.is_dir() else None

@@ -411,3 +411,19 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
         raise StoreError(
             f"study '{name}' was started on other images ({attributes['data']['folder']}); choose another --name"
         )
+    _check_patients(name, attributes["data"].get("patient_rule"), data.patient_rule)
+
+
+def _check_patients(name: str, before: str | None, now: str | None) -> None:
+    """Raise `StoreError` where another rule for patients would give another validation split."""
+    if before == now:
+        return
+    if before is None and now == "mendeley":
+        raise StoreError(
+            f"study '{name}' was started when patients of such names were not known, so that its validation images may "
+            "show patients of training; choose another --name, or go on as before with --patient-pattern '(.*)'"
+        )
+    raise StoreError(
+        f"study '{name}' was started with another rule for patients ({before or 'the published names'}, "
+        f"now {now or 'the published names'}); go on as it was, or choose another --name"
+    )

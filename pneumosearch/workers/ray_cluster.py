@@ -332,7 +332,8 @@ class _Worker:
         try:
             check_storage(job.url, self._home, [_address()])
             # The images of this node: it may lack some or have others, and the study compares them by content.
-            source = replace(job.source, manifest=read_manifest(job.source.manifest.folder))
+            manifest = job.source.manifest
+            source = replace(job.source, manifest=read_manifest(manifest.folder, manifest.patient_pattern))
             train_trials(replace(job, source=source), self._unsent.put, self._stop)
         except (DataError, StoreError) as error:
             self._unsent.put(Failed(type(error)(f"node {platform.node()} ({_address()}): {error}")))

@@ -13,11 +13,12 @@ from typing import Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
-from pneumosearch.data.audit.duplicates import N_BITS, THRESHOLD, Pair, identical_groups, near_pairs, nearest_others
+from pneumosearch.data.audit.duplicates import N_BITS, THRESHOLD, HashPair, identical_groups, near_pairs, nearest_others
 from pneumosearch.data.audit.features import Reading, read_all
-from pneumosearch.data.audit.shift import Comparison, Histogram, compare_all, histograms
+from pneumosearch.data.audit.shift import Histogram, ShiftComparison, compare_all, histograms
 from pneumosearch.data.cache import Progress
 from pneumosearch.data.manifest import SPLITS, ImageFile, Manifest, ManifestPart
+from pneumosearch.data.names import storable_path
 from pneumosearch.data.protocols import SPLIT_SEED
 from pneumosearch.data.splits import holdout_split
 from pneumosearch.errors import DataError
@@ -128,10 +129,18 @@ class ClassBalance(_Finding):
     p: float
 
 
+class PassedOverFiles(_Finding):
+    """Files and folders that are not read for one reason."""
+
+    reason: str
+    n: int
+    example: str
+
+
 class Audit(_Finding):
     """Everything that was found in a data folder."""
 
-    folder: str
+    folder: str  # as `names.storable_path` writes it
     kind: Literal["images", "phantoms"]
     note: str
     n_images: int
@@ -144,8 +153,10 @@ class Audit(_Finding):
     near: NearDuplicates
     overlaps: list[PatientOverlap]
     balance: ClassBalance
-    comparisons: list[Comparison]
+    comparisons: list[ShiftComparison]
     histograms: list[Histogram]
+    passed_over: list[PassedOverFiles] = []
+    unknown_patients: int = 0  # images whose names tell no patient
 
 
 def audit(manifest: Manifest, progress: Progress | None = None) -> Audit:
@@ -159,7 +170,7 @@ def audit(manifest: Manifest, progress: Progress | None = None) -> Audit:
     readable = _Readable(manifest, readings)
     sizes = [(r.width, r.height) for r in readings]
     return Audit(
-        folder=str(manifest.folder),
+        folder=storable_path(manifest.folder),
         kind=manifest.kind,
         note=SEAL_NOTE,
         n_images=len(manifest.images),
@@ -174,6 +185,8 @@ def audit(manifest: Manifest, progress: Progress | None = None) -> Audit:
         balance=_balance(manifest),
         comparisons=compare_all(readings),
         histograms=histograms(readings),
+        passed_over=[PassedOverFiles(**each._asdict()) for each in manifest.passed_over],
+        unknown_patients=manifest.n_unknown_patients,
     )
 
 
@@ -225,7 +238,7 @@ def _identical(images: Sequence[ImageFile]) -> IdenticalFiles:
 def _near_duplicates(readable: _Readable) -> NearDuplicates:
     side = _validation_sides(readable.parts[0])
 
-    def told(pair: Pair) -> NearPair:
+    def told(pair: HashPair) -> NearPair:
         first, second = readable.images[pair.first], readable.images[pair.second]
         return NearPair(
             first=first.name,
@@ -275,7 +288,7 @@ def _overlaps(images: Sequence[ImageFile]) -> list[PatientOverlap]:
 def _balance(manifest: Manifest) -> ClassBalance:
     from scipy.stats import chi2_contingency
 
-    counts = manifest.counts()
+    counts = {split: found for split, found in manifest.counts().items() if any(found)}  # val may be empty
     test = chi2_contingency(np.array(list(counts.values())), correction=False)
     return ClassBalance(
         splits=[_split_balance(split, *found) for split, found in counts.items()],

@@ -24,7 +24,7 @@ _LOW: Final = 16  # frequencies each way
 _ROWS: Final = 1024  # of the table of distances that is in memory at a time
 
 
-class Pair(NamedTuple):
+class HashPair(NamedTuple):
     """Two images, by position, the first the lower, and the bits in which their hashes differ."""
 
     first: int
@@ -44,10 +44,10 @@ def perceptual_hash(pixels: npt.NDArray[np.uint8]) -> Bits:
     return np.asarray(frequencies > np.median(frequencies), dtype=np.bool_)
 
 
-def near_pairs(hashes: npt.NDArray[np.bool_], *, threshold: int = THRESHOLD) -> list[Pair]:
+def near_pairs(hashes: npt.NDArray[np.bool_], *, threshold: int = THRESHOLD) -> list[HashPair]:
     """Return the pairs of rows of `hashes` (n, N_BITS) that differ in at most `threshold` bits, nearest first."""
     found = [
-        Pair(start + int(i), start + int(j), round(float(block[i, j])))
+        HashPair(start + int(i), start + int(j), round(float(block[i, j])))
         for start, block in _blocks(hashes)
         for i, j in np.argwhere(block <= threshold)
     ]
@@ -56,20 +56,20 @@ def near_pairs(hashes: npt.NDArray[np.bool_], *, threshold: int = THRESHOLD) -> 
 
 def nearest_others(
     hashes: npt.NDArray[np.bool_], patients: Sequence[str], n: int, *, threshold: int = THRESHOLD
-) -> list[Pair]:
+) -> list[HashPair]:
     """Return the `n` nearest pairs of different patients that differ in more than `threshold` bits.
 
     They are what a reader needs to judge the threshold by: the most alike that do not count as one film.
     """
     codes = np.unique(np.asarray(patients), return_inverse=True)[1]
-    found: list[Pair] = []
+    found: list[HashPair] = []
     for start, block in _blocks(hashes):
         block[(block <= threshold) | (codes[start : start + len(block), None] == codes[None, start:])] = np.inf
         flat = block.ravel()
         nearest = np.argpartition(flat, min(n, flat.size) - 1)[:n]
         rows, columns = np.unravel_index(nearest[np.isfinite(flat[nearest])], block.shape)
         pairs = zip(rows, columns, strict=True)
-        found += [Pair(start + int(i), start + int(j), round(float(block[i, j]))) for i, j in pairs]
+        found += [HashPair(start + int(i), start + int(j), round(float(block[i, j]))) for i, j in pairs]
     return sorted(found, key=lambda pair: (pair.distance, pair.first, pair.second))[:n]
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from pneumosearch.data.audit.duplicates import Bits, perceptual_hash
 from pneumosearch.data.cache import PixelArray, Progress, decode, in_threads, opened, shrink
 from pneumosearch.data.manifest import ImageFile, Manifest
-from pneumosearch.errors import DataError
+from pneumosearch.errors import DataError, printable
 
 #: Side in pixels at which brightness and structure are measured, so that they do not depend on the file's size.
 MEASURED_SIZE: Final = 224
@@ -65,7 +65,7 @@ def read_all(manifest: Manifest, progress: Progress | None = None) -> tuple[list
         try:
             return read_image(manifest.folder, image)
         except DataError as error:
-            return Unreadable(image, str(error).removeprefix(f"{manifest.folder / image.name}: "))
+            return Unreadable(image, printable(str(error).removeprefix(f"{manifest.folder / image.path}: ")))
 
     results = [result for _, result in in_threads(manifest.images, work, progress)]
     return [r for r in results if isinstance(r, Reading)], [r for r in results if isinstance(r, Unreadable)]
@@ -73,7 +73,7 @@ def read_all(manifest: Manifest, progress: Progress | None = None) -> tuple[list
 
 def read_image(folder: Path, image: ImageFile) -> Reading:
     """Decode and measure an image below `folder`; raises as `decode`."""
-    path = folder / image.name
+    path = folder / image.path
     pixels = decode(path)
     height, width = pixels.shape
     features = measure(pixels, path.stat().st_size)

@@ -47,7 +47,7 @@ class TrivialModel(_Finding):
     n_folds: int
 
 
-class Comparison(_Finding):
+class ShiftComparison(_Finding):
     """Two sets of images set side by side; 95 % intervals are by bootstrap over patients."""
 
     first: str  # such as "train NORMAL"
@@ -66,7 +66,7 @@ class Histogram(_Finding):
     shares: dict[str, list[float]]  # {"train NORMAL": ...}
 
 
-def compare_all(readings: Sequence[Reading]) -> list[Comparison]:
+def compare_all(readings: Sequence[Reading]) -> list[ShiftComparison]:
     """Compare the classes within train, and train with test within each class, where there are images enough."""
     sets = [(("train", 0), ("train", 1)), (("train", 0), ("test", 0)), (("train", 1), ("test", 1))]
     pairs = [(_chosen(readings, *first), _chosen(readings, *second)) for first, second in sets]
@@ -105,13 +105,13 @@ def _table(readings: Sequence[Reading]) -> Floats:
     return np.array([reading.features for reading in readings], dtype=np.float64)
 
 
-def _compare(first: list[Reading], second: list[Reading]) -> Comparison:
+def _compare(first: list[Reading], second: list[Reading]) -> ShiftComparison:
     table = _table([*first, *second])
     sides = np.repeat([0, 1], [len(first), len(second)])
     # A name that occurs in train and test may be one patient: kept on one side of every fold to be safe.
     patients = [reading.image.patient for reading in (*first, *second)]
     areas = bootstrap_aucs(sides, table.T, patients, seed=_SEED, n_resamples=_RESAMPLES)
-    return Comparison(
+    return ShiftComparison(
         first=set_name(first[0]),
         second=set_name(second[0]),
         n_first=len(first),
