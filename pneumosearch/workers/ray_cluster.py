@@ -240,7 +240,7 @@ class _Actors:
             return
         match event:
             case WorkerPlaced(node):
-                process.node = node
+                process.runs_on(node)
                 return
             case Outcome(done=True):
                 self._done = True
@@ -263,14 +263,18 @@ class _Actor(TrainingProcess):
         super().__init__()
         self._ray, self._actor = ray, actor
         self.stream = actor.events.remote()
-        self.node: str | None = None  # where it runs; None before it runs
+        self._node: str | None = None  # where it runs; None before it runs
         self.ordered = ""
         self._ended_by, self._blameless = "", False
 
     @property
     def waits(self) -> bool:
-        """Whether it has not begun yet."""
-        return self.node is None
+        """Whether it waits for room on a node."""
+        return self._node is None
+
+    def runs_on(self, node: str) -> None:
+        """Remember the node on which it runs now."""
+        self._node = node
 
     def order(self, reason: str) -> None:
         if not self.ordered:
@@ -285,7 +289,7 @@ class _Actor(TrainingProcess):
         living = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
         # A node that dies is unreachable at first, and may still be chosen for a process that then never runs.
         unreachable = isinstance(error, self._ray.exceptions.ActorUnavailableError) or "never ran" in str(error)
-        self._blameless = unreachable or (self.node is not None and self.node not in living)
+        self._blameless = unreachable or (self._node is not None and self._node not in living)
         detail = re.search("Worker exit detail: (.*)", str(error))
         lines = [detail[1]] if detail else str(error).strip().splitlines()[-1:]
         self._ended_by = _GONE if self._blameless else " ".join(lines) or type(error).__name__

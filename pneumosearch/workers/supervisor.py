@@ -22,24 +22,24 @@ class Failed:
 #: What a training process sends: what happens in its trials, and at last how its part of the search ended.
 ProcessEvent = TrialEvent | Outcome | Failed
 
-_PATIENCE: Final = 2  # a trial whose process dies as often without a new epoch has failed
+_MAX_DEATHS: Final = 2  # a trial whose process dies as often without a new epoch has failed
 
 
 class TrainingProcess(ABC):
     """A process that trains trials one after the other."""
 
     def __init__(self) -> None:
-        self.at: tuple[int, int] | None = None  # the trial that it trains, and how many epochs that has
+        self.training: tuple[int, int] | None = None  # the trial that it trains, and how many epochs that has
 
     def note(self, event: TrialEvent) -> None:
         """Remember which trial it trains, and how far that is."""
         match event:
             case TrialStarted(number):
-                self.at = (number, 0)
+                self.training = (number, 0)
             case EpochEnded(number, history):
-                self.at = (number, len(history))
+                self.training = (number, len(history))
             case _:
-                self.at = None
+                self.training = None
 
     @abstractmethod
     def order(self, reason: str) -> None:
@@ -154,15 +154,15 @@ class _Deaths:
         """
         if process.blameless:
             return
-        if process.at is None:
+        if process.training is None:
             self._before_any += 1
-            if self._before_any >= _PATIENCE * self.workers:
+            if self._before_any >= _MAX_DEATHS * self.workers:
                 raise PneumosearchError(f"the training process does not start: {process.ended_by}")
             return
-        number, epochs = process.at
+        number, epochs = process.training
         before, deaths = self._at_trials.get(number, (epochs, 0))
         self._at_trials[number] = (epochs, deaths + 1 if before == epochs else 1)
-        if self._at_trials[number][1] >= _PATIENCE:
+        if self._at_trials[number][1] >= _MAX_DEATHS:
             self._fail(number, epochs, process.ended_by)
 
     def _fail(self, number: int, epochs: int, ended_by: str) -> None:
