@@ -34,8 +34,9 @@ Artifacts = Annotated[
     str | None,
     typer.Option(
         envvar="PNEUMOSEARCH_ARTIFACTS",
-        help="Where all machines keep checkpoints, networks and pictures: a folder that all mount, or "
-        "s3://BUCKET/PREFIX (address and credentials: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...).",
+        help="Where all machines keep checkpoints, networks and pictures: a folder that all mount, s3://BUCKET/PREFIX "
+        "(address and credentials: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), gs://BUCKET/PREFIX, "
+        "az://CONTAINER/PREFIX or sftp://HOST/FOLDER.",
         metavar="URL",
         show_default="where the study has them; else RESULTS of each machine",
     ),

@@ -1,12 +1,19 @@
-"""A folder, or a bucket of S3, as an artifact store of Optuna whose folders can be listed and removed."""
+"""A folder, a bucket or an SFTP server as an artifact store of Optuna whose folders can be listed and removed.
+
+fsspec reads and writes buckets and SFTP servers. Folders of this machine are written here, because fsspec leaves a
+half-written file where a process dies.
+"""
 
 import errno
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, TypeVar
+from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
+from urllib.parse import urlsplit
+from uuid import uuid4
 
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -16,9 +23,22 @@ from pneumosearch._utils.atomic import replacing
 #: File or object by which a place is known: a folder without it is a mount point whose disk is not there.
 MARKER: Final = "pneumosearch-artifacts.txt"
 
+#: The package and class of each kind of URL. fsspec's own class for SFTP trusts the key of any host.
+FILE_SYSTEMS: Final = {
+    "s3": ("s3fs", "S3FileSystem"),
+    "gs": ("gcsfs", "GCSFileSystem"),
+    "az": ("adlfs", "AzureBlobFileSystem"),
+    "sftp": ("sshfs", "SSHFileSystem"),
+}
+
 _WORD: Final = r"[A-Za-z0-9~%][A-Za-z0-9._~%-]*"  # no dot first: neither "..", nor what is being written
 _KEY: Final = re.compile(rf"{_WORD}(/{_WORD})*")
 _CHUNK: Final = 2**20  # bytes
+_BLOCK: Final = 2**24  # bytes that are read at a time
+
+# One attempt, as `Artifacts` repeats: so there is one limit.
+_S3: Final = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}}
+_SFTP: Final = {"known_hosts": (), "connect_timeout": 10, "keepalive_interval": 20}  # (): the user's
 _Result = TypeVar("_Result")
 
 
@@ -87,52 +107,87 @@ class Folder(FileSystemArtifactStore):
 
 
 class Bucket:
-    """The objects of a bucket of S3, or of what speaks its protocol, whose keys begin with a prefix.
+    """The objects of a bucket, or the files of an SFTP server, below a URL that fsspec understands.
 
-    Address and credentials are those of the environment, as boto3 finds them.
+    Address and credentials are those of the environment, as the file system's own package finds them.
+
+    Args:
+        url: Such as s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or sftp://HOST/FOLDER.
 
     Raises:
-        ImportError: boto3 is not installed.
-        ValueError: The environment names no usable endpoint.
+        ImportError: The package for this kind of URL is not installed.
     """
 
-    def __init__(self, bucket: str, prefix: str) -> None:
-        from optuna.artifacts import Boto3ArtifactStore
-
-        self._bucket, self._prefix = bucket, prefix
-        self._client = _s3_client()
-        self._store = Boto3ArtifactStore(bucket, self._client)  # copies what it sends: a failed body can be sent again
+    def __init__(self, url: str) -> None:
+        self._url = urlsplit(url)
+        package, name = FILE_SYSTEMS[self._url.scheme]
+        self._kind = getattr(import_module(package), name)
+        self._connected: Any = None
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """Open an artifact. Raises `ArtifactNotFound`."""
-        return self._store.open_reader(self._key(artifact_id))
+        path = self._path(artifact_id)
+        with _not_found(artifact_id):
+            return cast(BinaryIO, self._files.open(path, "rb", block_size=_BLOCK))
 
     def write(self, artifact_id: str, content_body: BinaryIO) -> None:
         """Write an artifact, whole or not at all."""
-        self._store.write(self._key(artifact_id), content_body)
+        path, content = self._path(artifact_id), b"".join(iter(lambda: content_body.read(_CHUNK), b""))
+        if self._url.scheme != "sftp":  # an object of a bucket is there when all of it is
+            self._files.pipe_file(path, content)
+            return
+        folder, _, name = path.rpartition("/")
+        temporary = f"{folder}/.{name}.{uuid4().hex[:8]}"
+        self._files.pipe_file(temporary, content)
+        self._files.mv(temporary, path)
 
     def remove(self, artifact_id: str) -> None:
-        """Remove an artifact, where there is one."""
-        self._store.remove(self._key(artifact_id))
+        """Remove an artifact. May raise `ArtifactNotFound` where there is none."""
+        path = self._path(artifact_id)
+        with _not_found(artifact_id):
+            self._files.rm_file(path)
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the folders in `folder`, sorted."""
-        pages = self._pages(folder, Delimiter="/")
-        found = (entry["Prefix"] for page in pages for entry in page.get("CommonPrefixes", ()))
-        return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in found)
+        path = self._path(folder)
+        try:
+            entries = self._files.ls(path, detail=True)
+        except FileNotFoundError:
+            return []
+        return sorted(entry["name"].rstrip("/").rpartition("/")[2] for entry in entries if entry["type"] == "directory")
 
     def remove_folder(self, folder: str) -> None:
         """Remove the objects whose key begins with `folder` and a slash."""
-        for page in self._pages(folder):
-            for entry in page.get("Contents", ()):
-                self._client.delete_object(Bucket=self._bucket, Key=entry["Key"])
+        path = self._path(folder)
+        with suppress(FileNotFoundError):
+            self._files.rm(path, recursive=True)
 
-    def _pages(self, folder: str, **options: str) -> Iterator[dict[str, Any]]:
-        pages = self._client.get_paginator("list_objects_v2")
-        yield from pages.paginate(Bucket=self._bucket, Prefix=self._key(folder) + "/", **options)
+    def reconnect(self) -> None:
+        """Let the next call make a connection of its own, as that of the last one may be broken."""
+        self._connected = None
 
-    def _key(self, artifact_id: str) -> str:
-        return "/".join(filter(None, (self._prefix, checked_key(artifact_id))))
+    @property
+    def _files(self) -> Any:
+        """The file system of fsspec, connected at the first call, which may be repeated."""
+        if self._connected is None:
+            options: dict[str, Any] = {"use_listings_cache": False} | (_S3 if self._url.scheme == "s3" else {})
+            if self._url.scheme == "sftp":
+                address = {"host": self._url.hostname, "port": self._url.port, "username": self._url.username}
+                options = _SFTP | {key: value for key, value in address.items() if value is not None}
+            self._connected = self._kind(skip_instance_cache=True, **options)
+        return self._connected
+
+    def _path(self, artifact_id: str) -> str:
+        bucket = "" if self._url.scheme == "sftp" else self._url.netloc
+        return bucket + "/".join((self._url.path.rstrip("/"), checked_key(artifact_id)))
+
+
+@contextmanager
+def _not_found(key: str) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ArtifactNotFound(f"no artifact {key!r}") from error
 
 
 def is_key(text: str) -> bool:
@@ -145,12 +200,3 @@ def checked_key(key: str) -> str:
     if not is_key(key):
         raise ArtifactNotFound(f"no artifact can have the key {key!r}")
     return key
-
-
-def _s3_client() -> Any:
-    import boto3
-    from botocore.config import Config
-
-    # Only our own patience repeats, so that it is the one bound.
-    times = {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}
-    return boto3.client("s3", config=Config(**times))

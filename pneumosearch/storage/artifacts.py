@@ -1,8 +1,8 @@
-"""Where artifacts are kept: a folder, perhaps one that several machines mount, or a bucket of S3 or the like.
+"""Where artifacts are kept: a folder, perhaps one that several machines mount, a bucket, or an SFTP server.
 
-Optuna's own artifact stores do the reading and writing. What they lack is added here: a file in a folder is there whole
-or not at all, keys cannot leave the place, what belongs to a trial can be listed and removed, a place that has gone
-away is waited for a while, and its failures are told in one line without credentials.
+Optuna and fsspec read and write. What they lack is added here: keys cannot leave the artifact store, calls are retried
+with a backoff while it is away, errors are one line without credentials, and a folder that is not mounted is not
+written to.
 """
 
 import errno
@@ -13,12 +13,12 @@ from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from pneumosearch.errors import ArtifactsError, ConfigError, StoreError
-from pneumosearch.storage.artifact_backends import MARKER, Bucket, Folder, Place, is_key
+from pneumosearch.storage.artifact_backends import FILE_SYSTEMS, MARKER, Bucket, Folder, Place, is_key
 from pneumosearch.storage.retry import ConnectionLost, first_line, persist
 
 #: For how long calls wait for a place that has gone away, s.
@@ -26,15 +26,25 @@ PATIENCE: Final = 60.0
 
 _ABOUT: Final = b"Checkpoints, networks and pictures of pneumosearch. Do not remove this file.\n"
 
-_EXAMPLES: Final = "a folder, file:///FOLDER or s3://BUCKET/PREFIX"
-_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+_EXAMPLES: Final = (
+    "a folder, file:///FOLDER, s3://BUCKET/PREFIX, gs://BUCKET/PREFIX, az://CONTAINER/PREFIX or sftp://HOST/FOLDER"
+)
+_CREDENTIALS: Final = {
+    "s3": "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
+    "gs": "set GOOGLE_APPLICATION_CREDENTIALS",
+    "az": "set AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_ACCOUNT_KEY",
+    "sftp": "use a key of ~/.ssh or an agent",
+}
+_BUCKET: Final = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
+_HOST: Final = re.compile(r"([A-Za-z0-9._-]+@)?([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?")
 
-# What a folder answers to every further attempt as well; anything else may pass, such as a file server that is away.
+# What stays as it is for every further attempt; anything else may pass, such as a file server that is away.
 _LASTING: Final = frozenset({
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT, errno.EINVAL, errno.ENAMETOOLONG, errno.ENOTDIR,
+    errno.EISDIR,
 })  # fmt: skip
-_BUSY: Final = frozenset({"SlowDown", "RequestTimeout", "Throttling", "ThrottlingException", "InternalError"})
-_SECRETS: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_ACCESS_KEY_ID")
+_REFUSALS: Final = re.compile("Credential|Auth|Denied|HostKey|Profile|ValueError|PermissionError")  # classes
+_SECRETS: Final = re.compile(r"(AWS|AZURE)_\w*(KEY|TOKEN|SECRET|STRING)\w*")  # variables of the environment
 _Result = TypeVar("_Result")
 
 
@@ -49,7 +59,7 @@ class Artifacts:
         earlier: Where to look for what is not there: it was kept before the study had this URL.
 
     Raises:
-        ConfigError: The URL cannot be used, or boto3 is missing.
+        ConfigError: The URL cannot be used, or the package that it needs is missing.
     """
 
     def __init__(self, url: str, *, patience: float = PATIENCE, earlier: Folder | None = None) -> None:
@@ -141,6 +151,8 @@ class Artifacts:
                 reason = _reason(error)
                 if reason is None:
                     raise
+                if isinstance(self._place, Bucket):
+                    self._place.reconnect()
                 if _may_pass(error):
                     raise ConnectionLost(reason) from error
                 raise StoreError(f"{name}: cannot be used ({reason})") from error
@@ -152,7 +164,7 @@ class Artifacts:
 
 
 def artifacts_url(given: str) -> str:
-    """Return the URL of artifacts as it is stored with a study: an absolute folder, or s3://BUCKET/PREFIX.
+    """Return the URL of artifacts as it is stored with a study: an absolute folder, or a URL such as s3://BUCKET/PREFIX.
 
     Raises:
         ConfigError: Another kind of URL, or credentials in it, which are for the environment.
@@ -160,60 +172,60 @@ def artifacts_url(given: str) -> str:
     if "://" not in given:
         return str(Path(given).expanduser().absolute())
     parts = urlsplit(given)
-    if "@" in parts.netloc:
+    user, at, _ = parts.netloc.rpartition("@")
+    if at and (parts.scheme != "sftp" or ":" in user):
         raise ConfigError(
             f"--artifacts {parts.scheme}://...: no credentials in the URL, where logs and the store would show them; "
-            "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+            f"{_CREDENTIALS.get(parts.scheme, 'give them by the environment')}"
         )
     if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
         return str(Path(unquote(parts.path)).absolute())
     prefix = parts.path.strip("/")
-    fits = _BUCKET.fullmatch(parts.netloc) and (not prefix or is_key(prefix))
-    if parts.scheme != "s3" or not fits or parts.query or parts.fragment:
+    fits = _fits(parts) and (is_key(prefix) if prefix else parts.scheme != "sftp")
+    if not fits or parts.query or parts.fragment:
         raise ConfigError(f"--artifacts '{given}': wanted {_EXAMPLES}")
-    return "s3://" + "/".join(filter(None, (parts.netloc, prefix)))
+    return f"{parts.scheme}://" + "/".join(filter(None, (parts.netloc, prefix)))
+
+
+def _fits(parts: SplitResult) -> bool:
+    """Tell whether a URL is of a kind that can be used, and names a bucket or a host."""
+    if parts.scheme not in FILE_SYSTEMS:
+        return False
+    return (_HOST if parts.scheme == "sftp" else _BUCKET).fullmatch(parts.netloc) is not None
 
 
 def _place(url: str) -> Place:
-    if not url.startswith("s3://"):
+    if "://" not in url:
         return Folder(Path(url), marked=True)
-    bucket, _, prefix = url.removeprefix("s3://").partition("/")
     try:
-        return Bucket(bucket, prefix)
+        return Bucket(url)
     except ImportError as error:
-        raise ConfigError(f"--artifacts {url} needs boto3: pip install 'pneumosearch[s3]'") from error
-    except Exception as error:
-        if not isinstance(error, ValueError) and not _is_botos(error):
-            raise
-        # Of the environment: an endpoint that is no URL, a profile that is not there.
-        raise ConfigError(f"--artifacts {url}: {_without_secrets(first_line(error))}") from error
+        scheme = urlsplit(url).scheme
+        package, _ = FILE_SYSTEMS[scheme]
+        raise ConfigError(f"--artifacts {url} needs {package}: pip install 'pneumosearch[{scheme}]'") from error
 
 
 def _reason(error: Exception) -> str | None:
-    """Say in one line why a place failed; None where it is no failure of a place."""
-    if isinstance(error, OSError) and not _is_botos(error):
-        return (error.strerror or str(error)) + (f": {error.filename}" if error.filename else "")
-    return _without_secrets(first_line(error)) if _is_botos(error) else None
+    """Say in one line why a place failed; None where it is no failure of a place but an error in this program."""
+    if not isinstance(error, OSError | ValueError) and type(error).__module__ == "builtins":
+        return None
+    text = getattr(error, "strerror", None) or first_line(error)
+    file = getattr(error, "filename", None)
+    return _without_secrets(f"{text}: {file}" if file else text)
 
 
 def _may_pass(error: Exception) -> bool:
-    if not _is_botos(error):
-        return isinstance(error, OSError) and error.errno not in _LASTING
-    from botocore import exceptions
-
-    if isinstance(error, exceptions.ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return status >= 500 or status == 429 or error.response.get("Error", {}).get("Code") in _BUSY
-    broken = (exceptions.ConnectionError, exceptions.HTTPClientError, exceptions.IncompleteReadError)
-    return isinstance(error, (*broken, exceptions.ResponseStreamingError))
-
-
-def _is_botos(error: Exception) -> bool:
-    return any(kind.__module__.partition(".")[0] in ("botocore", "boto3", "s3transfer") for kind in type(error).__mro__)
+    """Tell whether the same may succeed later."""
+    if isinstance(error, FileNotFoundError) and error.errno is None:
+        return False  # the answer of a server: there is no such bucket
+    status = getattr(error, "status_code", None) or getattr(error, "code", None)
+    refused = isinstance(status, int) and 400 <= status < 500 and status != 429
+    refused = refused or any(_REFUSALS.search(kind.__name__) for kind in type(error).__mro__)
+    return not refused and getattr(error, "errno", None) not in _LASTING
 
 
 def _without_secrets(text: str) -> str:
     """Return a message without what the environment keeps secret, of which an endpoint's URL may have a part."""
-    for value in filter(None, map(os.environ.get, _SECRETS)):
+    for value in (value for name, value in os.environ.items() if value and _SECRETS.fullmatch(name)):
         text = text.replace(value, "***")
     return re.sub(r"//[^/@\s]*@", "//***@", text)

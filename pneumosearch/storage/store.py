@@ -60,8 +60,8 @@ class Store:
         must_exist: Refuse a storage that is not there yet, for commands that only read.
         patience: For how long calls wait for a database that has gone away, s.
         opening_patience: The same for the first connection; as long where not given.
-        artifacts: URL of the artifacts that all machines share: a folder, file:///FOLDER or s3://BUCKET/PREFIX. None
-            where this machine keeps its own, below `results`.
+        artifacts: URL of the artifacts that all machines share, as `artifacts_url` takes it. None where this machine
+            keeps its own, below `results`.
 
     Raises:
         ConfigError: The artifacts' URL cannot be used.
@@ -106,7 +106,7 @@ class Store:
         """Share the artifacts of the first of these studies that has any to share, where no URL was given.
 
         Raises:
-            ConfigError: boto3 is missing.
+            ConfigError: The package that they need is missing.
         """
         if self.shared_artifacts is not None or not any(names):
             return

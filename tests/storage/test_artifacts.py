@@ -3,6 +3,7 @@
 import io
 import socket
 import sys
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,26 @@ from pneumosearch.errors import ArtifactsError, ConfigError
 from pneumosearch.storage.artifact_backends import MARKER, Bucket, Folder
 from pneumosearch.storage.artifacts import Artifacts, artifacts_url
 from tests.support.s3 import SECRET, keys
+from tests.support.sftp import Sftp, sftp_server
 
 
-@pytest.fixture(params=["folder", "s3"])
+@pytest.fixture
+def ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sftp]:
+    """An SFTP server that this user's ~/.ssh knows."""
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with sftp_server(tmp_path / "home", tmp_path / "served") as server:
+        yield server
+
+
+@pytest.fixture
+def sftp(ssh: Sftp) -> str:
+    """The URL of a folder on an SFTP server."""
+    return ssh.url
+
+
+@pytest.fixture(params=["folder", "bucket", "sftp"])
 def artifacts(request: pytest.FixtureRequest, tmp_path: Path) -> Artifacts:
-    url = str(tmp_path / "shared") if request.param == "folder" else request.getfixturevalue("bucket")
+    url = str(tmp_path / "shared") if request.param == "folder" else request.getfixturevalue(request.param)
     found = Artifacts(url, patience=0)
     found.make()
     return found
@@ -71,7 +87,7 @@ def test_a_failed_upload_is_tried_again_from_its_beginning(
 ) -> None:
     failures = [OSError(5, "Input/output error"), OSError(116, "Stale file handle")]
     sent: list[bytes] = []
-    place: Any = Bucket if artifacts.url.startswith("s3:") else Folder
+    place: Any = Bucket if "://" in artifacts.url else Folder
     write = place.write
 
     def failing(self: Any, key: str, body: io.BytesIO) -> None:
@@ -117,8 +133,12 @@ def test_urls_are_stored_without_what_depends_on_where_one_is(tmp_path: Path, mo
 @pytest.mark.parametrize(
     "url",
     [
-        "gs://bucket/x",
+        "ftp://host/x",
         "http://host/x",
+        "sftp://host",
+        "sftp://-oProxyCommand=x/y",
+        "sftp://host/../x",
+        "gs://Bad Bucket/x",
         "s3://",
         "s3://Bad_Bucket/x",
         "s3://bucket/../other",
@@ -128,30 +148,53 @@ def test_urls_are_stored_without_what_depends_on_where_one_is(tmp_path: Path, mo
     ],
 )
 def test_other_urls_are_refused(url: str) -> None:
-    with pytest.raises(ConfigError, match="wanted a folder, file:///FOLDER or s3://BUCKET/PREFIX"):
+    with pytest.raises(ConfigError, match="wanted a folder, file:///FOLDER, s3://BUCKET/PREFIX, gs://"):
         artifacts_url(url)
 
 
-def test_credentials_in_a_url_are_refused_and_not_repeated() -> None:
-    with pytest.raises(ConfigError, match="set AWS_ACCESS_KEY_ID") as refused:
-        artifacts_url(f"s3://me:{SECRET}@bucket/x")
+@pytest.mark.parametrize(
+    ("start", "remedy"),
+    [("s3://me", "AWS_ACCESS_KEY_ID"), ("az://me", "AZURE_STORAGE_ACCOUNT_KEY"), ("sftp://me", "a key of ~/.ssh")],
+)
+def test_credentials_in_a_url_are_refused_and_not_repeated(start: str, remedy: str) -> None:
+    with pytest.raises(ConfigError, match=remedy) as refused:
+        artifacts_url(f"{start}:{SECRET}@bucket/x")
     assert SECRET not in str(refused.value)
 
 
-def test_without_boto3_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(ConfigError, match=r"pip install 'pneumosearch\[s3\]'"):
-        Artifacts("s3://bucket/x")
+@pytest.mark.parametrize(("kind", "package"), [("s3", "s3fs"), ("gs", "gcsfs"), ("az", "adlfs"), ("sftp", "sshfs")])
+def test_without_its_package_the_extra_of_a_url_is_named(
+    monkeypatch: pytest.MonkeyPatch, kind: str, package: str
+) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(ConfigError, match=rf"needs {package}: pip install 'pneumosearch\[{kind}\]'"):
+        Artifacts(f"{kind}://bucket/x")
 
 
+def test_sftp_server_whose_key_is_unknown_is_refused_at_once(sftp: str, tmp_path: Path) -> None:
+    (tmp_path / "home" / ".ssh" / "known_hosts").write_text("")
+    with pytest.raises(ArtifactsError, match="Host key is not trusted"):
+        Artifacts(sftp, patience=3600).make()
+
+
+def test_sftp_server_is_connected_to_again_where_its_connection_was_cut(ssh: Sftp) -> None:
+    artifacts = Artifacts(ssh.url, patience=10)
+    artifacts.make()
+    ssh.cut()
+    artifacts.write("model", io.BytesIO(b"whole"))
+    ssh.cut()
+    assert content(artifacts, "model") == b"whole"
+
+
+@pytest.mark.parametrize(("user", "reason"), [("", "Could not connect"), (f"user:{SECRET}@", "credentials")])
 def test_an_unreachable_server_is_told_in_one_line_after_a_bounded_time(
-    bucket: str, monkeypatch: pytest.MonkeyPatch
+    bucket: str, monkeypatch: pytest.MonkeyPatch, user: str, reason: str
 ) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         closed = server.getsockname()[1]
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://user:{SECRET}@127.0.0.1:{closed}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{user}127.0.0.1:{closed}")
     artifacts = Artifacts(bucket, patience=0.5)
-    with pytest.raises(ArtifactsError, match=f"^artifacts in {bucket}: .*Could not connect") as told:
+    with pytest.raises(ArtifactsError, match=f"^artifacts in {bucket}: .*{reason}") as told:
         artifacts.write("model", io.BytesIO(b"x"))
     assert SECRET not in str(told.value)
     assert "\n" not in str(told.value)
