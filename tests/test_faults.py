@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.test_commands import TINY_STUDY, Terminal
+from tests.cli.test_commands import TINY_STUDY
+from tests.support.terminal import Terminal
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 import ast
 import json
 import os
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
@@ -27,6 +25,7 @@ from pneumosearch.studyfile import read_study_file
 from tests.conftest import ROOT
 from tests.support import hostile
 from tests.support.fakes import a_description
+from tests.support.terminal import Terminal
 
 
 @pytest.mark.parametrize(
@@ -158,12 +157,11 @@ def test_names_that_are_no_text_are_listed(phantoms: Path, tmp_path: Path) -> No
             (tmp_path / split / kind).mkdir(parents=True)
             image = next((phantoms / "train" / kind).glob("*.*"))
             (tmp_path / split / kind / os.fsdecode(b"person1_\xff_\x1b[2J.png")).write_bytes(image.read_bytes())
-    command = [sys.executable, "-m", "pneumosearch", "data", "audit", "--data", str(tmp_path)]
-    page = tmp_path / "audit.html"
-    for more in ([], ["--json"], ["--html", str(page)]):
-        done = subprocess.run([*command, *more], capture_output=True, check=True)
-        assert b"\x1b[2J" not in done.stdout + done.stderr
-    json.loads(subprocess.run([*command, "--json"], capture_output=True, check=True).stdout)
+    command, page = ("data", "audit", "--data", str(tmp_path)), tmp_path / "audit.html"
+    terminal = Terminal(tmp_path)
+    said = terminal.run(*command, "--json")
+    json.loads(said[0])
+    assert "\x1b[2J" not in "".join((*said, *terminal.call(*command), *terminal.call(*command, "--html", str(page))))
     assert "\x1b" not in page.read_text(encoding="utf-8")
     assert len(read_manifest(tmp_path).images) == 6
 
@@ -171,15 +169,8 @@ def test_names_that_are_no_text_are_listed(phantoms: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("command", [["report"], ["study", "--data", "nowhere"], ["worker"], ["report", "--json"]])
 def test_password_of_a_storage_is_never_shown(command: list[str], tmp_path: Path) -> None:
     where = ["--storage", "postgresql://me:S3CR3T@127.0.0.1:1/studies"]
-    done = subprocess.run(
-        [sys.executable, "-m", "pneumosearch", *command, *where],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode in (1, 2)
-    assert "S3CR3T" not in done.stdout + done.stderr
+    out, err = Terminal(tmp_path).call(*command, *where, code=1)
+    assert "S3CR3T" not in out + err
     assert not any("S3CR3T" in path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file())
 
 

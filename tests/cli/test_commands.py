@@ -1,8 +1,7 @@
-"""Every command as a user types it, in a process of its own."""
+"""Every command as a user types it: in a process of its own, or, for its words and exit code, in this one."""
 
 import csv
 import json
-import os
 import re
 import shutil
 import signal
@@ -19,6 +18,7 @@ from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.published import PUBLISHED_PARAMETERS
 from tests.conftest import ROOT
 from tests.support.postgres import free_port
+from tests.support.terminal import Terminal
 
 COMMANDS = [
     "baseline",
@@ -48,35 +48,6 @@ epochs = { low = 2, high = 10 }
 """
 
 
-class Terminal:
-    """A folder to work in, without settings from outside."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith("PNEUMOSEARCH")}
-        self.environment |= {"COLUMNS": "160", "XDG_CACHE_HOME": str(folder / "home")}
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [sys.executable, "-m", "pneumosearch", *arguments],
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-
-    def run(self, *arguments: str, code: int = 0) -> tuple[str, str]:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=600)
-        assert process.returncode == code, err
-        return out, err
-
-    def json(self, *arguments: str) -> dict[str, Any]:
-        value: dict[str, Any] = json.loads(self.run(*arguments, "--json")[0])
-        return value
-
-
 @pytest.fixture
 def terminal(tmp_path: Path) -> Terminal:
     return Terminal(tmp_path)
@@ -94,13 +65,13 @@ def studied(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Termina
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_with_an_example_and_stands_in_the_readme(terminal: Terminal, command: str) -> None:
-    out, _ = terminal.run(*command.split(), "--help")
+    out, _ = terminal.call(*command.split(), "--help")
     assert f"Example: pneumosearch {command}" in " ".join(out.split())
     assert f"pneumosearch {command}" in (ROOT / "README.md").read_text()
 
 
 def test_all_commands_are_listed(terminal: Terminal) -> None:
-    out = terminal.run("--help")[0] + terminal.run("data", "--help")[0]
+    out = terminal.call("--help")[0] + terminal.call("data", "--help")[0]
     assert all(re.search(rf"│ {command.split()[-1]} ", out) for command in COMMANDS)
     assert terminal.run("--version")[0].startswith("pneumosearch 0.")
 
@@ -113,7 +84,7 @@ def test_baseline_prints_its_history_and_the_store_keeps_it(terminal: Terminal, 
     assert {"epoch", "train_accuracy", "train_loss", "validation_loss", "learning_rate", "seconds"} <= epoch.keys()
     assert 0 < epoch["validation_accuracy"] <= 1
     assert epoch["test_accuracy"] is None
-    report = terminal.json("report", "--name", "baseline-holdout")
+    report = terminal.called_json("report", "--name", "baseline-holdout")
     assert report["baseline"]["history"] == summary["history"]
     assert report["test_openings"] == 0
 
@@ -123,18 +94,18 @@ def test_original_protocol_judges_by_the_test_folder_and_says_so(terminal: Termi
     out, err = terminal.run("baseline", "--epochs", "1", "--protocol", "original", "--data", str(phantoms))
     assert "PHANTOMS" in err
     assert "published train" not in out + err
-    report = terminal.json("report", "--name", "baseline-original")
+    report = terminal.called_json("report", "--name", "baseline-original")
     assert report["test_openings"] == 1
     assert report["baseline"]["history"][0]["test_accuracy"] > 0
     assert report["baseline"]["history"][0]["validation_accuracy"] is None
     terminal.run("figures", "drawn", "--name", "baseline-original", "--data", str(phantoms))
     page = (terminal.folder / "drawn" / "index.html").read_text()
     assert f"{report['data']['n_train']} images in batches of 32" in page
-    assert terminal.json("report", "--name", "baseline-original")["test_openings"] == 1
+    assert terminal.called_json("report", "--name", "baseline-original")["test_openings"] == 1
 
 
 def test_study_result_is_one_json_object(studied: Terminal) -> None:
-    summary = studied.json("report", "--name", "tiny")
+    summary = studied.called_json("report", "--name", "tiny")
     assert [trial["state"] in ("complete", "pruned") for trial in summary["trials"]] == [True] * 4
     assert summary["baseline"]["number"] == 0
     assert summary["data"]["kind"] == "phantoms"
@@ -144,40 +115,40 @@ def test_study_result_is_one_json_object(studied: Terminal) -> None:
 def test_report_comes_in_every_format_and_says_phantoms(studied: Terminal) -> None:
     table, _ = studied.run("report", "--name", "tiny")
     assert "PHANTOMS" in table
-    markdown, _ = studied.run("report", "--name", "tiny", "--format", "markdown")
+    markdown, _ = studied.call("report", "--name", "tiny", "--format", "markdown")
     assert markdown.startswith("# Study tiny")
-    studied.run("report", "--name", "tiny", "--format", "csv", "--output", "out/tiny.csv")
+    studied.call("report", "--name", "tiny", "--format", "csv", "--output", "out/tiny.csv")
     with (studied.folder / "out" / "tiny.csv").open() as file:
         assert len(list(csv.DictReader(file))) == 4
 
 
 def test_study_goes_on_and_is_not_repeated(studied: Terminal, phantoms: Path) -> None:
-    before = studied.json("report", "--name", "tiny")["trials"]
+    before = studied.called_json("report", "--name", "tiny")["trials"]
     out, err = studied.run("study", "tiny.toml", "--trials", "4", "--data", str(phantoms))
     assert "going on with 'tiny': 4 of 4 trials" in err
     assert "PHANTOMS" in out
-    assert studied.json("report", "--name", "tiny")["trials"] == before
+    assert studied.called_json("report", "--name", "tiny")["trials"] == before
 
 
 def test_dry_run_prints_the_plan_and_trains_nothing(studied: Terminal, terminal: Terminal, phantoms: Path) -> None:
-    plan = studied.json("study", "tiny.toml", "--trials", "30", "--dry-run", "--data", str(phantoms))
+    plan = studied.called_json("study", "tiny.toml", "--trials", "30", "--dry-run", "--data", str(phantoms))
     assert plan["space"].keys() == {"zoom", "epochs"}
     assert plan["first"][0]["changes"] == {"image_size": 32, "width": 0.25}
     assert plan["seconds"] > 0  # the four trials of this store tell the speed
-    assert len(studied.json("report", "--name", "tiny")["trials"]) == 4
+    assert len(studied.called_json("report", "--name", "tiny")["trials"]) == 4
     wide = str(ROOT / "studies" / "wide.toml")
-    out, _ = terminal.run("study", wide, "--dry-run", "--data", str(phantoms))
+    out, _ = terminal.call("study", wide, "--dry-run", "--data", str(phantoms))
     assert "warmup_epochs" in out
     assert "when lr_schedule is cosine" in out
     assert "not known before a trial has run" in out
-    terminal.run("report", "--name", "wide", code=1)
+    terminal.call("report", "--name", "wide", code=1)
 
 
 def test_precision_is_an_option_and_the_original_protocol_refuses_it(terminal: Terminal, phantoms: Path) -> None:
     arguments = ("baseline", "--protocol", "original", "--precision", "bfloat16", "--data", str(phantoms))
-    _, err = terminal.run(*arguments, code=1)
+    _, err = terminal.call(*arguments, code=1)
     assert err.strip() == "error: --precision bfloat16: the original protocol computes in float32, as published"
-    plan = terminal.json("study", "--dry-run", "--precision", "bfloat16", "--data", str(phantoms))
+    plan = terminal.called_json("study", "--dry-run", "--precision", "bfloat16", "--data", str(phantoms))
     assert plan["precision"] == "bfloat16"
 
 
@@ -194,9 +165,9 @@ def test_figures_look_into_the_network_that_a_study_keeps(studied: Terminal, tmp
     assert told["left_out"] == []
     assert {"feature-maps.png", "dropout.svg"} <= set(told["files"])
     assert "trial 0 of study 'tiny', whose network is kept" in told["about"]
-    assert "no study 'tyni'" in studied.run("figures", "drawn", "--name", "tyni", code=1)[1]
+    assert "no study 'tyni'" in studied.call("figures", "drawn", "--name", "tyni", code=1)[1]
     write_phantoms(tmp_path / "others", n_images=160, seed=9)
-    err = studied.run("figures", "drawn", "--name", "tiny", "--data", str(tmp_path / "others"), code=1)[1]
+    err = studied.call("figures", "drawn", "--name", "tiny", "--data", str(tmp_path / "others"), code=1)[1]
     assert "not the images of study 'tiny'" in err
 
 
@@ -247,7 +218,7 @@ def test_ctrl_c_and_kill_leave_a_study_that_ends_like_its_twin(
 
 
 def _numbers(terminal: Terminal) -> list[Any]:
-    trials: list[Any] = terminal.json("report", "--name", "tiny")["trials"]
+    trials: list[Any] = terminal.called_json("report", "--name", "tiny")["trials"]
     for trial in trials:
         del trial["seconds"]
         for epoch in trial["history"]:
@@ -259,7 +230,7 @@ def test_data_check_compares_with_the_published_counts(terminal: Terminal, phant
     out, _ = terminal.run("data", "check", "--data", str(real_images))
     assert "3,875" in out
     assert "The counts equal the published counts." in out
-    summary = terminal.json("data", "check", "--data", str(phantoms))
+    summary = terminal.called_json("data", "check", "--data", str(phantoms))
     assert summary["agrees"] is False
     assert summary["published"] == {"train": [1341, 3875], "val": [8, 8], "test": [234, 390]}
 
@@ -267,7 +238,7 @@ def test_data_check_compares_with_the_published_counts(terminal: Terminal, phant
 def test_data_phantoms_writes_a_folder(terminal: Terminal) -> None:
     terminal.run("data", "phantoms", "drawn", "--images", "150", "--seed", "3")
     assert len(list((terminal.folder / "drawn").rglob("*.jpeg"))) == 150
-    _, err = terminal.run("data", "phantoms", "drawn", "--images", "150", code=1)
+    _, err = terminal.call("data", "phantoms", "drawn", "--images", "150", code=1)
     assert "not empty" in err
 
 
@@ -326,7 +297,7 @@ def _broken(name: str, phantoms: Path, folder: Path) -> list[str]:
 def test_misuse_is_told_in_one_line_with_exit_code_1(
     terminal: Terminal, phantoms: Path, name: str, message: str
 ) -> None:
-    out, err = terminal.run(*_broken(name, phantoms, terminal.folder), code=1)
+    out, err = terminal.call(*_broken(name, phantoms, terminal.folder), code=1)
     last = err.strip().splitlines()[-1]
     assert re.match(f"error: {message}", last), last
     assert "Traceback" not in err
@@ -334,11 +305,11 @@ def test_misuse_is_told_in_one_line_with_exit_code_1(
 
 
 def test_wrong_usage_is_exit_code_2(terminal: Terminal) -> None:
-    assert "No such option" in terminal.run("study", "--trails", "5", code=2)[1]
+    assert "No such option" in terminal.call("study", "--trails", "5", code=2)[1]
 
 
 def test_debug_shows_the_traceback(terminal: Terminal) -> None:
-    assert "Traceback" in terminal.run("--debug", "report", code=1)[1]
+    assert "Traceback" in terminal.call("--debug", "report", code=1)[1]
 
 
 def test_no_color_is_honoured(studied: Terminal) -> None:

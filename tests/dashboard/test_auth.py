@@ -30,10 +30,10 @@ from pneumosearch.storage.auth import VARIABLE
 from pneumosearch.storage.grpc_server import Tls
 from pneumosearch.storage.retry import PatientStorage
 from pneumosearch.storage.store import Store
-from tests.cli.test_commands import Terminal
 from tests.storage.test_grpc import certificate  # noqa: F401  a fixture
 from tests.support.fakes import SPEC, a_description
 from tests.support.postgres import free_port
+from tests.support.terminal import Terminal
 
 TOKEN = "a-token-for-these-tests"  # noqa: S105
 PUBLIC = {"HTTP_HOST": "search.example:8080"}

@@ -37,12 +37,12 @@ from pneumosearch.training.checkpoint import (
     write_checkpoint,
 )
 from pneumosearch.training.loop import KEPT_WEIGHTS_FILE, TrainingResult
-from tests.cli.test_commands import Terminal
 from tests.conftest import ROOT, TINY
 from tests.search.test_pruners import SPEC as PROMOTING
 from tests.search.test_runner import SPEC, FakeResult, a_session, outcome, search
 from tests.support.fakes import SilentListener, a_history, trial_id
 from tests.support.s3 import SECRET, keys
+from tests.support.terminal import Terminal
 
 RUN, FINGERPRINT = RunSpec(), "images"
 Hosts = Callable[..., Store]

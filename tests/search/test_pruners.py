@@ -137,6 +137,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunSpec, int, int]]:
         return FakeResult(run.config, history, None, 123)
 
     monkeypatch.setattr(objective_module, "train", train)
+    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
     return calls
 
 

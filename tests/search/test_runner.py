@@ -23,6 +23,7 @@ from pneumosearch.search.session import Interrupted, Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import TrainingResult
+from pneumosearch.training.plots import learning_curves
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener, a_history, trial_id
 
@@ -49,6 +50,12 @@ def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> Train
         on_epoch(history[:epoch])
     folder.mkdir(parents=True, exist_ok=True)
     return FakeResult(run.config, history, None, 123)
+
+
+@pytest.fixture(autouse=True)
+def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pictures of the learning curves, which take longer than the rest of a trial with a fake training."""
+    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
 
 
 @pytest.fixture
@@ -193,7 +200,10 @@ def test_limits_that_nothing_meets_stop_the_study(store: Store, source: DataSour
 
 
 @pytest.mark.usefixtures("fake")
-def test_picture_and_weights_become_artifacts_and_checkpoints_go(store: Store, source: DataSource) -> None:
+def test_picture_and_weights_become_artifacts_and_checkpoints_go(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective_module, "learning_curves", learning_curves)
     run = search(store, source)
     run.until(1)
     trial = run.study.get_trials()[0]

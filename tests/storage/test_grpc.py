@@ -27,10 +27,10 @@ from pneumosearch.storage.grpc_server import StorageServer, Tls, serve_storage
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.retry import REPEATABLE, ConnectionLost
 from pneumosearch.storage.store import Store
-from tests.cli.test_commands import Terminal
 from tests.storage.test_postgres import fake_study
 from tests.support.fakes import SPEC, a_description, trial_id
 from tests.support.postgres import free_port
+from tests.support.terminal import Terminal
 
 TOKEN = "a-token-for-these-tests"  # noqa: S105
 

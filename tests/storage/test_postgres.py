@@ -21,9 +21,10 @@ from pneumosearch.report.summary import study_summary
 from pneumosearch.storage.retry import MARK, ConnectionLost
 from pneumosearch.storage.store import Store, trial_record
 from pneumosearch.storage.urls import MAX_CONNECTIONS
-from tests.cli.test_commands import TINY_STUDY, Terminal
+from tests.cli.test_commands import TINY_STUDY
 from tests.support.fakes import SPEC, a_description, a_history
 from tests.support.postgres import PostgresServer
+from tests.support.terminal import Terminal
 
 CONNECTIONS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pneumosearch'"
 

@@ -23,10 +23,10 @@ from pneumosearch.space import DEFAULT_DIMENSIONS, Space
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import TrainingResult
-from tests.cli.test_commands import Terminal
 from tests.conftest import TINY
 from tests.search.test_runner import fake_train
 from tests.support.fakes import SilentListener
+from tests.support.terminal import Terminal
 
 SPACE = {
     "zoom": {"low": 0.0, "high": 0.5, "step": 0.05},
