@@ -13,6 +13,7 @@ from PIL import Image
 from pydantic import ValidationError
 
 from fuzz import TARGETS, feed, feed_many, guided
+from pneumosearch.cli import options
 from pneumosearch.config import first_problem
 from pneumosearch.data.cache import decode
 from pneumosearch.data.manifest import read_manifest
@@ -167,7 +168,10 @@ def test_names_that_are_no_text_are_listed(phantoms: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("command", [["report"], ["study", "--data", "nowhere"], ["worker"], ["report", "--json"]])
-def test_password_of_a_storage_is_never_shown(command: list[str], tmp_path: Path) -> None:
+def test_password_of_a_storage_is_never_shown(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(options, "OPENING_PATIENCE", 0.0)
     where = ["--storage", "postgresql://me:S3CR3T@127.0.0.1:1/studies"]
     out, err = Terminal(tmp_path).call(*command, *where, code=1)
     assert "S3CR3T" not in out + err

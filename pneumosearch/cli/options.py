@@ -75,7 +75,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result onl
 RESULTS: Final = Path("results")
 
 #: A database that does not answer at the start of a command is told after this time, s; one that goes later is awaited.
-_OPENING_PATIENCE: Final = 10.0
+OPENING_PATIENCE: Final = 10.0
 
 
 def open_store(
@@ -100,7 +100,7 @@ def open_store(
     from pneumosearch.storage.store import Store
 
     url = storage or f"sqlite:///{results}/pneumosearch.db"
-    store = Store(url, results, must_exist=must_exist, opening_patience=_OPENING_PATIENCE, artifacts=artifacts)
+    store = Store(url, results, must_exist=must_exist, opening_patience=OPENING_PATIENCE, artifacts=artifacts)
     store.use_artifacts_of(study)
     if store.shared_artifacts is not None and not must_exist:
         if begins and artifacts is not None:
