@@ -16,7 +16,7 @@ from rich.text import Text
 from pneumosearch.config import RunSpec
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.records.epoch import EpochMetrics, History
-from pneumosearch.records.trial import StudyRecord, TrialRecord, ranked
+from pneumosearch.records.trial import StudyRecord, TrialRecord, is_baseline, ranked
 from pneumosearch.report.tables import (
     changes_text,
     comparison_table,
@@ -265,7 +265,7 @@ class StudyView(_View):
             return "no result yet"
         baseline = self.records.get(0)
         text = f"best {self.metric} {best[0].value:.4f} (trial {best[0].number})"
-        if baseline is None or baseline.value is None or best[0].number == 0:
+        if baseline is None or baseline.value is None or is_baseline(best[0]):
             return text
         gain = best[0].value - baseline.value
         if direction(self.metric) == "minimize":

@@ -7,7 +7,8 @@ from typing import Final
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError, TrainingError
-from pneumosearch.records.trial import REPLICATES, StudyRecord, TrialRecord
+from pneumosearch.records.attributes import REPLICATE, REPLICATE_OF, Origin
+from pneumosearch.records.trial import REPLICATES, StudyRecord, TrialRecord, is_baseline
 from pneumosearch.search.runner import train_once
 from pneumosearch.search.samplers import derived_seed
 from pneumosearch.search.session import Session
@@ -40,7 +41,7 @@ class Plan:
 
     def label(self, trial: TrialRecord) -> str:
         """Name a candidate in messages."""
-        return "baseline" if trial.number == self.candidates[0].number else f"trial {trial.number}"
+        return "baseline" if is_baseline(trial) else f"trial {trial.number}"
 
     def why(self) -> str:
         """Say for the log of openings what the test images are read for."""
@@ -122,7 +123,8 @@ def train_replicates(session: Session, plan: Plan, say: Say) -> bool:
         if session.stop():
             return False
         say(f"replicate {turn} of {len(runs)}: {name}")
-        about = {"replicate_of": {"study": plan.record.name, "trial": trial.number}, "replicate": position}
+        origin = Origin(study=plan.record.name, trial=trial.number)
+        about = REPLICATE_OF.entry(origin) | REPLICATE.entry(position)
         try:
             if train_once(session, plan.study, "confirm", run, about) is None:
                 return False

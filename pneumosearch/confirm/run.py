@@ -46,6 +46,6 @@ def confirm(session: Session, plan: Plan, *, say: Say, warn: Say) -> Confirmatio
 
 def _check_images(session: Session, plan: Plan) -> None:
     config = run_of(plan.candidates[0]).config
-    found = session.source.load("holdout", config.image_size, config.equalization).description
+    found = session.source.described("holdout", config.image_size, config.equalization)
     if found.fingerprint != plan.record.data.fingerprint:
         raise StoreError(f"{found.folder}: not the images of the search ({plan.record.data.folder}); give --data")

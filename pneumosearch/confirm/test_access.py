@@ -21,7 +21,7 @@ from pneumosearch.inference.predict import PlainNetwork
 from pneumosearch.metrics import best_threshold
 from pneumosearch.network.grad_cam import grad_cam, overlay
 from pneumosearch.records.confirmation import Candidate, Confirmation, Replicate, wrong_picture_file
-from pneumosearch.records.trial import TestOpening, TrialRecord
+from pneumosearch.records.trial import TestOpening, TrialRecord, is_baseline
 from pneumosearch.search.session import Interrupted, Session
 from pneumosearch.training.loop import predict
 
@@ -61,7 +61,9 @@ class _Opening:
         self.trained = finished_replicates(session.store, plan)
         self.number = len(session.store.confirmations(plan.record.name)) + 1
         self.validation_of = cache(lambda size, equalization: self.source.load("holdout", size, equalization))
-        self.test_of = cache(self.source.sealed_test)
+        self.test_of = cache(
+            lambda size, equalization: self.source.sealed_test(size, equalization, write_down=self._write_down)
+        )
 
     def confirmation(self, warn: Say) -> Confirmation:
         opening, n_openings = self._record_opening(warn)
@@ -88,14 +90,15 @@ class _Opening:
         self.store.add_confirmation(self.plan.record.name, self.number, confirmation)
         return confirmation
 
-    def _record_opening(self, warn: Say) -> tuple[TestOpening, int]:
-        """Write the opening down before an image is decoded: only the files' bytes are hashed, to name them."""
-        why = self.plan.why()
+    def _write_down(self, test_fingerprint: str) -> None:
         study = self.store.load_study(self.plan.study)
-        fingerprint = self.source.fingerprint("test")
-        data = self.plan.record.data.model_copy(update={"test_fingerprint": fingerprint})
-        self.store.add_test_opening(study, None, why, data)
-        openings = self.store.test_openings(data)
+        self.store.add_test_opening(study, None, self.plan.why(), test_fingerprint)
+
+    def _record_opening(self, warn: Say) -> tuple[TestOpening, int]:
+        """Write the opening down and say whether there were others, before an image is decoded."""
+        why = self.plan.why()
+        self._write_down(self.source.fingerprint("test"))
+        openings = self.store.test_openings(self.plan.record.data)
         if len(openings) > 1:
             warn(f"the test images were opened before: this is opening {len(openings)} from this store")
         return next(o for o in openings if (o.study, o.why) == (self.plan.study, why)), len(openings)
@@ -114,7 +117,7 @@ class _Opening:
         return tuple(image.patient for image in self._test.part.images)
 
     def _judged(self, trial: TrialRecord) -> Candidate:
-        role: Literal["baseline", "finalist"] = "finalist" if trial != self.plan.candidates[0] else "baseline"
+        role: Literal["baseline", "finalist"] = "baseline" if is_baseline(trial) else "finalist"
         replicates = [self._judged_replicate(replicate) for replicate in self._replicates(trial.number)]
         config, study = run_of(trial).config, self.plan.record.name
         return candidate(replicates, self._labels, role=role, study=study, trial=trial.number, config=config)

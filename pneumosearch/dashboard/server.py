@@ -22,6 +22,7 @@ from pneumosearch.dashboard.auth import Guard
 from pneumosearch.errors import StoreError
 from pneumosearch.report.tables import markdown
 from pneumosearch.storage.auth import is_loopback, name_in_url
+from pneumosearch.storage.optuna_private import study_id
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import STORAGE_ERRORS
 
@@ -101,7 +102,7 @@ def _read_ahead(storage: BaseStorage) -> None:
     with suppress(*STORAGE_ERRORS, StoreError):  # a visitor's own reading meets them again, and tells
         for study in storage.get_all_studies():
             with suppress(KeyError):  # removed meanwhile
-                storage.get_all_trials(study._study_id, deepcopy=False)
+                storage.get_all_trials(study_id(study), deepcopy=False)
 
 
 def _server(app: Guard, door: Door) -> Server:

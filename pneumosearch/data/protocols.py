@@ -1,5 +1,6 @@
 """The protocols: which images train, which judge, and whether the seal of the test folder is broken."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Literal
@@ -18,6 +19,9 @@ from pneumosearch.records.dataset import DataDescription, Interpolation
 
 #: Seed of the validation split: one for all studies, so that their validation figures can be compared.
 SPLIT_SEED: Final = 232
+
+#: Writes down that the test folder of this fingerprint is about to be read. Where that fails, it is not read.
+WritesDown = Callable[[str], None]
 
 _MEASURED_SIZE: Final = 64  # side in pixels at which brightness is measured
 
@@ -44,7 +48,10 @@ class Dataset:
 
 @dataclass(frozen=True)
 class DataSource:
-    """A data folder and how it is read; `load` and `sealed_test` are the only ways from it to pixels."""
+    """A data folder and how it is read; `load` and `sealed_test` are the only ways from it to pixels.
+
+    Both come to the pixels of the test folder through one function, which first has the opening written down.
+    """
 
     manifest: Manifest
     cache_dir: Path
@@ -52,7 +59,13 @@ class DataSource:
     progress: Progress | None = None
 
     def load(
-        self, protocol: Protocol, size: int, equalization: Equalization = "none", *, stress: bool = False
+        self,
+        protocol: Protocol,
+        size: int,
+        equalization: Equalization = "none",
+        *,
+        stress: bool = False,
+        write_down: WritesDown | None = None,
     ) -> Dataset:
         """Open the images of `protocol` at `size` pixels. Only "original" reads the test folder.
 
@@ -62,25 +75,55 @@ class DataSource:
             size: Side of the images.
             equalization: Of their contrast.
             stress: Make changed copies of the validation images too.
+            write_down: Called before the test folder is read; "original" needs it.
 
         Raises:
             DataError: Unreadable images, no room for the cache, or too few patients to split.
+            ValueError: The test folder would be read without a record.
         """
         if protocol == "original":
-            return self._original(size, equalization)
+            return self._original(size, equalization, write_down)
         dataset = self._validated(protocol, size, equalization)
         return replace(dataset, stressed=self._stressed(dataset, size, equalization)) if stress else dataset
 
-    def sealed_test(self, size: int, equalization: Equalization = "none") -> Pixels:
+    def described(self, protocol: Protocol, size: int, equalization: Equalization = "none") -> DataDescription:
+        """Describe what `load` opens without opening the test folder: its images are counted, and their bytes hashed.
+
+        Raises:
+            DataError: As `load`, of the images outside the test folder.
+        """
+        if protocol != "original":
+            return self.load(protocol, size, equalization).description
+        pixels, test = self._pixels("development", size, "nearest", equalization), self._files("test")
+        n_train = sum(image.split == "train" for image in pixels.part.images)
+        return self._describe((n_train, len(test.images)), "nearest", pixels, test)
+
+    def sealed_test(
+        self, size: int, equalization: Equalization = "none", *, write_down: WritesDown | None = None
+    ) -> Pixels:
         """Open the sealed test folder at `size` pixels, as `load` opens the images of the "holdout" protocol.
 
-        Only `confirm` may call this, when every network that it judges is trained and kept, and after
-        `Store.add_test_opening`.
+        Only `confirm` may call this, when every network that it judges is trained and kept.
+
+        Args:
+            size: Side of the images.
+            equalization: Of their contrast.
+            write_down: Called before the test folder is read.
 
         Raises:
             DataError: Unreadable images, or no room for the cache.
+            ValueError: The test folder would be read without a record.
         """
-        return self._pixels("test", size, "area", equalization)
+        return self._test(size, "area", equalization, write_down)
+
+    def _test(
+        self, size: int, interpolation: Interpolation, equalization: Equalization, write_down: WritesDown | None
+    ) -> Pixels:
+        """The only way to the pixels of the test folder: its opening is written down, and then it is read."""
+        if write_down is None:
+            raise ValueError("the test folder is sealed: nothing is there to write its opening down")
+        write_down(self.fingerprint("test"))
+        return self._pixels("test", size, interpolation, equalization)
 
     def fingerprint(self, part: Part) -> str:
         """Return the fingerprint of the files of `part` that can be read; no image is decoded.
@@ -88,8 +131,11 @@ class DataSource:
         Raises:
             DataError: A file cannot be read, and none is to be skipped.
         """
+        return self._files(part).fingerprint
+
+    def _files(self, part: Part) -> ManifestPart:
         files = self.manifest.part(part)
-        return (files.without(files.unreadable) if self.skip_unreadable else files).fingerprint
+        return files.without(files.unreadable) if self.skip_unreadable else files
 
     def _validated(self, protocol: Protocol, size: int, equalization: Equalization) -> Dataset:
         pixels = self._pixels("development", size, "area", equalization)
@@ -100,7 +146,7 @@ class DataSource:
         labels = _labels(pixels.part)
         train = ImageSet(pixels.array, labels, split.train)
         validation = ImageSet(pixels.array, labels, split.validation)
-        description = self._describe(train, validation, "area", pixels, None)
+        description = self._describe((len(split.train), len(split.validation)), "area", pixels)
         if protocol == "brightness":
             description = description.model_copy(update={"split_seed": None})
         return Dataset(train, validation, "validation", description)
@@ -117,13 +163,15 @@ class DataSource:
         labels = np.tile(images.labels[images.indices], len(pixels) // len(plain))
         return ImageSet(pixels, labels, np.arange(len(pixels)))
 
-    def _original(self, size: int, equalization: Equalization) -> Dataset:
-        pixels, test_pixels = (self._pixels(part, size, "nearest", equalization) for part in ("development", "test"))
+    def _original(self, size: int, equalization: Equalization, write_down: WritesDown | None) -> Dataset:
+        pixels = self._pixels("development", size, "nearest", equalization)
+        test_pixels = self._test(size, "nearest", equalization, write_down)
         in_train = np.array([image.split == "train" for image in pixels.part.images])
         train = ImageSet(pixels.array, _labels(pixels.part), np.flatnonzero(in_train))
         test = ImageSet(test_pixels.array, _labels(test_pixels.part), np.arange(len(test_pixels.array)))
-        description = self._describe(train, test, "nearest", pixels, test_pixels)
-        return Dataset(train, test, "test", description)
+        description = self._describe((len(train.indices), len(test.indices)), "nearest", pixels, test_pixels.part)
+        skipped = pixels.skipped + test_pixels.skipped
+        return Dataset(train, test, "test", description.model_copy(update={"skipped": skipped}))
 
     def _pixels(self, part: Part, size: int, interpolation: Interpolation, equalization: Equalization) -> Pixels:
         return load_pixels(
@@ -138,23 +186,23 @@ class DataSource:
 
     def _describe(
         self,
-        train: ImageSet,
-        evaluation: ImageSet,
+        sizes: tuple[int, int],
         interpolation: Interpolation,
         development: Pixels,
-        test: Pixels | None,
+        test: ManifestPart | None = None,
     ) -> DataDescription:
+        """Describe the data of a training; `sizes` are those of the images that train, and that judge."""
         return DataDescription(
             kind=self.manifest.kind,
             folder=storable_path(self.manifest.folder.resolve()),
             fingerprint=development.part.fingerprint,
-            test_fingerprint=test.part.fingerprint if test else None,
+            test_fingerprint=test.fingerprint if test else None,
             counts={str(split): n for split, n in self.manifest.counts().items()},
-            n_train=len(train.indices),
-            n_evaluation=len(evaluation.indices),
+            n_train=sizes[0],
+            n_evaluation=sizes[1],
             interpolation=interpolation,
             split_seed=None if test else SPLIT_SEED,
-            skipped=development.skipped + (test.skipped if test else ()),
+            skipped=development.skipped,
             patient_rule=self.manifest.patient_rule,
         )
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
@@ -17,6 +17,24 @@ REPLICATES: Final = "-confirm"
 RERUNS: Final = "-reruns"
 
 State = Literal["complete", "pruned", "failed", "running", "waiting", "passed over"]
+Purpose = Literal["search", "baseline", "rerun", "confirm"]
+
+
+#: Number of the trial of the unchanged network, with which every search begins.
+BASELINE: Final = 0
+
+
+class Numbered(Protocol):
+    """A trial, in whatever form it is read."""
+
+    @property
+    def number(self) -> int:
+        """Its number in its study, from 0."""
+
+
+def is_baseline(trial: Numbered) -> bool:
+    """Tell whether a trial of a search is that of the unchanged network."""
+    return trial.number == BASELINE
 
 
 class Screening(BaseModel):
@@ -80,7 +98,7 @@ class StudyRecord(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     name: str
-    purpose: Literal["search", "baseline", "rerun", "confirm"]
+    purpose: Purpose
     metric: Metric
     spec: dict[str, object]
     data: DataDescription
@@ -108,7 +126,9 @@ class StudyRecord(BaseModel):
     @property
     def baseline(self) -> TrialRecord | None:
         """The trial of the unchanged network: the first of every search; None among reruns and replicates."""
-        return self.trials[0] if self.trials and self.purpose in ("search", "baseline") else None
+        if self.purpose not in ("search", "baseline"):
+            return None
+        return next(filter(is_baseline, self.trials), None)
 
     def ranking(self) -> list[TrialRecord]:
         """Complete trials, best first; of equal ones the earlier first."""

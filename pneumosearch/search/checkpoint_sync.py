@@ -20,13 +20,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.config import RunSpec
+from pneumosearch.records.attributes import CHECKPOINTS, CONTINUES
 from pneumosearch.records.epoch import History
 from pneumosearch.storage.artifacts import Artifacts
 from pneumosearch.storage.store import Store, state_key
 from pneumosearch.training.checkpoint import CHECKPOINT_FILE, saved_epochs
 from pneumosearch.training.loop import KEPT_WEIGHTS_FILE
-
-ATTRIBUTE: Final = "checkpoints"
 
 _KEPT: Final = 2
 _CHUNK: Final = 2**20  # bytes
@@ -103,11 +102,11 @@ def download(store: Store, trial: optuna.Trial, folder: Path, run: RunSpec, fing
 
 def uploaded(trial: Any) -> list[UploadedCheckpoint]:
     """Return the uploaded checkpoints of a trial, oldest first; while it has none, those of the trial it continues."""
-    attributes = trial.user_attrs
-    if ATTRIBUTE not in attributes and "continues" in attributes:
-        attributes = trial.study.get_trials(deepcopy=False)[attributes["continues"]].user_attrs
+    continues = CONTINUES.of(trial)
+    if not CHECKPOINTS.on(trial) and continues is not None:
+        trial = trial.study.get_trials(deepcopy=False)[continues]
     try:
-        return [UploadedCheckpoint.model_validate(one) for one in attributes.get(ATTRIBUTE, [])]
+        return [UploadedCheckpoint.model_validate(one) for one in CHECKPOINTS.of(trial) or ()]
     except ValidationError:
         return []  # of another version: the training starts again and gives the same numbers
 
@@ -121,7 +120,7 @@ def _warn_if_slow(url: str, seconds: float, size: int, training: float) -> None:
 
 
 def _record(trial: optuna.Trial, kept: list[UploadedCheckpoint]) -> None:
-    trial.set_user_attr(ATTRIBUTE, [one.model_dump() for one in kept])
+    CHECKPOINTS.set(trial, [one.model_dump() for one in kept])
 
 
 def _belongs_to(one: UploadedCheckpoint, trial: optuna.Trial) -> bool:

@@ -7,9 +7,12 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.config import RunSpec
+from pneumosearch.records.attributes import CONTINUES, FAILURE, HISTORY, PASSED_OVER, RUN
+from pneumosearch.records.trial import is_baseline
 from pneumosearch.search.leases import MAX_CLAIMS, Leases, claim
 from pneumosearch.search.proposers import Proposer
 from pneumosearch.search.pruners import latest
+from pneumosearch.storage.optuna_private import running_trial
 
 
 @dataclass(frozen=True)
@@ -45,8 +48,8 @@ class Claims:
                 self.proposer.propose()
             trial = self.study.ask()  # takes what is enqueued first
         else:
-            trial = optuna.Trial(self.study, frozen._trial_id)
-        epochs = len(trial.user_attrs.get("history", []))
+            trial = running_trial(self.study, frozen)
+        epochs = len(HISTORY.stored(trial) or ())
         if claim(trial, epochs) > MAX_CLAIMS:
             fail(
                 self.study,
@@ -77,18 +80,18 @@ class Claims:
     def n_ended(self) -> int:
         """Count the configurations whose training has ended or stopped; those over budget do not count."""
         trials = latest(self.study.get_trials(deepcopy=False))
-        started = [trial for trial in trials if trial.state.is_finished() or "continues" in trial.user_attrs]
-        return sum("passed_over" not in trial.user_attrs for trial in started)
+        started = [trial for trial in trials if trial.state.is_finished() or CONTINUES.on(trial)]
+        return sum(not PASSED_OVER.on(trial) for trial in started)
 
     def defers(self, trial: optuna.Trial | FrozenTrial) -> bool:
         """Tell whether `trial` is the baseline and lets others go first, of which there are some to begin."""
-        return trial.number == 0 and self.proposer.defers_baseline() and self._room()
+        return is_baseline(trial) and self.proposer.defers_baseline() and self._room()
 
     def _room(self) -> bool:
         """Tell whether there are new configurations to begin."""
         if self.proposer.exhausted:
             return False
-        return self.n_ended() + sum("continues" not in trial.user_attrs for trial in self._running()) < self.goal
+        return self.n_ended() + sum(not CONTINUES.on(trial) for trial in self._running()) < self.goal
 
     def _running(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -96,18 +99,17 @@ class Claims:
     def _resumption_waits(self) -> bool:
         """Tell whether a resumption is enqueued: the process that enqueued it may have been killed right then."""
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        return any("continues" in trial.user_attrs for trial in waiting)
+        return any(map(CONTINUES.on, waiting))
 
     def _reclaimable(self, wanted: RunSpec | None) -> Iterator[FrozenTrial]:
         """Give the running trials that nobody trains, without a baseline that lets others go first."""
         for frozen in self._running():
-            run = frozen.user_attrs.get("run")
-            fits = wanted is None or (run is not None and RunSpec.model_validate(run) == wanted)
+            fits = wanted is None or RUN.of(frozen) == wanted
             if fits and self.leases.expired(frozen) and not self.defers(frozen):
                 yield frozen
 
 
 def fail(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:
     """End a trial as failed, with its reason in one line."""
-    trial.set_user_attr("failure", reason)
+    FAILURE.set(trial, reason)
     study.tell(trial, state=TrialState.FAIL)

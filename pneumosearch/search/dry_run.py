@@ -6,10 +6,11 @@ from typing import Any, Final
 import optuna
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.records.attributes import EXHAUSTED
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search.cost import multiply_adds, n_parameters, seconds_an_epoch
 from pneumosearch.search.keras_tuner.engine import proposals
-from pneumosearch.search.samplers import EXHAUSTED, study_sampler
+from pneumosearch.search.samplers import study_sampler
 from pneumosearch.space import Dimension
 from pneumosearch.studyfile import StudySpec
 
@@ -87,7 +88,7 @@ def _optuna_proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
         trial = study.ask()
         configs.append(space.suggest(trial))
         study.tell(trial, 0.0)
-        if EXHAUSTED in study.user_attrs:
+        if EXHAUSTED.on(study):
             break
     return configs
 

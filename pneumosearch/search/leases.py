@@ -15,6 +15,9 @@ import psutil
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial
 
+from pneumosearch.records.attributes import BEAT, OWNER, TAKEN_UP, Owner, TakenUp
+from pneumosearch.storage.optuna_private import trial_id
+
 #: The lease of a trial on another machine is suspected to have expired after so many seconds without a heartbeat.
 GRACE: Final = 60.0
 
@@ -23,8 +26,6 @@ _BEATS: Final = 4
 
 #: A trial that was claimed as often without a new epoch has failed: it ends whatever trains it.
 MAX_CLAIMS: Final = 10
-
-Owner = dict[str, Any]
 
 
 class LostLease(Exception):
@@ -47,12 +48,12 @@ class Leases:
 
     def expired(self, trial: FrozenTrial) -> bool:
         """Tell whether nobody trains the running `trial`, as far as this process can see."""
-        owner = trial.user_attrs.get("owner")
+        owner = OWNER.of(trial)
         if owner is None:
             return True
-        if owner["host"] == _host():
+        if owner.host == _host():
             return not _lives(owner)
-        heartbeat, now = (owner, trial.user_attrs.get("beat")), self.clock()
+        heartbeat, now = (owner, BEAT.of(trial)), self.clock()
         before, since, suspected = self._seen.get(trial.number, (None, now, None))
         if heartbeat != before:
             self._seen[trial.number] = (heartbeat, now, None)
@@ -63,23 +64,23 @@ class Leases:
 
 def claim(trial: optuna.Trial, epochs: int) -> int:
     """Write that this process trains `trial`, which has `epochs`; return how often it was claimed since that epoch."""
-    earlier = trial.user_attrs.get("taken_up", {"epochs": -1, "times": 0})
-    times = earlier["times"] + 1 if earlier["epochs"] == epochs else 1
-    trial.set_user_attr("taken_up", {"epochs": epochs, "times": times})
-    trial.set_user_attr("owner", this_process())
+    earlier = TAKEN_UP.of(trial)
+    times = earlier.times + 1 if earlier and earlier.epochs == epochs else 1
+    TAKEN_UP.set(trial, TakenUp(epochs=epochs, times=times))
+    OWNER.set(trial, this_process())
     return times
 
 
 def check_lease(trial: optuna.Trial) -> None:
     """Raise `LostLease` where another process has reclaimed the trial."""
-    if "owner" not in trial.user_attrs:  # a loop that is not ours asked for the trial
+    if not OWNER.on(trial):  # a loop that is not ours asked for the trial
         return
-    if trial.storage.get_trial(trial._trial_id).user_attrs["owner"] != this_process():
+    if OWNER.of(trial.storage.get_trial(trial_id(trial))) != this_process():
         raise LostLease
 
 
 @contextmanager
-def heartbeats(storage: optuna.storages.BaseStorage, trial_id: int, grace: float = GRACE) -> Iterator[None]:
+def heartbeats(storage: optuna.storages.BaseStorage, identifier: int, grace: float = GRACE) -> Iterator[None]:
     """Renew the lease of a trial while the block runs; others reclaim the trial after `grace` seconds without."""
     ended = threading.Event()
 
@@ -88,7 +89,7 @@ def heartbeats(storage: optuna.storages.BaseStorage, trial_id: int, grace: float
         while not ended.wait(grace / _BEATS):
             count += 1
             try:
-                storage.set_trial_user_attr(trial_id, "beat", f"{os.getpid()}:{count}")
+                BEAT.set_by_id(storage, identifier, f"{os.getpid()}:{count}")
             except UpdateFinishedTrialError:
                 return  # another process ended the trial, as the training will notice
             except Exception:  # noqa: BLE001, S112  the storage is away; the training meets it at its next epoch
@@ -112,7 +113,7 @@ def identity(process: psutil.Process) -> Owner:
     """Return what identifies a process of this machine."""
     # On Linux psutil adds the time of boot, which moves when the clock is set; the time since then does not.
     started = process.create_time() - (psutil.boot_time() if psutil.LINUX else 0.0)
-    return {"host": _host(), "pid": process.pid, "started": round(started, 2)}
+    return Owner(host=_host(), pid=process.pid, started=round(started, 2))
 
 
 def _host() -> str:
@@ -123,7 +124,7 @@ def _host() -> str:
 
 def _lives(owner: Owner) -> bool:
     try:
-        process = psutil.Process(owner["pid"])
+        process = psutil.Process(owner.pid)
         # One that has ended stays as a zombie while nobody asks for its exit status, as in many a container.
         ended = process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE
         return not ended and identity(process) == owner

@@ -9,11 +9,13 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.config import RunSpec, TrialConfig
-from pneumosearch.data.protocols import Dataset
+from pneumosearch.data.protocols import Dataset, WritesDown
 from pneumosearch.metrics import direction
 from pneumosearch.network.backend import resolved_precision, versions
-from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch
-from pneumosearch.records.trial import Screening
+from pneumosearch.records import attributes
+from pneumosearch.records.dataset import DataDescription
+from pneumosearch.records.epoch import History, kept_epoch
+from pneumosearch.records.trial import Screening, is_baseline
 from pneumosearch.search.checkpoint_sync import download, upload
 from pneumosearch.search.cost import Limits
 from pneumosearch.search.events import EpochEnded, TrialStarted
@@ -70,7 +72,7 @@ class Objective:
                 return self._repeat(trial, twin)
             run = self.new_run(config, trial.number)
             self._check_limits(trial, run)
-        dataset = self.dataset(run)
+        dataset = self._images(trial, run)
         self._record_start(trial, run, dataset)
         self.session.listener(TrialStarted(trial.number, run))
         folder = self._checkpoints(trial)
@@ -96,12 +98,29 @@ class Objective:
             precise=spec.precise,
         )
 
-    def dataset(self, run: RunSpec) -> Dataset:
-        """Open the images as `run` needs them, once for each size and equalization."""
-        form = (run.config.image_size, run.config.equalization)  # the same for all trials otherwise
-        if form not in self._datasets:
-            self._datasets[form] = self.session.source.load(run.protocol, *form, stress=run.stress)
+    def dataset(self, run: RunSpec, write_down: WritesDown | None = None) -> Dataset:
+        """Open the images as `run` needs them; `write_down` is called first where the test folder is among them."""
+        form, load = (run.config.image_size, run.config.equalization), self.session.source.load
+        if run.protocol == "original":  # each trial that reads the test folder has it written down
+            return load(run.protocol, *form, write_down=write_down)
+        if form not in self._datasets:  # the same for all trials otherwise
+            self._datasets[form] = load(run.protocol, *form, stress=run.stress)
         return self._datasets[form]
+
+    def described(self, run: RunSpec) -> DataDescription:
+        """Describe the images as `run` needs them; the test folder stays shut."""
+        if run.protocol == "original":
+            return self.session.source.described(run.protocol, run.config.image_size, run.config.equalization)
+        return self.dataset(run).description
+
+    def _images(self, trial: optuna.Trial, run: RunSpec) -> Dataset:
+        """Open the images of a trial, which is written down before the test folder judges it."""
+        why = f"{run.protocol} protocol: the test folder judges each of {run.config.epochs} epochs"
+
+        def write_down(test_fingerprint: str) -> None:
+            self.session.store.add_test_opening(trial.study, trial.number, why, test_fingerprint)
+
+        return self.dataset(run, write_down)
 
     def clean_up(self, study: optuna.Study, number: int) -> None:
         """Remove the checkpoint of a trial that will not go on."""
@@ -111,15 +130,16 @@ class Objective:
         """Return the folder of the trial's checkpoint. A trial that resumes another takes over its folder."""
         store, study = self.session.store, trial.study.study_name
         folder = store.checkpoint_folder(study, trial.number)
-        if "continues" in trial.user_attrs and not folder.exists():
-            earlier = store.checkpoint_folder(study, trial.user_attrs["continues"])
+        continues = attributes.CONTINUES.of(trial)
+        if continues is not None and not folder.exists():
+            earlier = store.checkpoint_folder(study, continues)
             if earlier.exists():
                 earlier.rename(folder)
         return folder
 
     def _screen(self, trial: optuna.Trial, run: RunSpec, folder: Path) -> None:
         """Train the low-resolution rung: one epoch on small images, which may prune. The baseline has none."""
-        if self.spec.screening is None or trial.number == 0:
+        if self.spec.screening is None or is_baseline(trial):
             return
         config = run.config.model_copy(
             update={"image_size": min(self.spec.screening, run.config.image_size), "epochs": 1}
@@ -128,12 +148,12 @@ class Objective:
 
         def ended(history: History) -> None:
             screening = Screening(image_size=config.image_size, epoch=history[-1])
-            trial.set_user_attr("screening", screening.model_dump(exclude_none=True))
+            attributes.SCREENING.set(trial, screening)
             trial.report(history[-1].evaluation(self.spec.prune_by), 0)
 
-        if "screening" not in trial.user_attrs:
-            train(small, self.dataset(small), folder / "screening", ended)
-        if not trial.user_attrs.get("history") and trial.should_prune():
+        if not attributes.SCREENING.on(trial):
+            train(small, self._images(trial, small), folder / "screening", ended)
+        if not attributes.HISTORY.stored(trial) and trial.should_prune():
             raise optuna.TrialPruned("at its screening")
         if self.session.stop():
             raise Interrupted
@@ -141,41 +161,39 @@ class Objective:
     def _check_limits(self, trial: optuna.Trial, run: RunSpec) -> None:
         limits = Limits(self.spec.max_parameters, self.spec.max_seconds_an_epoch)
         excess = limits.excess(run.config, lambda: map(trial_record, trial.study.get_trials(deepcopy=False)))
-        if excess and trial.number > 0:  # the baseline is always trained
-            trial.set_user_attr("passed_over", excess)
-            trial.set_user_attr("run", run.model_dump(mode="json"))
+        if excess and not is_baseline(trial):  # which is always trained
+            attributes.PASSED_OVER.set(trial, excess)
+            attributes.RUN.set(trial, run)
             raise optuna.TrialPruned(excess)
 
     def _earlier_run(self, trial: optuna.Trial) -> RunSpec | None:
         """Return the run that `trial` began before, or that of the trial which it resumes; None where it begins one."""
-        attributes = trial.user_attrs
-        if "run" in attributes and not attributes.keys() & {"duplicate_of", "passed_over"}:
-            return RunSpec.model_validate(attributes["run"])
-        number = trial.user_attrs.get("continues")
+        untrained = attributes.DUPLICATE_OF.on(trial) or attributes.PASSED_OVER.on(trial)
+        if attributes.RUN.on(trial) and not untrained:
+            return attributes.RUN.of(trial)
+        number = attributes.CONTINUES.of(trial)
         if number is None:
             return None
         earlier = trial.study.get_trials(deepcopy=False)[number]
         self._take_screening(trial, earlier)
-        return RunSpec.model_validate(earlier.user_attrs["run"])
+        return attributes.RUN.needed(earlier.user_attrs)
 
     def _take_screening(self, trial: optuna.Trial, earlier: FrozenTrial) -> None:
-        if "screening" in earlier.user_attrs:
-            trial.set_user_attr("screening", earlier.user_attrs["screening"])
-            trial.report(
-                Screening.model_validate(earlier.user_attrs["screening"]).epoch.evaluation(self.spec.prune_by), 0
-            )
+        screening = attributes.SCREENING.of(earlier)
+        if screening is not None:
+            attributes.SCREENING.copy(earlier, trial)
+            trial.report(screening.epoch.evaluation(self.spec.prune_by), 0)
 
     def _repeat(self, trial: optuna.Trial, earlier: FrozenTrial) -> float:
         """End `trial` without training it, as the `earlier` one with the same configuration ended."""
-        trial.set_user_attr("duplicate_of", earlier.number)  # first: a process that takes over repeats it again
-        for name in ("run", "data", "versions", "n_parameters"):
-            if name in earlier.user_attrs:
-                trial.set_user_attr(name, earlier.user_attrs[name])
-        self.session.listener(TrialStarted(trial.number, RunSpec.model_validate(earlier.user_attrs["run"])))
+        attributes.DUPLICATE_OF.set(trial, earlier.number)  # first: a process that takes over repeats it again
+        for attribute in (attributes.RUN, attributes.DATA, attributes.VERSIONS, attributes.N_PARAMETERS):
+            attribute.copy(earlier, trial)
+        self.session.listener(TrialStarted(trial.number, attributes.RUN.needed(earlier.user_attrs)))
         self._take_screening(trial, earlier)
-        epochs = earlier.user_attrs.get("history", [])
-        history = tuple(EpochMetrics.model_validate({**epoch, "seconds": 0.0}) for epoch in epochs)
-        trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
+        epochs = attributes.HISTORY.of(earlier) or ()
+        history = tuple(epoch.model_copy(update={"seconds": 0.0}) for epoch in epochs)
+        attributes.HISTORY.set(trial, history)
         for epoch in history:
             trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)
         if earlier.state == TrialState.PRUNED or earlier.value is None:
@@ -183,23 +201,20 @@ class Objective:
         return earlier.value
 
     def _record_start(self, trial: optuna.Trial, run: RunSpec, dataset: Dataset) -> None:
-        trial.set_user_attr("run", run.model_dump(mode="json"))
-        trial.set_user_attr("data", dataset.description.model_dump(mode="json"))
-        trial.set_user_attr("versions", versions())
-        if dataset.evaluated == "test":
-            why = f"{run.protocol} protocol: the test folder judges each of {run.config.epochs} epochs"
-            self.session.store.add_test_opening(trial.study, trial.number, why, dataset.description)
+        attributes.RUN.set(trial, run)
+        attributes.DATA.set(trial, dataset.description)
+        attributes.VERSIONS.set(trial, versions())
 
     def _epoch_ended(
         self, trial: optuna.Trial, folder: Path, run: RunSpec, history: History, defers: Callable[[], bool]
     ) -> None:
         check_lease(trial)
         upload(self.session.store, trial, folder, history)
-        recorded = len(trial.user_attrs.get("history", []))
+        recorded = len(attributes.HISTORY.stored(trial) or ())
         for epoch in history[recorded:]:
             trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)
         if len(history) > recorded:
-            trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
+            attributes.HISTORY.set(trial, history)
         self.session.listener(EpochEnded(trial.number, history))
         if len(history) < run.config.epochs and trial.should_prune():
             self._add_picture(trial, history)
@@ -211,9 +226,9 @@ class Objective:
 
     def _keep(self, trial: optuna.Trial, folder: Path, result: TrainingResult, value: float) -> None:
         """Record the size and the picture of a finished training and, if it is good, its network."""
-        trial.set_user_attr("n_parameters", result.n_parameters)
+        attributes.N_PARAMETERS.set(trial, result.n_parameters)
         self._add_picture(trial, result.history)
-        if self.keep_all or trial.number == 0 or self._is_good(trial, value):
+        if self.keep_all or is_baseline(trial) or self._is_good(trial, value):
             path = folder / network_file(trial.number)
             result.save(path)
             self.session.store.add_artifact(trial, path, "application/zip")
@@ -235,6 +250,7 @@ def _same_config(trial: optuna.Trial, config: TrialConfig) -> FrozenTrial | None
     """Return the ended trial before `trial` that trained `config` for the most epochs."""
     wanted = config.model_dump(mode="json")
     ended = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    trained = (t for t in ended if t.number < trial.number and t.user_attrs.keys() & {"history", "screening"})
-    same = (t for t in trained if t.user_attrs["run"]["config"] == wanted and "duplicate_of" not in t.user_attrs)
-    return max(same, key=lambda t: len(t.user_attrs.get("history", [])), default=None)
+    begun = (t for t in ended if attributes.HISTORY.on(t) or attributes.SCREENING.on(t))
+    trained = (t for t in begun if t.number < trial.number and not attributes.DUPLICATE_OF.on(t))
+    same = (t for t in trained if attributes.RUN.stored(t)["config"] == wanted)
+    return max(same, key=lambda t: len(attributes.HISTORY.stored(t) or ()), default=None)

@@ -6,8 +6,8 @@ from typing import Protocol
 import optuna
 from optuna.trial import TrialState
 
+from pneumosearch.records.attributes import CONTINUES, EXHAUSTED
 from pneumosearch.search.pruners import PromotingPruner, Promotion
-from pneumosearch.search.samplers import EXHAUSTED
 
 
 class NothingToPropose(Exception):
@@ -59,7 +59,7 @@ class SamplerProposer:
     @property
     def exhausted(self) -> str:
         """What the sampler left in the study when it had nothing more to propose."""
-        return str(self.study.user_attrs.get(EXHAUSTED, ""))
+        return EXHAUSTED.of(self.study) or ""
 
     def resumes(self) -> bool:
         """Tell whether the pruner promotes a trial."""
@@ -68,7 +68,7 @@ class SamplerProposer:
     def propose(self) -> None:
         """Enqueue the best promotion, unless one waits already: the process that enqueued it may have been killed."""
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if any("continues" in trial.user_attrs for trial in waiting):
+        if any(map(CONTINUES.on, waiting)):
             return
         for promotion in self._promotions()[:1]:
             self._enqueue(promotion)

@@ -13,6 +13,8 @@ from optuna.pruners import BasePruner
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
+from pneumosearch.records.attributes import CONTINUES, CONTINUES_AFTER, DUPLICATE_OF, STOPS_AFTER
+from pneumosearch.records.trial import is_baseline
 from pneumosearch.studyfile import DEFAULT_REDUCTION_FACTOR, StudySpec
 
 #: So many stopped trials keep their checkpoint, the most promising ones. Another one that is promoted trains its first
@@ -44,7 +46,7 @@ class Promotion:
 
     def attributes(self) -> dict[str, Any]:
         """Return the user attributes of the trial that resumes it."""
-        return {"continues": self.number, "continues_after": self.rung}
+        return CONTINUES.entry(self.number) | CONTINUES_AFTER.entry(self.rung)
 
 
 class PromotingPruner(BasePruner):
@@ -68,8 +70,8 @@ class PromotingPruner(BasePruner):
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Tell whether `trial` stops at the rung that it has just reached."""
-        step = trial.last_step
-        if trial.number == 0 or step not in self.rungs or step <= trial.user_attrs.get("continues_after", -1):
+        step, begun = trial.last_step, CONTINUES_AFTER.of(trial)
+        if is_baseline(trial) or step not in self.rungs or (begun is not None and step <= begun):
             return False
         trials = study.get_trials(deepcopy=False)
         present = [trial if other.number == trial.number else other for other in trials]
@@ -93,7 +95,8 @@ class PromotingPruner(BasePruner):
         """
         trials = study.get_trials(deepcopy=False)
         rung = next((rung for rung in self.rungs if rung > 0), -1)  # the baseline has no low-resolution rung
-        if not trials or trials[0].state != TrialState.RUNNING or trials[0].last_step != rung:
+        baseline = next(filter(is_baseline, trials), None)
+        if baseline is None or baseline.state != TrialState.RUNNING or baseline.last_step != rung:
             return False
         return all(trial.state != TrialState.COMPLETE for trial in trials)
 
@@ -103,7 +106,8 @@ class PromotingPruner(BasePruner):
         A short study may end like that: so few trials reach a rung that none of them is promoted.
         """
         trials = study.get_trials(deepcopy=False)
-        others = [trial for trial in trials if trial.params != trials[0].params]
+        of_baseline = [trial.params for trial in trials if is_baseline(trial)]
+        others = [trial for trial in trials if trial.params not in of_baseline]
         if any(trial.state == TrialState.COMPLETE for trial in others):
             return None
         best = self._stopped(study, others)[:1]
@@ -136,14 +140,14 @@ class StopsAfter(BasePruner):
 
     def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
         """Tell whether the trial has trained its epochs."""
-        stops_after: int | None = trial.user_attrs.get("stops_after")
+        stops_after = STOPS_AFTER.of(trial)
         return stops_after is not None and (trial.last_step or 0) >= stops_after
 
 
 def latest(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials without those that another resumes."""
     trials = list(trials)
-    continued = {trial.user_attrs.get("continues") for trial in trials}
+    continued = {CONTINUES.of(trial) for trial in trials}
     return [trial for trial in trials if trial.number not in continued]
 
 
@@ -151,13 +155,13 @@ def origins(trials: Iterable[FrozenTrial]) -> dict[int, int]:
     """Return, by the number of each trial, the first trial of the chain of resumed trials that it belongs to."""
     roots: dict[int, int] = {}
     for trial in trials:  # in order of number: a trial resumes an earlier one
-        continues = trial.user_attrs.get("continues")
+        continues = CONTINUES.of(trial)
         roots[trial.number] = trial.number if continues is None else roots[continues]
     return roots
 
 
 def _was_at(trial: FrozenTrial, rung: int) -> bool:
-    return rung in trial.intermediate_values and "duplicate_of" not in trial.user_attrs
+    return rung in trial.intermediate_values and not DUPLICATE_OF.on(trial)
 
 
 def _stopped_at(trial: FrozenTrial, rung: int) -> bool:

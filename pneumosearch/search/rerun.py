@@ -8,6 +8,7 @@ from typing import Any
 from pneumosearch._utils.hardware import thread_variables
 from pneumosearch.data.names import path_of
 from pneumosearch.errors import StoreError
+from pneumosearch.records.attributes import RERUN_OF, Origin
 from pneumosearch.records.trial import RERUNS, StudyRecord, TrialRecord
 from pneumosearch.search.runner import train_once
 from pneumosearch.search.session import Session
@@ -77,10 +78,11 @@ def rerun_trial(session: Session, record: StudyRecord, number: int) -> RerunComp
     threads = original.versions.get("threads", "")
     if threads.isdecimal():  # another number adds up in another order
         os.environ.update(thread_variables(int(threads)))
-    found = session.source.load(original.run.protocol, original.run.config.image_size).description
+    config = original.run.config
+    found = session.source.described(original.run.protocol, config.image_size, config.equalization)
     if found.fingerprint != original.data.fingerprint:
         raise StoreError(f"{found.folder}: not the images of that trial ({original.data.folder}); give --data")
-    name, about = record.name + RERUNS, {"rerun_of": {"study": record.name, "trial": number}}
+    name, about = record.name + RERUNS, RERUN_OF.entry(Origin(study=record.name, trial=number))
     again = train_once(session, name, "rerun", original.run, about)
     return RerunComparison(record.name, original, again) if again else None
 

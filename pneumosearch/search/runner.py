@@ -19,7 +19,8 @@ from optuna.trial import TrialState
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import ArtifactsError, PneumosearchError, StoreError, TrainingError
 from pneumosearch.network.backend import resolved_precision
-from pneumosearch.records.trial import TrialRecord
+from pneumosearch.records import attributes
+from pneumosearch.records.trial import Purpose, TrialRecord
 from pneumosearch.search.claims import Claims, fail
 from pneumosearch.search.events import TrialDeferred, TrialEnded
 from pneumosearch.search.keras_tuner.engine import OracleProposer
@@ -30,7 +31,8 @@ from pneumosearch.search.pruners import make_pruner
 from pneumosearch.search.samplers import study_sampler
 from pneumosearch.search.session import Deferred, Interrupted, Session
 from pneumosearch.storage.locks import study_lock
-from pneumosearch.storage.store import Purpose, Store, trial_record
+from pneumosearch.storage.optuna_private import trial_id
+from pneumosearch.storage.store import Store, trial_record
 from pneumosearch.storage.urls import STORAGE_ERRORS, explained
 from pneumosearch.studyfile import StudySpec
 
@@ -144,7 +146,7 @@ class StudyRun:
             LostLease: Another process trains it.
         """
         store = self.objective.session.store
-        with heartbeats(store.storage, trial._trial_id, self.leases.grace) if store.shared else nullcontext():
+        with heartbeats(store.storage, trial_id(trial), self.leases.grace) if store.shared else nullcontext():
             try:
                 self._train(trial, defers)
             except UpdateFinishedTrialError as error:
@@ -160,7 +162,7 @@ class StudyRun:
         try:
             self.study.tell(trial, self.objective(trial, defers))
         except Interrupted as why:
-            trial.set_user_attr("owner", None)
+            attributes.OWNER.clear(trial)
             if isinstance(why, Deferred):
                 self.objective.session.listener(TrialDeferred(trial.number))
             raise
@@ -188,13 +190,13 @@ class StudyRun:
         """Return the numbers of the ended trials that may be resumed, or are about to be."""
         unfinished = (trial for trial in self.study.get_trials(deepcopy=False) if not trial.state.is_finished())
         # The process that resumes one may not have taken over its state yet.
-        resumed = {trial.user_attrs["continues"] for trial in unfinished if "continues" in trial.user_attrs}
+        resumed = {number for number in map(attributes.CONTINUES.of, unfinished) if number is not None}
         return self.proposer.resumable() | resumed
 
     def _check_passed_over(self) -> None:
         last = self.study.get_trials(deepcopy=False)[-MAX_PASSED_OVER:]
-        if len(last) == MAX_PASSED_OVER and all("passed_over" in trial.user_attrs for trial in last):
-            why = last[-1].user_attrs["passed_over"]
+        if len(last) == MAX_PASSED_OVER and all(map(attributes.PASSED_OVER.on, last)):
+            why = attributes.PASSED_OVER.of(last[-1])
             raise PneumosearchError(
                 f"{MAX_PASSED_OVER} configurations in a row cost more than the study allows ({why})"
             )
@@ -215,7 +217,7 @@ def check_failures(study: optuna.Study, max_failures: int) -> None:
     """Raise `PneumosearchError` where the last trials to end, `max_failures` of them, failed for the same reason."""
     ended = [trial for trial in study.get_trials(deepcopy=False) if trial.datetime_complete]
     last = sorted(ended, key=lambda trial: trial.datetime_complete or datetime.min)[-max_failures:]
-    reasons = {trial.user_attrs.get("failure") for trial in last}
+    reasons = {attributes.FAILURE.of(trial) for trial in last}
     if len(last) == max_failures and len(reasons) == 1 and None not in reasons:
         raise PneumosearchError(f"stopped: {max_failures} trials in a row failed with: {reasons.pop()}")
 
@@ -238,7 +240,7 @@ def open_search(
     spec = settled(session.store, spec)
     objective = Objective(session, spec)
     space = objective.space
-    data = objective.dataset(objective.new_run(space.centre)).description
+    data = objective.described(objective.new_run(space.centre))
     sampler, pruner = study_sampler(spec, space), make_pruner(spec)
     with explained(session.store.url), study_lock(session.store.storage, spec.name):
         study = session.store.open_study(
@@ -258,14 +260,21 @@ def settled(store: Store, spec: StudySpec) -> StudySpec:
     if spec.precision != "auto":
         return spec
     with explained(store.url):
-        begun = store.load_study(spec.name).user_attrs["spec"] if spec.name in store.names() else {}
-    return spec.model_copy(update={"precision": begun.get("precision", resolved_precision("auto"))})
+        begun = attributes.SPEC.of(store.load_study(spec.name)) if spec.name in store.names() else None
+    return spec.model_copy(update={"precision": (begun or {}).get("precision", resolved_precision("auto"))})
 
 
 def train_once(
-    session: Session, name: str, purpose: Purpose, run: RunSpec, attributes: dict[str, Any] | None = None
+    session: Session, name: str, purpose: Purpose, run: RunSpec, about: dict[str, Any] | None = None
 ) -> TrialRecord | None:
     """Train one given run as a trial of the study `name`; go on with an interrupted trial of that run.
+
+    Args:
+        session: Store, images, listener, and when to stop.
+        name: Of the study.
+        purpose: Of the study.
+        run: What is trained.
+        about: Further attributes of the trial, as `Attribute.entry` gives them.
 
     Returns:
         The ended trial, or None where the session stopped first.
@@ -276,13 +285,13 @@ def train_once(
     spec = StudySpec(metric="accuracy", prune_by="accuracy", fixed=run.config.changes(), others={}, space={})
     # Keeps every network: replicates are judged by the test images later.
     objective = Objective(session, spec, keep_all=True)
-    data = objective.dataset(run).description
+    data = objective.described(run)
     pruner = optuna.pruners.NopPruner()
     study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data, pruner=pruner)
     study_run = StudyRun(study, objective, SamplerProposer(study))
     trial = study_run.next_trial(run)
-    trial.set_user_attr("run", run.model_dump(mode="json"))
-    for key, value in (attributes or {}).items():
+    attributes.RUN.set(trial, run)
+    for key, value in (about or {}).items():
         trial.set_user_attr(key, value)
     try:
         with explained(session.store.url):

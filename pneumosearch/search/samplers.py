@@ -15,11 +15,9 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.errors import ConfigError, StoreError
+from pneumosearch.records.attributes import EXHAUSTED
 from pneumosearch.space import Space
 from pneumosearch.studyfile import SAMPLER_NAMES, StudySpec
-
-#: Attribute of a study whose sampler has proposed everything: what to tell the user.
-EXHAUSTED: Final = "exhausted"
 
 #: TPE draws so many trials at random before it models; the baseline is one of them.
 _STARTUP_TRIALS: Final = 10
@@ -76,7 +74,7 @@ class PerTrialSampler(BaseSampler):
         stoppable = _Stoppable(study)
         self._sampler_of(trial).after_trial(cast(optuna.Study, stoppable), trial, state, values)
         if stoppable.stopped:
-            study.set_user_attr(EXHAUSTED, f"sampler {self._name} has nothing more to propose")
+            EXHAUSTED.set(study, f"sampler {self._name} has nothing more to propose")
 
 
 class _Stoppable:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final, Literal
+from typing import Any, Final
 from urllib.parse import quote
 
 import optuna
@@ -20,22 +20,19 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
-from pneumosearch.config import RunSpec, first_problem
+from pneumosearch.config import first_problem
 from pneumosearch.errors import StoreError, first_difference, printable
 from pneumosearch.metrics import Metric, direction
+from pneumosearch.records import attributes
 from pneumosearch.records.confirmation import Confirmation, confirmation_file
 from pneumosearch.records.dataset import DataDescription
-from pneumosearch.records.trial import State, StudyRecord, TestOpening, TrialRecord
+from pneumosearch.records.trial import Purpose, State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.storage.artifact_backends import Folder
 from pneumosearch.storage.artifacts import Artifacts
+from pneumosearch.storage.optuna_private import study_id, trial_id
 from pneumosearch.storage.queries import TrialRow, read_rows
 from pneumosearch.storage.retry import PatientStorage
 from pneumosearch.storage.urls import PATIENCE, explained, open_storage, safe_url
-
-Purpose = Literal["search", "baseline", "rerun", "confirm"]
-
-#: Attribute of a study: the URL, which holds no secret, of the artifacts that its machines share.
-_ARTIFACTS: Final = "artifacts"
 
 #: Names as study files allow them, and what is appended to them: safe in paths, pages, tables and terminals.
 _SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
@@ -111,7 +108,7 @@ class Store:
         if self.shared_artifacts is not None or not any(names):
             return
         with explained(self.url):
-            urls = {s.study_name: s.user_attrs.get(_ARTIFACTS) for s in self.storage.get_all_studies()}
+            urls = {s.study_name: attributes.ARTIFACTS.stored(s) for s in self.storage.get_all_studies()}
         found = next((url for url in map(urls.get, names) if isinstance(url, str)), None)
         if found is not None:
             self._share(found)
@@ -120,7 +117,10 @@ class Store:
         """Write down for the workers that join a study that its artifacts are now where they were said to be."""
         study = self.load_study(name)
         with explained(self.url):
-            study.set_user_attr(_ARTIFACTS, self.artifacts_url)
+            if self.artifacts_url is None:
+                attributes.ARTIFACTS.clear(study)
+            else:
+                attributes.ARTIFACTS.set(study, self.artifacts_url)
 
     def checkpoint_folder(self, study: str, number: int) -> Path:
         """Return where a trial keeps its state while it may go on."""
@@ -148,7 +148,7 @@ class Store:
         """Return the names of the studies of pneumosearch, sorted; one that could not be ours is none of them."""
         with explained(self.url):
             studies = self.storage.get_all_studies()
-            ours = [study.study_name for study in studies if "purpose" in study.user_attrs]
+            ours = [study.study_name for study in studies if attributes.PURPOSE.on(study)]
             return sorted(name for name in ours if _SAFE_NAME.fullmatch(name))
 
     def open_study(
@@ -176,14 +176,16 @@ class Store:
                 sampler=sampler,
                 pruner=pruner,
             )
-            if "purpose" not in study.user_attrs and study.get_trials(deepcopy=False):
+            if not attributes.PURPOSE.on(study) and study.get_trials(deepcopy=False):
                 raise StoreError(f"study '{name}' in {safe_url(self.url)} was not made by pneumosearch; use --name")
             _check_same(study, purpose, spec, data)
             _name_metric(study, metric, data)
-            about = data.model_dump(mode="json")
-            values = {"metric": metric, "spec": spec, "data": about, "purpose": purpose, _ARTIFACTS: self.artifacts_url}
-            for key, value in values.items():
-                if value is not None and study.user_attrs.get(key) is None:
+            about = attributes.METRIC.entry(metric) | attributes.SPEC.entry(spec) | attributes.DATA.entry(data)
+            about |= attributes.PURPOSE.entry(purpose)
+            if self.artifacts_url is not None:
+                about |= attributes.ARTIFACTS.entry(self.artifacts_url)
+            for key, value in about.items():
+                if study.user_attrs.get(key) is None:
                     study.set_user_attr(key, value)
         return study
 
@@ -200,68 +202,67 @@ class Store:
         """Write down how many trials a study shall have, for the workers that join it."""
         study = self.load_study(name)
         with explained(self.url):
-            study.set_user_attr("goal", n_trials)
+            attributes.GOAL.set(study, n_trials)
 
     def goal(self, name: str) -> int:
         """Return how many trials a study shall have. Raises `StoreError` where no search said."""
-        goal = self.load_study(name).user_attrs.get("goal")
-        if not isinstance(goal, int):
-            raise StoreError(f"study '{name}' says not how many trials it shall have; run 'pneumosearch study' on it")
+        study = self.load_study(name)
+        with _as_written_here(f"study '{name}'"):
+            goal = attributes.GOAL.of(study)
+        if goal is None:
+            raise StoreError(f"study '{name}' does not say how many trials it shall have; run 'pneumosearch study'")
         return goal
 
     def record(self, name: str) -> StudyRecord:
         """Read a study with all its trials. Raises `StoreError` where it is not as this version writes one."""
         study = self.load_study(name)
         with explained(self.url), _as_written_here(f"study '{name}'"):
-            trials = [trial_record(row) for row in self._rows(study._study_id)]
-            attributes = study.user_attrs
-            data = DataDescription.model_validate(attributes["data"])
+            trials = [trial_record(row) for row in self._rows(study_id(study))]
+            stored = study.user_attrs
+            data = attributes.DATA.needed(stored)
             return StudyRecord(
                 name=name,
-                purpose=attributes["purpose"],
-                metric=attributes["metric"],
-                spec=attributes["spec"],
+                purpose=attributes.PURPOSE.needed(stored),
+                metric=attributes.METRIC.needed(stored),
+                spec=attributes.SPEC.needed(stored),
                 data=data,
                 trials=_merged(trials),
                 test_openings=tuple(self.test_openings(data)),
             )
 
-    def _rows(self, study_id: int) -> Sequence[FrozenTrial | TrialRow]:
+    def _rows(self, identifier: int) -> Sequence[FrozenTrial | TrialRow]:
         storage = self.storage
         if isinstance(storage, PatientStorage):
-            return storage.patiently(lambda: list(read_rows(storage.engine, study_id)))
-        return storage.get_all_trials(study_id, deepcopy=False)
+            return storage.patiently(lambda: list(read_rows(storage.engine, identifier)))
+        return storage.get_all_trials(identifier, deepcopy=False)
 
     def test_openings(self, data: DataDescription) -> list[TestOpening]:
         """Return every run of this store that read the test folder beside these development images, oldest first."""
         openings = []
         for study in self.storage.get_all_studies():
-            about = study.user_attrs.get("data")
+            about = attributes.DATA.stored(study)
             if about and about["fingerprint"] == data.fingerprint:
-                openings += [TestOpening.model_validate(entry) for entry in study.user_attrs.get("test_openings", [])]
+                openings += attributes.TEST_OPENINGS.among(study.user_attrs)
         return sorted(openings, key=lambda opening: opening.time)
 
-    def add_test_opening(self, study: optuna.Study, number: int | None, why: str, data: DataDescription) -> None:
+    def add_test_opening(self, study: optuna.Study, number: int | None, why: str, test_fingerprint: str) -> None:
         """Write down that trial `number` reads the test folder, or a confirmation, which has no number.
 
-        What is resumed counts once: a trial by its number, a confirmation by what `why` says of it.
+        What is resumed counts once: a trial by its number, a confirmation by what `why` says of it. Openings at the
+        same moment are all kept.
         """
-        entries = study.user_attrs.get("test_openings", [])
-        key = ("trial", number) if number is not None else ("why", why)
-        if data.test_fingerprint is None or any(entry[key[0]] == key[1] for entry in entries):
-            return
         now = datetime.now(UTC).isoformat(timespec="seconds")
         opening = TestOpening(
-            study=study.study_name, trial=number, time=now, why=why, test_fingerprint=data.test_fingerprint
+            study=study.study_name, trial=number, time=now, why=why, test_fingerprint=test_fingerprint
         )
-        study.set_user_attr("test_openings", [*entries, opening.model_dump()])
+        attributes.TEST_OPENINGS.add(study, opening)
 
     def fail_trial(self, name: str, number: int, reason: str) -> TrialRecord:
         """Mark a trial that is running, but whose process is gone, as failed."""
         study = self.load_study(name)
         with explained(self.url):
             trial = study.get_trials(deepcopy=False)[number]
-            self.storage.set_trial_user_attr(trial._trial_id, "failure", reason)
+            attributes.FAILURE.set_by_id(self.storage, trial_id(trial), reason)
             study.tell(number, state=TrialState.FAIL)
             return trial_record(study.get_trials(deepcopy=False)[number])
 
@@ -340,23 +341,23 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
     Raises:
         StoreError: The stored attributes are not those of this version.
     """
-    attributes, state = trial.user_attrs, _STATES[trial.state]
-    state = "passed over" if "passed_over" in attributes and state == "pruned" else state
+    stored, state = trial.user_attrs, _STATES[trial.state]
+    state = "passed over" if attributes.PASSED_OVER.on(trial) and state == "pruned" else state
     with _as_written_here(f"trial {trial.number}"):
         return TrialRecord(
             number=trial.number,
             state=state,
-            run=RunSpec.model_validate(attributes["run"]) if "run" in attributes else None,
+            run=attributes.RUN.among(stored),
             value=trial.value if state == "complete" else None,  # Optuna gives pruned trials their last value
-            history=attributes.get("history", ()),
-            screening=attributes.get("screening"),
-            n_parameters=attributes.get("n_parameters"),
-            failure=_printable(attributes.get("failure")),
-            passed_over=_printable(attributes.get("passed_over")),
-            duplicate_of=attributes.get("duplicate_of"),
-            continues=attributes.get("continues"),
-            versions=attributes.get("versions", {}),
-            data=attributes.get("data"),
+            history=attributes.HISTORY.among(stored) or (),
+            screening=attributes.SCREENING.among(stored),
+            n_parameters=attributes.N_PARAMETERS.among(stored),
+            failure=_printable(attributes.FAILURE.among(stored)),
+            passed_over=_printable(attributes.PASSED_OVER.among(stored)),
+            duplicate_of=attributes.DUPLICATE_OF.among(stored),
+            continues=attributes.CONTINUES.among(stored),
+            versions=attributes.VERSIONS.among(stored) or {},
+            data=attributes.DATA.among(stored),
         )
 
 
@@ -371,8 +372,8 @@ def _as_written_here(what: str) -> Iterator[None]:
         raise StoreError(f"{what}: written by another version of pneumosearch ({error!r})") from error
 
 
-def _printable(text: Any) -> Any:
-    return printable(text) if isinstance(text, str) else text
+def _printable(text: str | None) -> str | None:
+    return None if text is None else printable(text)
 
 
 def _merged(trials: list[TrialRecord]) -> tuple[TrialRecord, ...]:
@@ -394,24 +395,24 @@ def _name_metric(study: optuna.Study, metric: Metric, data: DataDescription) -> 
 
 
 def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], data: DataDescription) -> None:
-    attributes = study.user_attrs
-    if "purpose" not in attributes:
+    about = study.user_attrs
+    if not attributes.PURPOSE.on(study):
         return
-    name = study.study_name
-    stored = {"others": {}, **attributes["spec"]}  # a store of an earlier version says nothing of them: there were none
-    if attributes["purpose"] != purpose:
-        raise StoreError(f"'{name}' is a {attributes['purpose']} in this store; choose another --name")
+    name, begun_as = study.study_name, attributes.PURPOSE.needed(about)
+    # A store of an earlier version says nothing of them: there were none.
+    stored = {"others": {}, **attributes.SPEC.needed(about)}
+    if begun_as != purpose:
+        raise StoreError(f"'{name}' is a {begun_as} in this store; choose another --name")
     changed = [key for key in spec if key in stored and stored[key] != spec[key]]
     if changed:
         difference = first_difference(changed[0], stored[changed[0]], spec[changed[0]])
         raise StoreError(
             f"study '{name}' was started with another {difference}; go on as it was, or choose another --name"
         )
-    if attributes["data"]["fingerprint"] != data.fingerprint:
-        raise StoreError(
-            f"study '{name}' was started on other images ({attributes['data']['folder']}); choose another --name"
-        )
-    _check_patients(name, attributes["data"].get("patient_rule"), data.patient_rule)
+    before = attributes.DATA.needed(about)
+    if before.fingerprint != data.fingerprint:
+        raise StoreError(f"study '{name}' was started on other images ({before.folder}); choose another --name")
+    _check_patients(name, before.patient_rule, data.patient_rule)
 
 
 def _check_patients(name: str, before: str | None, now: str | None) -> None:

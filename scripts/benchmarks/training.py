@@ -170,4 +170,6 @@ def _dataset(folder: Path, work: Path) -> Any:
     from pneumosearch.data.manifest import read_manifest
     from pneumosearch.data.protocols import DataSource
 
-    return DataSource(read_manifest(folder), work / "cache").load("original", 150)
+    return DataSource(read_manifest(folder), work / "cache").load(
+        "original", 150, write_down=lambda fingerprint: None
+    )  # timed, in no store

@@ -19,8 +19,9 @@ import pytest
 from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ArtifactsError, ConfigError
+from pneumosearch.records.attributes import CHECKPOINTS
 from pneumosearch.search import objective as objective_module
-from pneumosearch.search.checkpoint_sync import ATTRIBUTE, UploadedCheckpoint, download, upload, uploaded
+from pneumosearch.search.checkpoint_sync import UploadedCheckpoint, download, upload, uploaded
 from pneumosearch.search.pruners import make_pruner
 from pneumosearch.search.rerun import rerun_trial
 from pneumosearch.search.runner import open_search
@@ -213,7 +214,7 @@ def test_a_bomb_with_the_right_digest_is_not_unpacked(host: Hosts) -> None:
         bytes=len(bomb()),
         seconds=0.0,
     )
-    trial.set_user_attr(ATTRIBUTE, [said.model_dump()])
+    CHECKPOINTS.set(trial, [said.model_dump()])
     assert fetched(b) == 0
 
 
@@ -222,7 +223,7 @@ def test_a_bomb_with_the_right_digest_is_not_unpacked(host: Hosts) -> None:
 )
 def test_what_another_version_or_a_hostile_store_says_is_not_followed(said: Any, host: Hosts) -> None:
     a, b = host("a"), host("b")
-    a_trial(a).set_user_attr(ATTRIBUTE, said)
+    a_trial(a).set_user_attr(CHECKPOINTS.key, said)
     assert fetched(b) == 0
 
 

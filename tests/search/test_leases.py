@@ -66,7 +66,8 @@ def test_lease_of_this_machine_expires_with_its_process() -> None:
     living = identity(psutil.Process(os.getppid()))
     leases = Leases()
     assert not leases.expired(running(0, owner=living))
-    assert leases.expired(running(0, owner={**living, "started": 1.0}))  # its number is another process' now
+    other = living.model_copy(update={"started": 1.0})  # the number is another process' now
+    assert leases.expired(running(0, owner=other))
     assert leases.expired(running(0))
     assert leases.expired(running(0, owner=None))  # given back
 
@@ -165,7 +166,7 @@ def test_two_processes_train_each_trial_once_and_as_one_process_would(
 
 def test_worker_joins_with_what_the_store_says(store: Store, source: DataSource) -> None:
     open_search(Session(store, source, SilentListener(), StopFlag()), SPEC)
-    with pytest.raises(StoreError, match="says not how many trials"):
+    with pytest.raises(StoreError, match="does not say how many trials"):
         joined_spec(store, "tiny")
     store.set_goal("tiny", 7)
     held = {"trials": 7, "precision": resolved_precision("auto")}  # a study keeps the precision it began with

@@ -12,6 +12,7 @@ from sqlalchemy.exc import OperationalError
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
+from pneumosearch.records.attributes import OWNER
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search import objective as objective_module
 from pneumosearch.search import runner as study_module
@@ -321,16 +322,17 @@ def test_pruner_may_see_precise_batch_normalisation_and_each_trial_reruns(store:
 def forget_owner(store: Store, number: int) -> None:
     """As if the process that trained the trial had ended."""
     study = store.load_study("tiny")
-    owner = study.get_trials(deepcopy=False)[number].user_attrs["owner"]
+    owner = OWNER.of(study.get_trials(deepcopy=False)[number])
     if owner is not None:  # which a process that was asked to stop forgets itself
-        store.storage.set_trial_user_attr(trial_id(study, store.storage, number), "owner", {**owner, "started": 0.0})
+        gone = owner.model_copy(update={"started": 0.0})
+        OWNER.set_by_id(store.storage, trial_id(study, store.storage, number), gone)
 
 
 @pytest.mark.usefixtures("fake")
 def test_trial_of_a_living_process_is_not_taken(store: Store, source: DataSource) -> None:
     run = search(store, source)
     trial = run.next_trial()
-    trial.set_user_attr("owner", identity(psutil.Process(os.getppid())))
+    OWNER.set(trial, identity(psutil.Process(os.getppid())))
     assert search(store, source).next_trial().number == 1
 
 

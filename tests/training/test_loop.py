@@ -31,7 +31,8 @@ def a_run(**changes: Any) -> RunSpec:
 
 
 def trained(run: RunSpec, source: DataSource, folder: Path) -> training.TrainingResult:
-    return train(run, source.load(run.protocol, run.config.image_size), folder, lambda history: None)
+    dataset = source.load(run.protocol, run.config.image_size, write_down=lambda fingerprint: None)
+    return train(run, dataset, folder, lambda history: None)
 
 
 def numbers(history: History) -> list[dict[str, float]]:
@@ -143,7 +144,9 @@ def test_fused_adam_updates_as_keras_adam_does() -> None:
 def test_original_protocol_trains_163_steps_an_epoch_on_the_real_images(real_images: Path, cache_dir: Path) -> None:
     from pneumosearch.data.manifest import read_manifest
 
-    dataset = DataSource(read_manifest(real_images), cache_dir).load("original", 32)
+    opened: list[str] = []
+    dataset = DataSource(read_manifest(real_images), cache_dir).load("original", 32, write_down=opened.append)
+    assert opened == [dataset.description.test_fingerprint]
     batches = training.training_batches(RunSpec(protocol="original"), dataset)
     assert (len(batches.indices), batches.steps, len(dataset.evaluation.indices)) == (5216, 163, 624)
     assert (batches.augmentation.config.zoom, batches.augmentation.config.vertical_flip) == (0.3, True)
@@ -278,7 +281,7 @@ def test_holdout_never_reads_the_test_folder(phantoms: Path, tmp_path: Path) -> 
     source = DataSource(read_manifest(folder), tmp_path / "cache")
     assert source.load("holdout", 32).evaluated == "validation"
     with pytest.raises(Exception, match="cannot be decoded"):
-        source.load("original", 32)
+        source.load("original", 32, write_down=lambda fingerprint: None)
 
 
 def test_saved_network_loads_with_plain_keras_layers_and_the_same_outputs(source: DataSource, tmp_path: Path) -> None:

@@ -15,10 +15,13 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
 from pneumosearch.metrics import direction
 from pneumosearch.network import backend
+from pneumosearch.records import attributes
 from pneumosearch.records.epoch import kept_epoch
+from pneumosearch.records.trial import BASELINE
 from pneumosearch.search.proposers import NothingToPropose
 from pneumosearch.search.pruners import KEPT_CHECKPOINTS, latest
 from pneumosearch.space import Scalar, Space
+from pneumosearch.storage.optuna_private import enqueued_values
 from pneumosearch.storage.store import trial_record
 from pneumosearch.studyfile import StudySpec
 
@@ -120,7 +123,7 @@ class OracleProposer:
             return False
         self._catch_up()
         proposal = self._proposal()
-        return proposal is not None and "continues" in self._attributes(proposal)
+        return proposal is not None and self._earlier(proposal) is not None
 
     def lacks_finalist(self) -> bool:
         """Return False: a trial that KerasTuner did not promote would not fit its later proposals."""
@@ -140,7 +143,7 @@ class OracleProposer:
     def _catch_up(self) -> None:
         """Replay to KerasTuner what the store has and the oracle does not know yet, in order."""
         for trial in self.study.get_trials(deepcopy=False):
-            params = trial.system_attrs.get("fixed_params")
+            params = enqueued_values(trial)
             if trial.number == len(self._asked):
                 self._ask(params)
             asked = self._asked[trial.number] if trial.number < len(self._asked) else None
@@ -204,25 +207,27 @@ class OracleProposer:
     def _attributes(self, asked: Any) -> dict[str, Any]:
         """Return the user attributes of a proposal's trial."""
         values = asked.hyperparameters.values
-        attributes: dict[str, Any] = {"engine": self.engine}
+        entries = attributes.ENGINE.entry(self.engine)
         if self.spec.tuner != "hyperband":
-            return attributes
-        attributes |= {"bracket": values["tuner/bracket"], "round": values["tuner/round"]}
-        if values["tuner/epochs"] < self.space.centre.epochs and self._numbers[asked.trial_id] > 0:
-            attributes["stops_after"] = values["tuner/epochs"]
+            return entries
+        entries |= attributes.BRACKET.entry(values["tuner/bracket"]) | attributes.ROUND.entry(values["tuner/round"])
+        of_baseline = self._numbers[asked.trial_id] == BASELINE
+        if values["tuner/epochs"] < self.space.centre.epochs and not of_baseline:
+            entries |= attributes.STOPS_AFTER.entry(values["tuner/epochs"])
         earlier = self._earlier(asked)
         if earlier is not None:
-            attributes |= {"continues": earlier.number, "continues_after": values["tuner/initial_epoch"]}
-        return attributes
+            entries |= attributes.CONTINUES.entry(earlier.number)
+            entries |= attributes.CONTINUES_AFTER.entry(values["tuner/initial_epoch"])
+        return entries
 
     def _promotable(self) -> set[int]:
         self._catch_up()
         newest_first = latest(self.study.get_trials(deepcopy=False))[::-1]
-        bracket = newest_first[0].user_attrs["bracket"]
-        present = takewhile(lambda trial: trial.user_attrs.get("bracket") == bracket, newest_first)
+        bracket = attributes.BRACKET.of(newest_first[0])
+        present = takewhile(lambda trial: attributes.BRACKET.of(trial) == bracket, newest_first)
         stopped = [t for t in present if t.state == TrialState.PRUNED and self._asked[t.number].score is not None]
         sign = 1.0 if direction(self.spec.metric) == "maximize" else -1.0
-        ranked = sorted(stopped, key=lambda t: (t.user_attrs["round"], sign * self._asked[t.number].score))
+        ranked = sorted(stopped, key=lambda t: (attributes.ROUND.of(t) or 0, sign * self._asked[t.number].score))
         return {trial.number for trial in ranked[-KEPT_CHECKPOINTS:]}
 
 

@@ -1,0 +1,205 @@
+"""The user attributes of studies and trials: the only place where their keys stand, each with the type of its value.
+
+`RUN.of(trial)` reads, `RUN.set(trial, run)` writes. An attribute that is added here is one that every reader of the
+store has to know; a key that is once in a store stays as it is.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Final, Generic, Protocol, TypeVar
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter
+
+from pneumosearch.config import RunSpec
+from pneumosearch.metrics import Metric
+from pneumosearch.records.dataset import DataDescription
+from pneumosearch.records.epoch import History
+from pneumosearch.records.trial import Purpose, Screening, TestOpening
+
+T = TypeVar("T")
+
+
+class HasAttributes(Protocol):
+    """A study or a trial, in whatever form it is read: a mapping from keys to JSON values hangs on it."""
+
+    @property
+    def user_attrs(self) -> dict[str, Any]:
+        """The attributes as they are stored."""
+
+
+class TakesAttributes(HasAttributes, Protocol):
+    """A study or a trial that can be written to."""
+
+    def set_user_attr(self, key: str, value: Any) -> None:
+        """Store one attribute."""
+
+
+class TrialStorage(Protocol):
+    """A storage, for who knows a trial by its identifier there."""
+
+    def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
+        """Store one attribute of a trial."""
+
+
+@dataclass(frozen=True)
+class Attribute(Generic[T]):
+    """One attribute, stored as JSON under `key`.
+
+    Args:
+        key: As it is in stores.
+        type: Of the value as the program uses it; anything that pydantic can check.
+        exclude_none: Store nothing for the fields of a value that are None.
+    """
+
+    key: str
+    type: Any
+    exclude_none: bool = field(default=False, kw_only=True)
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[T]:
+        return TypeAdapter(self.type)
+
+    def on(self, owner: HasAttributes) -> bool:
+        """Tell whether `owner` has the attribute, whatever it holds."""
+        return self.key in owner.user_attrs
+
+    def of(self, owner: HasAttributes) -> T | None:
+        """Return the value; None where it is not there. Raises pydantic's `ValidationError` where it is none."""
+        return self.among(owner.user_attrs)
+
+    def among(self, attributes: Mapping[str, Any]) -> T | None:
+        """Return the value among stored attributes, for who reads several of one study."""
+        stored = attributes.get(self.key)
+        return None if stored is None else self._adapter.validate_python(stored)
+
+    def needed(self, attributes: Mapping[str, Any]) -> T:
+        """Return the value among stored attributes. Raises `KeyError` where it is not there."""
+        value = self.among(attributes)
+        if value is None:
+            raise KeyError(self.key)
+        return value
+
+    def stored(self, owner: HasAttributes) -> Any:
+        """Return the value as it is stored, unchecked: for copies, and for comparisons over thousands of trials."""
+        return owner.user_attrs.get(self.key)
+
+    def set(self, owner: TakesAttributes, value: T) -> None:
+        """Store the value."""
+        owner.set_user_attr(self.key, self._as_stored(value))
+
+    def clear(self, owner: TakesAttributes) -> None:
+        """Store that there is no value any more."""
+        owner.set_user_attr(self.key, None)
+
+    def set_by_id(self, storage: TrialStorage, trial_id: int, value: T) -> None:
+        """Store the value of the trial that `storage` knows by this identifier."""
+        storage.set_trial_user_attr(trial_id, self.key, self._as_stored(value))
+
+    def copy(self, source: HasAttributes, owner: TakesAttributes) -> None:
+        """Store what `source` has, where it has any."""
+        if self.on(source):
+            owner.set_user_attr(self.key, self.stored(source))
+
+    def entry(self, value: T) -> dict[str, Any]:
+        """Return {key: stored value}, for trials that are enqueued with attributes."""
+        return {self.key: self._as_stored(value)}
+
+    def _as_stored(self, value: T) -> Any:
+        return self._adapter.dump_python(value, mode="json", exclude_none=self.exclude_none)
+
+
+class Owner(BaseModel):
+    """The process that trains a trial."""
+
+    model_config = ConfigDict(frozen=True)
+
+    host: str  # machine or container, where the number means something
+    pid: int
+    started: float  # s, since the machine's start where the system tells it
+
+
+class TakenUp(BaseModel):
+    """How often a trial was begun or gone on with since its last epoch."""
+
+    model_config = ConfigDict(frozen=True)
+
+    epochs: int  # that it had
+    times: int
+
+
+class Origin(BaseModel):
+    """A trial of another study."""
+
+    model_config = ConfigDict(frozen=True)
+
+    study: str
+    trial: int
+
+
+# Of studies.
+PURPOSE: Final = Attribute[Purpose]("purpose", Purpose)
+METRIC: Final = Attribute[Metric]("metric", Metric)
+SPEC: Final = Attribute[dict[str, Any]]("spec", dict[str, Any])  # `StudySpec.identity()`, which checks it itself
+DATA: Final = Attribute[DataDescription]("data", DataDescription)  # of trials too
+ARTIFACTS: Final = Attribute[str]("artifacts", str)  # URL, which holds no secret, of those that all machines share
+EXHAUSTED: Final = Attribute[str]("exhausted", str)  # why there is nothing more to propose
+GOAL: Final = Attribute[int]("goal", int)  # trials that the study shall have
+
+# Of trials: what they are.
+RUN: Final = Attribute[RunSpec]("run", RunSpec)
+VERSIONS: Final = Attribute[dict[str, str]]("versions", dict[str, str])
+REPLICATE_OF: Final = Attribute[Origin]("replicate_of", Origin)
+REPLICATE: Final = Attribute[int]("replicate", int)  # position of its seed, from 0
+RERUN_OF: Final = Attribute[Origin]("rerun_of", Origin)
+ENGINE: Final = Attribute[str]("engine", str)  # whose proposal it is, where not Optuna's
+BRACKET: Final = Attribute[int]("bracket", int)  # of KerasTuner's Hyperband
+ROUND: Final = Attribute[int]("round", int)
+STOPS_AFTER: Final = Attribute[int]("stops_after", int)  # epochs, where that is before the configuration's last
+CONTINUES: Final = Attribute[int]("continues", int)  # number of the earlier trial that it goes on with
+CONTINUES_AFTER: Final = Attribute[int]("continues_after", int)  # epochs of that one
+
+# Of trials: how they went.
+HISTORY: Final = Attribute[History]("history", History, exclude_none=True)
+SCREENING: Final = Attribute[Screening]("screening", Screening, exclude_none=True)
+N_PARAMETERS: Final = Attribute[int]("n_parameters", int)
+FAILURE: Final = Attribute[str]("failure", str)
+PASSED_OVER: Final = Attribute[str]("passed_over", str)  # why it was not trained
+DUPLICATE_OF: Final = Attribute[int]("duplicate_of", int)  # number of the earlier trial of the same configuration
+
+# Of trials: who trains them.
+OWNER: Final = Attribute[Owner]("owner", Owner)
+BEAT: Final = Attribute[str]("beat", str)  # a sign of life, which changes
+TAKEN_UP: Final = Attribute[TakenUp]("taken_up", TakenUp)
+CHECKPOINTS: Final = Attribute[list[dict[str, Any]]]("checkpoints", list[dict[str, Any]])  # `checkpoint_sync.Deposit`
+
+
+class Openings:
+    """The openings of the test folder, of a study: each an attribute of its own, so that no writer loses another's.
+
+    What is resumed has the key that it had, and so counts once: a trial by its number, a confirmation by its reason.
+    Earlier versions kept one list of all, which is still read.
+    """
+
+    list_key: Final = "test_openings"
+    prefix: Final = "test_opening:"
+
+    def among(self, attributes: Mapping[str, Any]) -> list[TestOpening]:
+        """Return the openings among the stored attributes of a study, oldest first."""
+        entries = [*attributes.get(self.list_key, ())]
+        entries += [value for key, value in attributes.items() if key.startswith(self.prefix)]
+        found = [TestOpening.model_validate(entry) for entry in entries]
+        return sorted({self._key(opening): opening for opening in found}.values(), key=lambda opening: opening.time)
+
+    def add(self, study: TakesAttributes, opening: TestOpening) -> None:
+        """Store an opening, unless it is there already: the first time counts."""
+        if self._key(opening) not in map(self._key, self.among(study.user_attrs)):
+            study.set_user_attr(self._key(opening), opening.model_dump(mode="json"))
+
+    def _key(self, opening: TestOpening) -> str:
+        reason = hashlib.blake2b(opening.why.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+        return self.prefix + (f"trial-{opening.trial}" if opening.trial is not None else f"why-{reason}")
+
+
+TEST_OPENINGS: Final = Openings()
