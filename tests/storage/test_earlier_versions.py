@@ -1,0 +1,119 @@
+"""A store of an earlier version opens, reports the same figures, and goes on; tests/fixtures says how it was made."""
+
+import json
+import shutil
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.inference.export import stored_classifier
+from pneumosearch.inference.predict import Classifier, file_classifier
+from pneumosearch.report.latest_confirmation import confirmation_summary, latest_confirmation
+from pneumosearch.report.summary import study_summary
+from pneumosearch.search.runner import open_search
+from pneumosearch.search.session import Session, StopFlag
+from pneumosearch.storage.store import Store
+from pneumosearch.studyfile import read_study_file
+from tests.conftest import ROOT
+from tests.support.fakes import SilentListener
+
+FIXTURE = ROOT / "tests" / "fixtures" / "store-d4e22fa"
+
+
+@pytest.fixture
+def earlier(tmp_path: Path) -> Store:
+    shutil.unpack_archive(FIXTURE / "results.tar.xz", tmp_path, filter="data")
+    with closing(sqlite3.connect(tmp_path / "store.db")) as database:
+        database.executescript((FIXTURE / "store.sql").read_text(encoding="utf-8"))
+    return Store(f"sqlite:///{tmp_path}/store.db", tmp_path / "results", must_exist=True)
+
+
+def printed_then(name: str) -> Any:
+    return json.loads((FIXTURE / f"{name}.json").read_text(encoding="utf-8"))
+
+
+def assert_holds(now: Any, then: Any, where: str = "report") -> None:
+    """Later versions may say more, but nothing else."""
+    if isinstance(then, dict):
+        assert then.keys() <= now.keys(), where
+        for key, value in then.items():
+            assert_holds(now[key], value, f"{where}.{key}")
+    elif isinstance(then, list):
+        assert len(now) == len(then), where
+        for position, pair in enumerate(zip(now, then, strict=True)):
+            assert_holds(*pair, f"{where}[{position}]")
+    else:
+        assert now == then, where
+
+
+def as_json(value: Any) -> Any:
+    return json.loads(json.dumps(value))
+
+
+@pytest.mark.parametrize(("study", "name"), [("tiny", "report"), ("baseline-original", "report-original")])
+def test_store_of_an_earlier_version_reports_the_same(earlier: Store, study: str, name: str) -> None:
+    assert earlier.names() == ["baseline-original", "tiny", "tiny-confirm"]
+    assert_holds(as_json(study_summary(earlier.record(study))), printed_then(name))
+
+
+def test_confirmation_of_an_earlier_version_says_the_same(earlier: Store) -> None:
+    confirmation = latest_confirmation(earlier, "tiny")
+    assert confirmation is not None
+    assert_holds(as_json(confirmation_summary(confirmation)), printed_then("confirmation"))
+
+
+def test_openings_of_an_earlier_version_count_beside_new_ones(earlier: Store) -> None:
+    study = earlier.load_study("baseline-original")
+    earlier.add_test_opening(study, 0, "trained to its end", "t" * 16)  # an earlier version has written it down
+    assert [opening.study for opening in earlier.record("tiny").test_openings] == ["tiny-confirm", "baseline-original"]
+    earlier.add_test_opening(study, 1, "another trial", "t" * 16)
+    assert [opening.trial for opening in earlier.record("tiny").test_openings] == [None, 0, 1]
+
+
+@pytest.mark.slow
+def test_study_of_an_earlier_version_goes_on_to_its_goal(earlier: Store, source: DataSource) -> None:
+    before = {trial.number: trial.history for trial in earlier.record("tiny").trials}
+    run = open_search(Session(earlier, source, SilentListener(), StopFlag()), read_study_file(FIXTURE / "tiny.toml"))
+    assert run.until(earlier.goal("tiny")).done
+    after = earlier.record("tiny").trials
+    assert len(after) == 7
+    went_on = [trial for trial in after if trial.number > 6 and trial.earlier and trial.earlier[-1] in before]
+    assert went_on  # from its state, not from the first epoch
+    for trial in went_on:
+        then = before[trial.earlier[-1]]
+        assert trial.history[: len(then)] == then
+
+
+def probabilities(classifier: Classifier, phantoms: Path) -> list[float]:
+    images = [phantoms.parent / each["image"] for each in printed_then("predictions")["predictions"]]
+    pixels = np.stack([classifier.read(image) for image in images])
+    return [float(each) for each in classifier.probabilities(pixels)]
+
+
+@pytest.mark.slow
+def test_predict_uses_the_networks_that_an_earlier_version_confirmed(earlier: Store, phantoms: Path) -> None:
+    then, classifier = printed_then("predictions"), stored_classifier(earlier, "tiny")
+    assert (classifier.about, classifier.threshold) == (then["model"], then["threshold"])
+    expected = [each["probability"] for each in then["predictions"]]
+    assert probabilities(classifier, phantoms) == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_network_that_an_earlier_version_exported_is_that_of_its_trial(earlier: Store, phantoms: Path) -> None:
+    exported = file_classifier(earlier.results.parent / "exported")
+    assert exported.about.startswith("trial 4 of 'tiny', exported to ")
+    kept = file_classifier(kept_network(earlier, 4))
+    assert probabilities(exported, phantoms) == pytest.approx(probabilities(kept, phantoms), abs=1e-6)
+
+
+def kept_network(store: Store, number: int) -> Path:
+    content = store.network("tiny", number)
+    assert content is not None
+    path = store.results / "kept.keras"
+    path.write_bytes(content)
+    return path
