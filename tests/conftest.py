@@ -14,6 +14,7 @@ from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.storage.store import Store
+from tests.support.order import slow_first
 from tests.support.s3 import make_bucket, s3_environment, s3_server
 
 if TYPE_CHECKING:
@@ -37,6 +38,13 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 ROOT = Path(__file__).parent.parent
 TINY = {"image_size": 32, "width": 0.25, "units_1": 16, "units_2": 8, "units_3": 8}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let each of several processes begin with slow tests; one process keeps the order of the files."""
+    n = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if n > 1:
+        items[:] = slow_first([(item, item.path, item.get_closest_marker("slow") is not None) for item in items], n)
 
 
 def real_images_folder() -> Path | None:
