@@ -150,9 +150,9 @@ def test_identical_candidates_differ_by_exactly_nothing() -> None:
 
 def test_bootstrap_of_the_published_size_takes_seconds() -> None:
     case = two_candidates(0.05)
-    start = time.perf_counter()
+    start = time.process_time()  # which a busy machine does not lengthen
     bootstrap_differences(*case)
-    assert time.perf_counter() - start < 15  # about one on an idle machine
+    assert time.process_time() - start < 15  # about one
 
 
 def test_auc_with_its_interval_is_sklearns_and_clustered_images_widen_it() -> None:

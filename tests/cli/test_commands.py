@@ -189,12 +189,13 @@ def test_dashboard_serves_the_studies_with_their_note(studied: Terminal) -> None
 
 
 def _fetch(url: str) -> Any:
-    for _ in range(100):
+    deadline = time.monotonic() + 120  # a busy machine takes long to start a process
+    while time.monotonic() < deadline:
         try:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return json.load(answer)
         except OSError:
-            time.sleep(0.2)
+            time.sleep(0.1)
     raise AssertionError(f"{url} does not answer")
 
 

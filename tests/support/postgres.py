@@ -7,7 +7,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -17,6 +17,9 @@ PASSWORD: Final = "p@ss:word/{1}"  # noqa: S105  as awkward as a password may be
 QUOTED: Final = "p%40ss%3Aword%2F%7B1%7D"
 _SERVER_USER: Final = "postgres"  # of Debian's package; the server does not run as root
 _SECONDS: Final = 60
+
+_FIRST_PORT: Final = 10_000 + os.getpid() % 200 * 100
+_ports: Final = iter(range(_FIRST_PORT, _FIRST_PORT + 100))
 
 Mode = Literal["fast", "immediate"]  # tell clients and write all down; or as in a crash
 
@@ -137,8 +140,13 @@ def _run_as_server(command: list[str]) -> None:
 
 
 def free_port() -> int:
-    """Return a port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that nobody listens on, and that nobody gets before it is used.
+
+    Port 0 would give one that any connection may take meanwhile. These are below the range that systems give away, each
+    is returned once, and each process has a hundred of its own.
+    """
+    for port in _ports:
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("this process has used all of its ports")
