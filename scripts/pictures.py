@@ -1,0 +1,127 @@
+"""The pictures of the README and docs/, each from a run that really happened.
+
+`winners` reads the committed results; `terminal` takes a picture of what a command prints.
+"""
+
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import matplotlib as mpl
+import typer
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+from rich.terminal_theme import MONOKAI
+from rich.text import Text
+
+ROOT: Final = Path(__file__).parent.parent
+PICTURES: Final = ROOT / "docs" / "pictures"
+#: Okabe and Ito's vermilion and blue: told apart by colour-blind readers, and on light and dark ground.
+WINNER, BASELINE, GREY = "#D55E00", "#0072B2", "#777777"
+
+app = typer.Typer(help="Draw the pictures of the documents.", no_args_is_help=True, pretty_exceptions_enable=False)
+Output = Annotated[Path, typer.Option(help="SVG file to write.")]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One side of a confirmed search; all values in percent."""
+
+    validation: float  # of the one training that the search made
+    test: float  # mean over fresh seeds
+    low: float
+    high: float
+
+
+def outcomes(study: str, results: Path = ROOT / "results") -> tuple[Outcome, Outcome]:
+    """Return what a search's winner and the baseline reached, from the committed results.
+
+    Raises:
+        KeyError: The results hold no such trial.
+    """
+    confirmation = json.loads((results / f"{study}-confirmation.json").read_text())
+    with (results / f"{study}.csv").open() as file:
+        trials = {int(row["number"]): row for row in csv.DictReader(file)}
+    baseline, winner = (_outcome(candidate, trials) for candidate in confirmation["candidates"][:2])
+    return winner, baseline
+
+
+def _outcome(candidate: dict[str, Any], trials: dict[int, dict[str, str]]) -> Outcome:
+    accuracy = candidate["at_half"]["accuracy"]
+    validation = float(trials[candidate["trial"]]["validation_accuracy"])
+    return Outcome(*(100 * value for value in (validation, accuracy["mean"], accuracy["low"], accuracy["high"])))
+
+
+@app.command()
+def winners(output: Output = PICTURES / "winners.svg") -> None:
+    """Draw what three searches promised on validation, and what their winners reached on the test images."""
+    labels = {
+        "hour": "default space,\n50 trials",
+        "wide": "wide space,\n40 trials",
+        "robust": "changed copies\njudge, 40 trials",
+    }
+    with mpl.rc_context({"svg.fonttype": "path", "font.size": 10, "svg.hashsalt": "pneumosearch"}):
+        figure = Figure(figsize=(8.4, 3.4), layout="constrained", facecolor="white")
+        before, after = figure.subplots(1, 2, sharey=True)
+        for position, study in enumerate(labels):
+            for colour, side, shift in zip((WINNER, BASELINE), outcomes(study), (-0.12, 0.12), strict=True):
+                _draw(before, after, position + shift, side, colour)
+        for axes, title in (
+            (before, "what the search says: validation, one seed"),
+            (after, "what holds: test images, five fresh seeds"),
+        ):
+            axes.set_title(title, fontsize=10.5, loc="left")
+            axes.set_xticks(range(len(labels)), list(labels.values()))
+            axes.set_xlim(-0.6, len(labels) - 0.4)
+            axes.grid(axis="y", alpha=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+        before.set_ylabel("accuracy, %")
+        before.plot([], [], "o", color=WINNER, label="winner of the search")
+        before.plot([], [], "s", color=BASELINE, label="published network")
+        before.legend(frameon=False, loc="lower left")
+        output.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(output, format="svg", metadata={"Date": None})
+
+
+def _draw(before: Axes, after: Axes, x: float, side: Outcome, colour: str) -> None:
+    marker = "o" if colour == WINNER else "s"
+    before.plot(x, side.validation, marker, color=colour, markersize=7)
+    after.errorbar(x, side.test, [[side.test - side.low], [side.high - side.test]], fmt=marker, color=colour, capsize=3)
+    for axes, value in ((before, side.validation), (after, side.test)):
+        left = colour == WINNER
+        axes.annotate(
+            f"{value:.1f}", (x, value), (-7 if left else 7, 0), textcoords="offset points", fontsize=9, color=colour,
+            ha="right" if left else "left", va="center",
+        )  # fmt: skip
+
+
+@app.command()
+def terminal(
+    command: Annotated[str, typer.Argument(help="What is run, such as 'pneumosearch report --name first'.")],
+    output: Output = PICTURES / "report.svg",
+    width: Annotated[int, typer.Option(min=40, help="Of the terminal, in characters.")] = 100,
+) -> None:
+    """Run a command of pneumosearch in this folder and draw what it prints."""
+    words = [sys.executable, "-m", *shlex.split(command)]
+    environment = {**os.environ, "COLUMNS": str(width), "FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
+    console.print(Text(f"$ {command}", style="bold"))
+    console.print(Text.from_ansi(done.stdout.rstrip()))
+    picture = console.export_svg(title="pneumosearch", theme=MONOKAI, unique_id="terminal")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    # The reader's own monospaced letters do: a picture fetches nothing from elsewhere.
+    output.write_text(re.sub(r"@font-face {.*?}\n", "", picture, flags=re.DOTALL))
+
+
+if __name__ == "__main__":
+    app()
