@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from fuzz import TARGETS, feed, feed_many, guided
 from pneumosearch.cli import options
 from pneumosearch.config import first_problem
-from pneumosearch.data.cache import decode
+from pneumosearch.data.decoding import decode
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import ConfigError, DataError, StoreError, as_message
 from pneumosearch.inference.predict import file_classifier
@@ -91,14 +91,14 @@ def test_odd_images_have_defined_pixels(tmp_path: Path) -> None:
     exif[0x0112] = 6
     Image.fromarray(grey).save(tmp_path / "turned.png", exif=exif)
     assert np.array_equal(decode(tmp_path / "turned.png"), grey)  # as stored
-    Image.fromarray(grey.astype(np.uint16) * 256).save(tmp_path / "deep.png")
-    assert np.array_equal(decode(tmp_path / "deep.png"), grey)  # the upper byte
+    Image.fromarray(grey.astype(np.uint16) * 1024).save(tmp_path / "deep.png")
+    assert np.array_equal(decode(tmp_path / "deep.png"), grey * 4)  # the upper byte
     Image.fromarray(grey).save(tmp_path / "moving.png", save_all=True, append_images=[Image.fromarray(grey + 9)])
     assert np.array_equal(decode(tmp_path / "moving.png"), grey)  # the first picture
     Image.fromarray(np.stack([255 - grey] * 3 + [0 * grey], -1), "CMYK").save(tmp_path / "ink.jpeg", quality=100)
     assert np.abs(decode(tmp_path / "ink.jpeg").astype(int) - grey).max() < 9
     Image.fromarray(grey).save(tmp_path / "gif.png", format="GIF")
-    with pytest.raises(DataError, match="gif.png: not a JPEG, PNG, BMP, TIFF or WebP image"):
+    with pytest.raises(DataError, match="gif.png: not a JPEG, PNG, BMP, TIFF, WebP or DICOM image"):
         decode(tmp_path / "gif.png")
 
 

@@ -14,7 +14,8 @@ from pneumosearch import __version__
 from pneumosearch.config import RunSpec
 from pneumosearch.confirm.replicates import Plan, Say, finished_replicates, run_of
 from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
-from pneumosearch.data.cache import PixelArray, Pixels
+from pneumosearch.data.cache import Pixels
+from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.protocols import Dataset, ImageSet
 from pneumosearch.errors import StoreError
 from pneumosearch.inference.predict import PlainNetwork

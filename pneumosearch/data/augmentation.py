@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.decoding import PixelArray
 
 _MID_GREY = 127.5
 

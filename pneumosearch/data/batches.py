@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumosearch.data.augmentation import Augmentation, transform
-from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.splits import Indices
 
 Labels = npt.NDArray[np.float32]

@@ -1,46 +1,35 @@
 """Pixels decoded once: a `uint8` file of one channel that every epoch, trial and worker maps."""
 
-import io
 import json
-import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Final, Literal, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from filelock import FileLock
-from PIL import Image, UnidentifiedImageError
 from platformdirs import user_cache_path
 
-from pneumosearch._utils.atomic import read_whole, replacing, writable_folder, write_text
-from pneumosearch._utils.foreign_warnings import foreign_warnings
+from pneumosearch._utils.atomic import replacing, writable_folder, write_text
 from pneumosearch.config import Equalization
+from pneumosearch.data.decoding import PixelArray, decode, deep_bits
+from pneumosearch.data.dicom import NoDicomSupportError
 from pneumosearch.data.manifest import ImageFile, ManifestPart
-from pneumosearch.errors import DataError, as_message
+from pneumosearch.errors import DataError
 from pneumosearch.records.dataset import Interpolation
 
-PixelArray = npt.NDArray[np.uint8]
 Progress = Callable[[int, int], None]  # (images done, images in all)
 Result = TypeVar("Result")
 
 #: Pillow samples the nearest pixel at its centre, as `INTER_NEAREST_EXACT` does; `INTER_NEAREST` is off by half.
 _CV2_INTERPOLATION: Final = {"nearest": cv2.INTER_NEAREST_EXACT, "area": cv2.INTER_AREA}
-_FORMATS: Final = ("JPEG", "PNG", "BMP", "TIFF", "WEBP")
 _VERSION: Final = 1  # of what is written; raise it when the same images would give other pixels
+_BITS_OF_OLD: Final = 16  # with which deep images were read before their bits were judged
 _CHUNK: Final = 256  # images decoded between two progress reports
-_DECODING_ERRORS: Final = (
-    *(OSError, SyntaxError, ValueError, ArithmeticError, MemoryError, cv2.error),
-    *(Image.DecompressionBombError, Image.DecompressionBombWarning),
-)
-
-_log = logging.getLogger(__name__)
 
 
 class _Form(NamedTuple):
@@ -49,9 +38,12 @@ class _Form(NamedTuple):
     size: int
     interpolation: Interpolation
     equalization: Equalization
+    bits: int | None = None  # of deep images; None where there are none
 
     def __str__(self) -> str:
-        return f"{self.size}-{self.interpolation}" + ("" if self.equalization == "none" else f"-{self.equalization}")
+        equalized = "" if self.equalization == "none" else f"-{self.equalization}"
+        bits = "" if self.bits in (None, _BITS_OF_OLD) else f"-{self.bits}bit"
+        return f"{self.size}-{self.interpolation}{equalized}{bits}"
 
     def of(self, image: PixelArray) -> PixelArray:
         shrunk = shrink(image, self.size, self.interpolation)
@@ -75,6 +67,7 @@ def load_pixels(
     *,
     equalization: Equalization = "none",
     skip_unreadable: bool = False,
+    bits: int | None = None,
     progress: Progress | None = None,
 ) -> Pixels:
     """Map the pixels of `part`, decoding and shrinking its images first where no cache file has them.
@@ -86,6 +79,7 @@ def load_pixels(
         equalization: Of the contrast of the shrunk image: "none" as published, or "clahe" (see `equalize`).
         cache_dir: Where the file is kept; the user's own cache folder serves where it cannot be written.
         skip_unreadable: Leave out images that cannot be decoded instead of raising.
+        bits: Fewest that the levels of deep images (more than 8 bits a pixel) have; the part's own may need more.
         progress: Called now and then while decoding.
 
     Raises:
@@ -96,11 +90,18 @@ def load_pixels(
             raise DataError(_unreadable_message(part, list(part.unreadable), "read"))
         readable = part.without(part.unreadable)
         found = load_pixels(
-            readable, size, interpolation, cache_dir, equalization=equalization, skip_unreadable=True, progress=progress
+            readable,
+            size,
+            interpolation,
+            cache_dir,
+            equalization=equalization,
+            skip_unreadable=True,
+            bits=bits,
+            progress=progress,
         )
         return replace(found, skipped=(*part.unreadable, *found.skipped))
     folder = cache_folder(cache_dir)
-    form = _Form(size, interpolation, equalization)
+    form = _Form(size, interpolation, equalization, _more_bits(part_bits(part, folder, progress), bits))
     path = folder / f"{part.part}-{part.fingerprint}-{form}-v{_VERSION}.npy"
     array, bad = _look_up(path, part)
     if array is None and not bad:
@@ -115,8 +116,14 @@ def load_pixels(
         raise DataError(f"{path}: removed while it was made; the same command makes it again")
     if not skip_unreadable:
         raise DataError(_unreadable_message(part, bad))
-    rest = load_pixels(part.without(bad), size, interpolation, cache_dir, equalization=equalization, progress=progress)
+    rest = load_pixels(
+        part.without(bad), size, interpolation, cache_dir, equalization=equalization, bits=form.bits, progress=progress
+    )
     return Pixels(rest.part, rest.array, tuple(bad))
+
+
+def _more_bits(own: int | None, given: int | None) -> int | None:
+    return None if own is None else max(own, given or 0)
 
 
 def cache_folder(wanted: Path) -> Path:
@@ -124,54 +131,11 @@ def cache_folder(wanted: Path) -> Path:
     return wanted if writable_folder(wanted) else user_cache_path("pneumosearch")
 
 
-def decode(path: Path) -> PixelArray:
-    """Decode an image file of any size into (height, width) grey levels of 0 to 255.
-
-    Raises:
-        DataError: Not a whole image of these formats; the message names the file.
-    """
-    with opened(path) as image:
-        if image.mode.startswith("I"):  # 16-bit PNG
-            return (np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8)
-        image.draft("L", image.size)
-        return np.asarray(image.convert("L"))
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[Image.Image]:
-    """Open an image file for what is done inside; raises as `decode`.
-
-    What Pillow warns meanwhile (damaged notes beside the pixels, EXIF and the like) is logged with the file's name.
-    """
-    with foreign_warnings("PIL") as heard:
-        try:
-            with Image.open(io.BytesIO(read_whole(path)), formats=_FORMATS) as image:
-                _refuse_bomb(heard)
-                yield image
-        except UnidentifiedImageError as error:
-            raise DataError(f"{path}: not a JPEG, PNG, BMP, TIFF or WebP image") from error
-        except _DECODING_ERRORS as error:
-            raise DataError(f"{path}: cannot be decoded ({error})") from error
-    for warning in heard:
-        _warn_once(path, " ".join(str(warning).split()))
-
-
-def _refuse_bomb(heard: list[Warning]) -> None:
-    """Refuse by its header an image of more than 89 million pixels, four times the largest X-ray."""
-    for warning in heard:
-        if isinstance(warning, Image.DecompressionBombWarning):
-            raise warning
-
-
-@cache
-def _warn_once(path: Path, text: str) -> None:
-    """Log what a library says of a file, once in a process, however often the file is read."""
-    _log.warning("%s", as_message(f"{path}: {text}"))
-
-
-def network_input(path: Path, size: int, interpolation: Interpolation, equalization: Equalization) -> PixelArray:
-    """Decode a file and make of it what `load_pixels` makes, (size, size); raises as `decode`."""
-    return _Form(size, interpolation, equalization).of(decode(path))
+def network_input(
+    path: Path, size: int, interpolation: Interpolation, equalization: Equalization, bits: int | None = None
+) -> PixelArray:
+    """Decode a file and make of it what `load_pixels` makes, (size, size); arguments and errors as of `decode`."""
+    return _Form(size, interpolation, equalization).of(decode(path, bits))
 
 
 def shrink(image: PixelArray, size: int, interpolation: Interpolation) -> PixelArray:
@@ -217,12 +181,53 @@ def _alone(path: Path) -> Iterator[None]:
 
 
 def _known_bad(path: Path, part: ManifestPart) -> list[str]:
-    """Names of the images that an earlier start found unreadable; the key is the content, so they still are."""
+    """Return the names of the images that an earlier start found unreadable.
+
+    The key is the content, so they still are, unless this version reads more: then all are decoded again.
+    """
     try:
         known = set(map(str, json.loads(path.with_suffix(".unreadable.json").read_text(encoding="utf-8"))))
     except (OSError, ValueError):
         return []
-    return [image.name for image in part.images if image.name in known]
+    images = [image for image in part.images if image.name in known]
+    return [image.name for image in images] if all(_problem(part.path(image)) for image in images) else []
+
+
+def _problem(path: Path) -> str:
+    """Return why a file cannot be decoded; empty where it can."""
+    try:
+        decode(path)
+    except DataError as error:
+        reason = str(error).removeprefix(f"{path}: ")
+        return reason.removeprefix("cannot be decoded (").removesuffix(")") if "cannot be decoded" in reason else reason
+    return ""
+
+
+def part_bits(part: ManifestPart, folder: Path, progress: Progress | None = None) -> int | None:
+    """Return how many bits the levels of the deep images of a part need; None where it has none.
+
+    Args:
+        part: All its files must be readable; those that cannot be decoded do not count.
+        folder: Where the answer is kept.
+        progress: Called now and then while deep images are decoded.
+    """
+    images = [image for image in part.images if image.name in part.maybe_deep]
+    if not images:
+        return None
+    path = folder / f"{part.part}-{part.fingerprint}-bits-v{_VERSION}.json"
+    with suppress(OSError, ValueError):
+        kept = json.loads(path.read_text())
+        return None if kept is None else int(kept)
+
+    def bits(image: ImageFile) -> int:
+        with suppress(DataError):
+            return deep_bits(part.path(image)) or 0
+        return 0
+
+    most = max(found for _, found in in_threads(images, bits, progress)) or None
+    with suppress(OSError):  # no room: it is found again the next time
+        write_text(path, json.dumps(most))
+    return most
 
 
 def _write_cache(part: ManifestPart, form: _Form, path: Path, progress: Progress | None) -> list[str]:
@@ -258,7 +263,9 @@ def _decode_all(
 ) -> Iterator[tuple[ImageFile, PixelArray | None]]:
     def read(image: ImageFile) -> PixelArray | None:
         try:
-            return form.of(decode(part.path(image)))
+            return form.of(decode(part.path(image), form.bits))
+        except NoDicomSupportError:  # which no leaving out of images would mend
+            raise
         except DataError:
             return None
 
@@ -288,4 +295,6 @@ def _check_room(folder: Path, n_bytes: int) -> None:
 
 def _unreadable_message(part: ManifestPart, bad: list[str], verb: Literal["read", "decoded"] = "decoded") -> str:
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
-    return f"{part.folder / bad[0]}: cannot be {verb}{more}; mend or remove it, or pass --skip-unreadable"
+    first = next(image for image in part.images if image.name == bad[0])
+    reason = part.unreadable.get(bad[0]) or _problem(part.path(first))
+    return f"{part.folder / bad[0]}: cannot be {verb}{more} ({reason}); mend or remove it, or pass --skip-unreadable"

@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 from pneumosearch._utils.atomic import MOST_BYTES, read_whole
 from pneumosearch._utils.patterns import one_group
+from pneumosearch.data.depth import may_be_deep
 from pneumosearch.data.names import printable_name
 from pneumosearch.data.patients import patient_of, published_patient
 from pneumosearch.data.phantoms import MARKER
@@ -149,6 +150,11 @@ class ManifestPart:
         contents = ((image.name, self._content(image)) for image in self.images)
         return {name: content.problem for name, content in contents if content.problem}
 
+    @cached_property
+    def maybe_deep(self) -> frozenset[str]:
+        """The names of the files that may hold more than 8 bits a pixel, by their first bytes."""
+        return frozenset(image.name for image in self.images if self._content(image).maybe_deep)
+
     def _content(self, image: ImageFile) -> "_Content":
         if image.name not in self._contents:
             self._contents[image.name] = _read_content(self.path(image))
@@ -174,6 +180,7 @@ class _Content:
 
     digest: str = ""
     problem: str = ""  # why it cannot be read
+    maybe_deep: bool = False  # see `depth.may_be_deep`
 
 
 def read_manifest(folder: Path, patient_pattern: str | None = None) -> Manifest:
@@ -273,7 +280,8 @@ def phantom_settings(folder: Path) -> dict[str, object] | None:
 
 def _read_content(path: Path) -> _Content:
     try:
-        return _Content(digest=_hash([read_whole(path)]))
+        content = read_whole(path)
+        return _Content(_hash([content]), maybe_deep=may_be_deep(content))
     except OSError as error:
         return _Content(problem=f"{path}: cannot be read ({error.strerror})")
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
@@ -10,7 +11,8 @@ import numpy.typing as npt
 
 from pneumosearch.config import Equalization, Protocol
 from pneumosearch.data.batches import Labels
-from pneumosearch.data.cache import PixelArray, Pixels, Progress, cache_folder, load_pixels
+from pneumosearch.data.cache import Pixels, Progress, cache_folder, load_pixels, part_bits
+from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
 from pneumosearch.data.names import storable_path
 from pneumosearch.data.shifts import stressed
@@ -125,6 +127,16 @@ class DataSource:
         write_down(self.fingerprint("test"))
         return self._pixels("test", size, interpolation, equalization)
 
+    @cached_property
+    def bits(self) -> int | None:
+        """How many bits the levels of the deep development images need; None where there are none.
+
+        Test images count with as many, so that both are equally bright.
+        """
+        files = self.manifest.part("development")
+        readable = files.without(files.unreadable) if self.skip_unreadable else files
+        return part_bits(readable, cache_folder(self.cache_dir), self.progress)
+
     def fingerprint(self, part: Part) -> str:
         """Return the fingerprint of the files of `part` that can be read; no image is decoded.
 
@@ -181,6 +193,7 @@ class DataSource:
             self.cache_dir,
             equalization=equalization,
             skip_unreadable=self.skip_unreadable,
+            bits=self.bits,
             progress=self.progress,
         )
 
@@ -204,6 +217,7 @@ class DataSource:
             split_seed=None if test else SPLIT_SEED,
             skipped=development.skipped,
             patient_rule=self.manifest.patient_rule,
+            bits=self.bits,
         )
 
 

@@ -9,7 +9,8 @@ from typing import Final
 import cv2
 import numpy as np
 
-from pneumosearch.data.cache import PixelArray, equalize
+from pneumosearch.data.cache import equalize
+from pneumosearch.data.decoding import PixelArray
 
 _BRIGHTER: Final = 51.0  # grey levels: a fifth of the range
 _CUT: Final = 0.08  # of the side, at each border

@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.decoding import PixelArray
 from pneumosearch.illustrations.images import Maps
 
 

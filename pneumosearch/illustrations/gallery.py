@@ -13,7 +13,7 @@ from pneumosearch._utils.atomic import replacing, write_output
 from pneumosearch._utils.jinja import data_uri, template
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.augmentation import Augmentation
-from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.protocols import Dataset
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.illustrations import curves, images

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from pneumosearch.data.augmentation import Augmentation, transform
-from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.manifest import CLASSES
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 

@@ -59,7 +59,7 @@ def _classifier(
 ) -> Classifier:
     networks = [PlainNetwork(content) for content in contents]
     form = config.image_size, data.interpolation, config.equalization
-    return Classifier(networks, *form, threshold, about + on_phantoms(data.kind))
+    return Classifier(networks, *form, threshold, about + on_phantoms(data.kind), data.bits)
 
 
 def _ensemble(store: Store, confirmation: Confirmation) -> Classifier:
@@ -148,6 +148,7 @@ def _write(
         threshold_from=source,
         fingerprint=record.data.fingerprint,
         kind=record.data.kind,
+        bits=record.data.bits,
         versions=trial.versions or versions(),
     )
     (folder / ABOUT_FILE).write_text(about.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -14,7 +14,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.config import Equalization, TrialConfig
-from pneumosearch.data.cache import PixelArray, network_input
+from pneumosearch.data.cache import network_input
+from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.manifest import CLASSES
 from pneumosearch.data.names import printable_name
 from pneumosearch.data.scan import COPY_OF_FILE, SUFFIXES, PassedOver, Tally, find_images
@@ -49,6 +50,7 @@ class ModelAbout(BaseModel):
     labels: tuple[str, str] = CLASSES
     fingerprint: str  # of the images that it was trained on
     kind: Literal["images", "phantoms"]  # of these images
+    bits: int | None = None  # of the levels of these images, where they have more than 8 a pixel
     versions: dict[str, str]
     warning: str = WARNING
 
@@ -94,10 +96,11 @@ class Classifier:
     equalization: Equalization
     threshold: float
     about: str  # where it comes from, in words
+    bits: int | None = None  # of the deep images that it was trained on
 
     def read(self, path: Path) -> PixelArray:
         """Decode a file as in training, (size, size). Raises `DataError` where it cannot be decoded."""
-        return network_input(path, self.size, self.interpolation, self.equalization)
+        return network_input(path, self.size, self.interpolation, self.equalization, self.bits)
 
     def probabilities(self, pixels: PixelArray) -> npt.NDArray[np.float64]:
         """Return the mean probability of pneumonia over the networks, (n,), of (n, size, size) grey levels."""
@@ -277,6 +280,7 @@ def file_classifier(path: Path) -> Classifier:
         exported.equalization,
         exported.threshold,
         f"{about}threshold {exported.threshold_from}{on_phantoms(exported.kind)}",
+        exported.bits,
     )
 
 

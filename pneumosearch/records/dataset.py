@@ -28,6 +28,7 @@ class DataDescription(BaseModel):
     skipped: tuple[str, ...]  # unreadable images left out on request
     # What tells patients apart: None for the published names, "mendeley" for that archive's, else the user's pattern.
     patient_rule: str | None = None
+    bits: int | None = None  # of the levels of deep images (more than 8 bits a pixel); None where there are none
 
     @property
     def patient_pattern(self) -> str | None:

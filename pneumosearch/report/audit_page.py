@@ -13,7 +13,8 @@ from pneumosearch._utils.atomic import write_output
 from pneumosearch._utils.jinja import data_uri, template
 from pneumosearch.data.audit.audit import Audit, NearPair
 from pneumosearch.data.audit.shift import Histogram, ShiftComparison
-from pneumosearch.data.cache import decode, shrink
+from pneumosearch.data.cache import shrink
+from pneumosearch.data.decoding import decode
 from pneumosearch.data.names import path_below, path_of
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report import audit as tables

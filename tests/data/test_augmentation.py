@@ -3,7 +3,7 @@ import pytest
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.augmentation import Augmentation, Change, transform
-from pneumosearch.data.cache import PixelArray
+from pneumosearch.data.decoding import PixelArray
 
 PUBLISHED = Augmentation(TrialConfig())
 

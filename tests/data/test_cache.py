@@ -14,8 +14,10 @@ from PIL import Image
 
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.data import cache
-from pneumosearch.data.cache import Pixels, decode, load_pixels, shrink
+from pneumosearch.data.cache import Pixels, load_pixels, shrink
+from pneumosearch.data.decoding import decode
 from pneumosearch.data.manifest import Manifest, read_manifest
+from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import DataError
 
 
@@ -223,3 +225,58 @@ def test_equalised_pixels_have_a_file_of_their_own_and_more_contrast(phantoms: P
     assert equalised.shape == plain.shape
     assert np.std(equalised, axis=(1, 2)).mean() > np.std(plain, axis=(1, 2)).mean()
     assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def _deepened(manifest: Manifest, bits: int) -> Manifest:
+    """Return the same images in PNG files of 16 bits of which only some count, as detectors give them."""
+    for image in manifest.images:
+        path = manifest.folder / image.name
+        with Image.open(path) as opened:
+            levels = np.asarray(opened.convert("L"), dtype=np.uint16)
+        path.unlink()
+        Image.fromarray(levels << (bits - 8)).save(path.with_suffix(".png"))
+    return read_manifest(manifest.folder)
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_deep_images_of_a_folder_are_as_bright_as_ordinary_ones(manifest: Manifest, tmp_path: Path, bits: int) -> None:
+    plain = np.array(load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache").array)
+    deep = DataSource(_deepened(manifest, bits), tmp_path / "cache")
+    assert deep.bits == bits
+    pixels = deep.sealed_test(32)
+    assert np.abs(pixels.array.astype(int) - plain).max() <= 1
+    named = [path.name for path in _kept(tmp_path / "cache") if "-12bit-" in path.name]
+    assert bool(named) == (bits == 12)  # those of 16 bits have the name that they had before bits were judged
+
+
+def test_test_images_count_with_the_bits_of_the_others(manifest: Manifest, tmp_path: Path) -> None:
+    deep = _deepened(manifest, 12)
+    for image in deep.part("test").images:
+        path = deep.folder / image.name
+        with Image.open(path) as opened:
+            levels = np.asarray(opened, dtype=np.uint16)
+        Image.fromarray(levels // 16).save(path)
+    pixels = DataSource(deep, tmp_path / "cache").sealed_test(32)
+    assert pixels.array.max() <= 16
+
+
+def test_unreadable_files_are_left_out_on_request(manifest: Manifest, tmp_path: Path) -> None:
+    images = manifest.part("test").images
+    for image in images[:2]:
+        (manifest.folder / image.name).unlink()
+    (manifest.folder / images[0].name).symlink_to(tmp_path / "nowhere.jpeg")
+    os.mkfifo(manifest.folder / images[1].name)
+    (manifest.folder / images[2].name).write_bytes(b"no image")
+    source = DataSource(manifest, tmp_path / "cache")
+    with pytest.raises(DataError, match=f"{images[0].name}: cannot be read and 1 more .*--skip-unreadable"):
+        source.sealed_test(32)
+    source = DataSource(manifest, tmp_path / "cache", skip_unreadable=True)
+    assert sorted(source.sealed_test(32).skipped) == sorted(image.name for image in images[:3])
+    assert source.fingerprint("test") == manifest.part("test").without(i.name for i in images[:2]).fingerprint
+
+
+def test_reason_is_told_of_the_first_image_that_cannot_be_decoded(manifest: Manifest, tmp_path: Path) -> None:
+    victim = manifest.part("test").images[0]
+    (manifest.folder / victim.name).write_bytes(b"no image")
+    with pytest.raises(DataError, match=f"{victim.name}: cannot be decoded .not a JPEG, .*; mend or remove it"):
+        load_pixels(manifest.part("test"), 32, "area", tmp_path / "cache")

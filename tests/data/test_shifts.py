@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pneumosearch.data.cache import PixelArray, equalize
+from pneumosearch.data.cache import equalize
+from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.data.shifts import CHANGES, stressed
 from pneumosearch.data.splits import brightness_split, leak_groups

@@ -45,7 +45,7 @@ def printed(found: Audit) -> str:
 def test_tables_tell_what_is_wrong_and_that_the_seal_holds(found: Audit) -> None:
     text = printed(found)
     assert "1 of 161 images cannot be decoded" in text
-    assert "not a JPEG, PNG, BMP, TIFF or WebP" in text
+    assert "not a JPEG, PNG, BMP, TIFF, WebP or DICOM" in text
     assert printable_name(HOSTILE) in text
     assert "\x1b" not in text
     assert re.search(r"[1-9]\d* across splits", text)

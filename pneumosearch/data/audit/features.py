@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 
 from pneumosearch.data.audit.duplicates import Bits, perceptual_hash
-from pneumosearch.data.cache import PixelArray, Progress, decode, in_threads, opened, shrink
+from pneumosearch.data.cache import Progress, in_threads, shrink
+from pneumosearch.data.decoding import PixelArray, decode, opened
 from pneumosearch.data.manifest import ImageFile, Manifest
 from pneumosearch.errors import DataError, printable
 
