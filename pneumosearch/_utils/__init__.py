@@ -1,4 +1,4 @@
-"""Small helpers that know nothing of trainings: atomic files, templates, cores and memory, processes.
+"""Small helpers without any notion of a training: atomic files, templates, hardware, processes.
 
-Any room may come in; nothing here imports one.
+Any room may import it. It imports only `errors`.
 """

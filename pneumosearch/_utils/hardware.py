@@ -1,4 +1,4 @@
-"""This machine shared out among training processes: cores, accelerators, memory."""
+"""Cores, accelerators and memory of this machine, and how training processes share them."""
 
 import math
 import os
@@ -11,14 +11,14 @@ import psutil
 
 from pneumosearch._utils.cgroups import cpu_quota, memory_left
 
-#: What a training process takes at 150 pixels, in bytes: 1.0 GB after the first trial, 1.7 GB after the tenth.
-#: Measured by `scripts/bench trial`; figures in results/LOG.md.
+#: Memory of a training process at 150 pixels in bytes: 1.0 GB after the first trial, 1.7 GB after the tenth.
+#: Measured with `scripts/bench trial`; see results/LOG.md.
 PROCESS_MEMORY: Final = 1_700_000_000
 
-#: Environment variables that say with how many threads a process computes; the first is TensorFlow's.
+#: Environment variables for the number of threads of a process; the first is TensorFlow's.
 THREADS: Final = ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
-#: Those by which a process takes an accelerator's memory as it needs it, so that several processes share one.
+#: Environment variables that let processes share an accelerator: each allocates memory only as it needs it.
 GROWING: Final = {"TF_FORCE_GPU_ALLOW_GROWTH": "true", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 _WINDOWS_CUDA: Final = Path("/usr/lib/wsl/lib/libcuda.so.1")
@@ -27,15 +27,15 @@ _WINDOWS_CUDA: Final = Path("/usr/lib/wsl/lib/libcuda.so.1")
 def environments(
     workers: int, *, cores: int | None = None, devices: Sequence[str] | None = None
 ) -> list[dict[str, str]]:
-    """Return the environment variables of each of `workers` training processes; what the user has set wins.
+    """Return the environment variables of each of `workers` training processes. Variables set by the user win.
 
-    A process alone has the whole machine, as its libraries see it. Of several, each has an equal share of the cores (at
-    least one) and one of the accelerators, in turn.
+    A single process gets the whole machine. Of several processes, each gets an equal share of the cores (at least one)
+    and one accelerator, round robin; processes on the same accelerator share its memory.
 
     Args:
-        workers: How many at once.
-        cores: Of this machine; those that this process may use where not given.
-        devices: Accelerators, as `CUDA_VISIBLE_DEVICES` names them; those that can be seen where not given.
+        workers: Number of processes at the same time.
+        cores: Number of cores to share; by default those that this process may use.
+        devices: Accelerators as in `CUDA_VISIBLE_DEVICES`; by default all that are visible.
     """
     if workers == 1:
         return [{}]
@@ -47,14 +47,14 @@ def environments(
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use: those it may run on, or the CPU quota of its container if less."""
+    """Return the number of cores that this process may use: its CPU affinity, limited by the quota of its container."""
     allowed = _allowed_cores()
     quota = cpu_quota()
     return allowed if quota is None else max(1, min(allowed, math.ceil(quota)))
 
 
 def quota_variables() -> dict[str, str]:
-    """Return the variables that keep a process within its CPU quota, which its libraries do not see; none without."""
+    """Return the variables that keep a process within its CPU quota, which libraries ignore; empty without a quota."""
     cores = usable_cores()
     return thread_variables(cores) if cores < _allowed_cores() else {}
 
@@ -64,22 +64,22 @@ def _allowed_cores() -> int:
 
 
 def thread_variables(threads: int) -> dict[str, str]:
-    """Return the environment variables by which a process computes with so many threads, but those already set."""
+    """Return the environment variables that set the number of threads, except those that are already set."""
     return {name: str(threads) for name in THREADS if name not in os.environ}
 
 
 def threads_a_training() -> int:
-    """Return how many threads a training of this process has. The last digits of its numbers depend on them."""
+    """Return the number of threads of a training in this process; the last digits of its results depend on it."""
     given = os.environ.get(THREADS[0], "")
     return int(given) if given.isdecimal() and int(given) > 0 else usable_cores()
 
 
 def visible_devices(folder: Path = Path("/dev"), windows_cuda: Path = _WINDOWS_CUDA) -> list[str]:
-    """Return NVIDIA's accelerators as `CUDA_VISIBLE_DEVICES` names them: those that it allows, or all there are.
+    """Return the NVIDIA accelerators: those in `CUDA_VISIBLE_DEVICES`, or all if it is not set.
 
     Args:
-        folder: Of the system's devices.
-        windows_cuda: NVIDIA's library in the Windows Subsystem for Linux, which shows all accelerators as one device.
+        folder: Folder of the device files.
+        windows_cuda: CUDA library of the Windows Subsystem for Linux, which shows all accelerators as one device.
     """
     allowed = os.environ.get("CUDA_VISIBLE_DEVICES")
     if allowed is not None:
@@ -96,12 +96,12 @@ def free_memory() -> int:
 
 
 def memory_warning(workers: int) -> str | None:
-    """Say that so many processes may not fit into this machine's memory; None where they do."""
+    """Return a warning if `workers` training processes may not fit into free memory, otherwise None."""
     free = free_memory()
     if workers * PROCESS_MEMORY <= free:
         return None
     fit = max(1, free // PROCESS_MEMORY)
     return (
-        f"{workers} training processes may take {workers * PROCESS_MEMORY / 1e9:.1f} GB, and {free / 1e9:.1f} GB are "
+        f"{workers} training processes may need {workers * PROCESS_MEMORY / 1e9:.1f} GB, but {free / 1e9:.1f} GB are "
         f"free; --workers {fit} is safer"
     )

@@ -1,4 +1,4 @@
-"""The templates of pages and model cards, ready to be filled."""
+"""The Jinja templates of pages and model cards."""
 
 from base64 import b64encode
 from typing import Any
@@ -10,10 +10,10 @@ from pneumosearch.errors import printable
 
 
 def template(name: str) -> Template:
-    """Load a template of `_utils/templates`; a value that it wants and is not given raises.
+    """Return a template of `_utils/templates`. Rendering it without a value that it uses is an error.
 
     Args:
-        name: Of its file. What fills an HTML page is escaped; Markdown is left as it is.
+        name: File name. Values are escaped in HTML templates and not in Markdown templates.
     """
     environment = Environment(
         loader=PackageLoader("pneumosearch._utils"),
@@ -28,12 +28,12 @@ def template(name: str) -> Template:
 
 
 def _writable(value: Any) -> Any:
-    """Replace characters that a reader's program would act on or cannot have; new lines stay."""
+    """Replace control characters and invalid characters; new lines stay."""
     if not isinstance(value, str) or isinstance(value, Markup):
         return value
     return "\n".join(printable(line) for line in value.expandtabs().split("\n"))
 
 
 def data_uri(content: bytes, mimetype: str = "image/png") -> str:
-    """Return a picture as an address that holds it, for pages that need no other file."""
+    """Return content as a data URI, for pages without other files."""
     return f"data:{mimetype};base64,{b64encode(content).decode()}"

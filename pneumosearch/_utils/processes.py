@@ -1,7 +1,7 @@
-"""Processes that import what a training needs while their parent still reads images, and then do what they are given.
+"""Helper processes that start early: they import Keras while their parent reads images, then wait for a task.
 
-Importing Keras with its backend takes seconds, of which a process that is begun early takes none from the first trial.
-This module itself imports nothing that takes time.
+Importing Keras and its backend takes seconds. A process that starts early has done so before the first trial.
+This module imports nothing slow.
 """
 
 import logging
@@ -16,18 +16,18 @@ from multiprocessing.context import SpawnProcess
 
 from pneumosearch._utils.hardware import environments
 
-#: Takes where to tell what happens and where orders come from; it must be picklable.
+#: A picklable function of the connection for events to the parent and the connection for orders from it.
 Task = Callable[[Connection, Connection], None]
 
 _log = logging.getLogger(__name__)
 
 
 class Helper:
-    """A process, begun at once, that waits for its task when it is ready.
+    """A process that starts at once, prepares itself and then waits for its task.
 
     Args:
-        environment: Variables that it has besides ours.
-        prepare: What it does before it has a task; a function of a module.
+        environment: Environment variables in addition to those of this process.
+        prepare: Called in the process before the task arrives; it must be picklable, such as a function of a module.
     """
 
     def __init__(self, environment: Mapping[str, str], prepare: Callable[[], None]) -> None:
@@ -37,50 +37,54 @@ class Helper:
         arguments = (dict(environment), events, orders)
         self._process: SpawnProcess = context.Process(target=_work, args=arguments, daemon=True)
         self._process.start()
-        events.close()  # ours of its ends, so that its death ends the pipe
+        events.close()  # close our copies of its ends, so that its death closes the pipe
         orders.close()
-        with suppress(OSError):  # it is gone already, as its events will tell
-            self.send(prepare)  # and not as an argument, which would be imported before the environment is there
+        with suppress(OSError):  # it has ended already; the closed pipe of its events will show that
+            self.send(prepare)  # not as an argument, which would be unpickled before the environment is set
 
     def send(self, order: object) -> None:
-        """Send the task, and later the orders that the task understands. Raises `OSError` where it is gone."""
+        """Send the task, and later orders for the task.
+
+        Raises:
+            OSError: The process has ended.
+        """
         self._orders.send(order)
 
-    def end(self, patience: float = 10.0) -> None:
-        """Let it go; make it after so many seconds."""
+    def end(self, timeout: float = 10.0) -> None:
+        """Let the process end by itself; kill it after `timeout` seconds."""
         self._orders.close()
-        self._process.join(patience)
+        self._process.join(timeout)
         if self._process.is_alive():
             self._process.kill()
             self._process.join()
 
     @property
     def exit_code(self) -> int:
-        """Exit status of an ended process; of one that a signal ended, minus the signal's number."""
+        """Exit status of the ended process; minus the signal number if a signal ended it."""
         return self._process.exitcode or 0
 
 
 @contextmanager
 def prestarted(n: int, prepare: Callable[[], None]) -> Iterator[list[Helper]]:
-    """Start `n` processes, each with its share of this machine; those still in the list at the end are killed."""
+    """Yield `n` started processes, each with its share of this machine; kill those that remain in the list."""
     helpers = [Helper(environment, prepare) for environment in environments(n)]
     try:
         yield helpers
     finally:
         for helper in helpers:
-            helper.end(patience=0.0)
+            helper.end(timeout=0.0)
 
 
 def _work(environment: dict[str, str], events: Connection, orders: Connection) -> None:
-    """Get ready, then do the task; the target of a process."""
-    os.environ.update(environment)  # before anything looks at it
+    """Prepare, then run the task. This is the target of a helper process."""
+    os.environ.update(environment)  # before any library reads it
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # Ctrl-C reaches the parent too, which tells us what it means
-    threading.Thread(target=_go_with_parent, daemon=True).start()
+        signal.signal(number, signal.SIG_IGN)  # the parent receives Ctrl-C too and sends an order
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     try:
         orders.recv()()
-    except Exception as error:  # noqa: BLE001  the task meets it again, and tells
-        _log.debug("not ready: %s", error)
+    except Exception as error:  # noqa: BLE001  the task will fail in the same way and report it
+        _log.debug("preparation failed: %s", error)
     try:
         task: Task = orders.recv()
     except (EOFError, OSError):
@@ -88,8 +92,8 @@ def _work(environment: dict[str, str], events: Connection, orders: Connection) -
     task(events, orders)
 
 
-def _go_with_parent() -> None:
-    """End this process when its parent is gone, as what it does can be ended at any moment."""
+def _end_with_parent() -> None:
+    """End this process when its parent ends. A task may end at any moment, because it resumes from checkpoints."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

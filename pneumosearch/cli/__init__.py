@@ -1,4 +1,4 @@
-"""The command line: parses, calls the library, and turns errors into one line and an exit code."""
+"""The command line: parses arguments, calls the library, turns errors into one line and an exit code."""
 
 from pneumosearch.cli.app import main
 

@@ -1,4 +1,4 @@
-"""The commands."""
+"""The Typer application and the commands `baseline`, `report` and `rerun`."""
 
 import os
 import sys
@@ -31,7 +31,10 @@ app.add_typer(data_app)
 
 
 def main() -> None:
-    """Run the command line: 0 done, 1 an error explained in one line, 2 wrong usage, 130 interrupted."""
+    """Run the command line.
+
+    Exit codes: 0 success, 1 error (one line on standard error), 2 wrong usage, 130 interrupted.
+    """
     debug = "--debug" in sys.argv
     try:
         app()
@@ -41,7 +44,7 @@ def main() -> None:
         print(f"error: {as_message(str(error))}", file=sys.stderr)
         raise SystemExit(1) from error
     except KeyboardInterrupt:
-        print("interrupted; run the same command again to go on", file=sys.stderr)
+        print("interrupted; run the same command again to resume", file=sys.stderr)
         raise SystemExit(130) from None
 
 
@@ -68,8 +71,8 @@ def baseline(
     protocol: Annotated[
         Protocol,
         typer.Option(
-            help="original: judge by the test folder, as published. holdout: by a validation split. brightness: by one "
-            "of the darkest and the brightest images."
+            help="original: evaluate on the test folder, as published. holdout: on a validation split by patient. "
+            "brightness: on a validation split of the darkest and the brightest images."
         ),
     ] = "holdout",
     precision: options.Precision = None,
@@ -82,7 +85,7 @@ def baseline(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train the published network and set it beside the published accuracies.
+    """Train the published network and compare it with the published accuracies.
 
     Example: [bold]pneumosearch baseline --protocol original --data chest_xray[/bold]
     """
@@ -113,7 +116,7 @@ def baseline(
 
 
 def _interrupted() -> typer.Exit:
-    print("stopped after a saved epoch; run the same command again to go on", file=sys.stderr)
+    print("stopped after a saved epoch; run the same command again to resume", file=sys.stderr)
     return typer.Exit(130)
 
 
@@ -124,21 +127,22 @@ for command in (study, worker, serve, dashboard, confirm, predict, export, figur
 @app.command()
 def report(
     name: options.StudyName = "default",
-    top: Annotated[int, typer.Option(min=1, help="How many of the best trials to show.")] = 10,
+    top: Annotated[int, typer.Option(min=1, help="Number of best trials to show.")] = 10,
     format: Annotated[
-        Literal["table", "json", "csv", "markdown"], typer.Option("--format", "-f", help="How to print it.")
+        Literal["table", "json", "csv", "markdown"], typer.Option("--format", "-f", help="Form of the report.")
     ] = "table",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write to this file instead.")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page with figures to this file instead.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report to this file.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write an HTML page with figures to this file.")] = None,
     pictures: Annotated[
-        bool, typer.Option("--pictures/--no-pictures", help="Show test images on the page, or only name them.")
+        bool,
+        typer.Option("--pictures/--no-pictures", help="Show misclassified test images on the page, or only name them."),
     ] = True,
     json: options.Json = False,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
 ) -> None:
-    """Set the trials of a study beside the baseline and the published accuracies.
+    """Compare the trials of a study with the baseline and the published accuracies.
 
     Example: [bold]pneumosearch report --name default --top 10 --html report.html[/bold]
     """
@@ -147,7 +151,7 @@ def report(
     if html is not None and (json or output is not None or format != "table"):
         raise ConfigError("--html writes a page of its own; leave out --json, --format and --output")
     if html is None and not pictures:
-        raise ConfigError("--no-pictures is about the page that --html writes")
+        raise ConfigError("--no-pictures applies to the page of --html; give both")
     store = options.open_store(storage, results, artifacts, name, must_exist=True)
     if html is not None:
         from pneumosearch.report.page import write_page
@@ -171,7 +175,7 @@ def rerun(
     json: options.Json = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a stored trial again, and tell whether its history repeats to the last digit.
+    """Train a stored trial again and check whether its history is equal to the last digit.
 
     Example: [bold]pneumosearch rerun default 17[/bold]
     """

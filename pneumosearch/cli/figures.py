@@ -1,4 +1,4 @@
-"""The command that draws the study's own figures."""
+"""The command `figures`."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 def figures(
     folder: Annotated[Path, typer.Argument(help="Folder for the figures and index.html.", metavar="DIR")],
     name: options.StudyName = "default",
-    trial: Annotated[int, typer.Option(min=0, help="Whose network is looked into; 0 is the baseline.")] = 0,
+    trial: Annotated[int, typer.Option(min=0, help="Trial whose network is shown; 0 is the baseline.")] = 0,
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
@@ -24,7 +24,7 @@ def figures(
     skip_unreadable: options.SkipUnreadable = False,
     json: options.Json = False,
 ) -> None:
-    """Draw the study's own figures from the images and a trained network.
+    """Draw the figures of the published study from the images and a trained network.
 
     Example: [bold]pneumosearch figures drawn --name default --trial 0 --data chest_xray[/bold]
     """
@@ -57,6 +57,6 @@ def _how_to_have_network(store: "Store", name: str, trial: int) -> str:
     from pneumosearch.inference.export import how_to_have_network
 
     if not store.names():
-        return f"'pneumosearch study --name {name}' trains the baseline as trial 0 and keeps its network"
+        return f"'pneumosearch study --name {name}' trains the baseline as trial 0 and stores its network"
     record = store.record(name)
     return how_to_have_network(store, record, record.trial(trial))

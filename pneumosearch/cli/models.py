@@ -1,4 +1,4 @@
-"""The commands that use trained networks."""
+"""The commands `predict` and `export`."""
 
 import csv
 import sys
@@ -21,17 +21,17 @@ def predict(
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.", metavar="IMAGE|DIR...")],
     model: Annotated[
         Path | None,
-        typer.Option(help="Exported folder or .keras file.", show_default="the study's confirmed winner, or its best"),
+        typer.Option(help="Exported folder or .keras file.", show_default="the confirmed winner, or the best trial"),
     ] = None,
     name: options.StudyName = "default",
-    explain: Annotated[Path | None, typer.Option(help="Folder for pictures of where the network looked.")] = None,
-    format: Annotated[Format, typer.Option("--format", "-f", help="How to print it.")] = "table",
+    explain: Annotated[Path | None, typer.Option(help="Folder for Grad-CAM heat maps.")] = None,
+    format: Annotated[Format, typer.Option("--format", "-f", help="Form of the output.")] = "table",
     json: options.Json = False,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
 ) -> None:
-    """Classify X-rays: probability of pneumonia, and the decision at the model's threshold. Not for clinical use.
+    """Classify X-rays: probability of pneumonia and decision at the threshold of the model. Not for clinical use.
 
     Example: [bold]pneumosearch predict chest.jpeg other/ --model exported --explain heat --format csv[/bold]
     """
@@ -46,14 +46,14 @@ def predict(
     else:
         classifier = stored_classifier(options.open_store(storage, results, artifacts, name, must_exist=True), name)
     print(f"{WARNING}; model: {classifier.about}", file=sys.stderr)
-    found = list(_told(predictions(classifier, paths, explain)))
+    found = list(_reporting_errors(predictions(classifier, paths, explain)))
     _PRINT["json" if json else format](classifier, [one for one in found if one.error is None])
     if any(one.error for one in found):
         raise typer.Exit(1)
 
 
-def _told(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
-    """Pass on predictions, and write what could not be read on standard error."""
+def _reporting_errors(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
+    """Yield the predictions and print the error of each unreadable image on standard error."""
     for prediction in predictions:
         if prediction.error:
             print(f"error: {as_message(prediction.error)}", file=sys.stderr)
@@ -94,7 +94,7 @@ def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
     from pneumosearch.data.names import printable_name
 
     table = Table("image", "probability of pneumonia", f"decision at {classifier.threshold:.3f}")
-    table.columns[0].overflow = "fold"  # names of images differ at their ends
+    table.columns[0].overflow = "fold"  # names of images often differ only at the end
     for one in found:
         table.add_row(escape(printable_name(str(one.path))), f"{one.probability:.4f}", one.decision)
     Console().print(table)
@@ -105,8 +105,8 @@ _PRINT: dict[Format, Any] = {"json": _print_json, "csv": _print_csv, "table": _p
 
 def export(
     study: Annotated[str, typer.Argument(help="Name of the study.")],
-    trial: Annotated[int, typer.Argument(min=0, help="Number of a trial that keeps its network.")],
-    folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", metavar="DIR")],
+    trial: Annotated[int, typer.Argument(min=0, help="Number of a trial with a stored network.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to write; it must be new or empty.", metavar="DIR")],
     json: options.Json = False,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,

@@ -1,4 +1,4 @@
-"""The commands that open a port."""
+"""The commands `serve` and `dashboard`, which open a port."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from pneumosearch.cli import options
 if TYPE_CHECKING:
     from pneumosearch.storage.auth import Token
 
-Host = Annotated[str, typer.Option(help="Address to listen at; any but this machine's own demands a token.")]
+Host = Annotated[str, typer.Option(help="Address to listen on. Any address but loopback requires a token.")]
 Port = Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")]
 Certificate = Annotated[Path | None, typer.Option(help="Certificate for TLS (PEM, with its chain).", metavar="FILE")]
 Key = Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).", metavar="FILE")]
@@ -25,9 +25,9 @@ def serve(
     storage: options.Storage = None,
     results: options.Results = options.RESULTS,
 ) -> None:
-    """Serve the store to workers of other machines, who then need no database, until interrupted.
+    """Serve the store to workers on other machines until interrupted. They need no access to the database.
 
-    They give the printed URL as --storage, and the token by PNEUMOSEARCH_TOKEN or PNEUMOSEARCH_TOKEN_FILE.
+    Workers pass the printed URL as --storage, and the token in PNEUMOSEARCH_TOKEN or PNEUMOSEARCH_TOKEN_FILE.
 
     Example: [bold]pneumosearch serve --host 0.0.0.0 --certificate cert.pem --key key.pem[/bold]
     """
@@ -40,9 +40,9 @@ def serve(
     store = options.open_store(storage, results)
     with serve_storage(store.storage, host, port, token.secret if token else None, tls) as server:
         _warn(host, tls is not None)
-        _say("workers: pneumosearch worker --storage URL, with the URL below" + _trusting(certificate))
+        _print("workers: pneumosearch worker --storage URL, with the URL below" + _certificate_hint(certificate))
         if token is not None:
-            _say(f"token: {token.place}; on workers set PNEUMOSEARCH_TOKEN, or PNEUMOSEARCH_TOKEN_FILE to a copy")
+            _print(f"token: {token.place}; on workers set PNEUMOSEARCH_TOKEN, or PNEUMOSEARCH_TOKEN_FILE to a copy")
         print(server.url, flush=True)
         server.wait()
 
@@ -56,7 +56,7 @@ def dashboard(
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
 ) -> None:
-    """Serve optuna-dashboard over the store, to this machine or, for a token, to others.
+    """Serve optuna-dashboard on the store, to this machine or, with a token, to other machines.
 
     Example: [bold]pneumosearch dashboard --port 8080[/bold]
     """
@@ -67,13 +67,13 @@ def dashboard(
     token = token_for(host, results)
     door = Door(host, port, token.secret if token else None, certificate, key)
 
-    def say_where() -> None:
+    def print_url() -> None:
         _warn(host, certificate is not None)
-        _say(f"dashboard: {door.url}{_link(token)}")
+        _print(f"dashboard: {door.url}{_link(token)}")
 
     store = options.open_store(storage, results, artifacts, must_exist=True)
     store.use_artifacts_of(*store.names())
-    serve(store, door, say_where)
+    serve(store, door, print_url)
 
 
 def _check_pair(certificate: Path | None, key: Path | None) -> None:
@@ -87,13 +87,13 @@ def _warn(host: str, tls: bool) -> None:
     from pneumosearch.storage.auth import is_loopback
 
     if not tls and not is_loopback(host):
-        _say("WARNING: no TLS: whoever sees the traffic reads the token and all data; see --certificate and --key")
+        _print("WARNING: no TLS: anyone on the network can read the token and all data; see --certificate and --key")
 
 
-def _trusting(certificate: Path | None) -> str:
+def _certificate_hint(certificate: Path | None) -> str:
     if certificate is None:
         return ""
-    return "; where no authority vouches for the certificate, add ?certificate=FILE, a copy of it, to the URL"
+    return "; if the certificate is not signed by an authority, add ?certificate=FILE (a copy of it) to the URL"
 
 
 def _link(token: "Token | None") -> str:
@@ -103,7 +103,7 @@ def _link(token: "Token | None") -> str:
     return f"?token={content}"
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     from pneumosearch.errors import printable
 
     print(printable(text), file=sys.stderr, flush=True)

@@ -129,7 +129,7 @@ def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: 
     else:
         print_report(record, top=5)
     if outcome.stopped:
-        raise stopped(outcome.stopped, f"{outcome.finished} of {spec.trials} trials", can_go_on=not outcome.done)
+        raise stopped(outcome.stopped, f"{outcome.finished} of {spec.trials} trials", can_resume=not outcome.done)
 
 
 def _print_plan(store: "Store", spec: "StudySpec", json: bool) -> None:

@@ -1,4 +1,4 @@
-"""What a person sees while something runs: live tables on a terminal, plain lines elsewhere, always on stderr."""
+"""Progress on standard error: live tables on a terminal, plain lines elsewhere."""
 
 import json
 import sys
@@ -42,19 +42,19 @@ def print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, allow_nan=False))
 
 
-def stopped(reason: str, progress: str, *, can_go_on: bool = True) -> typer.Exit:
-    """Say why a command stopped before its end; return the exit to raise: 130 where it was interrupted, else 0."""
-    how = "; run the same command again to go on" if can_go_on else ""
+def stopped(reason: str, progress: str, *, can_resume: bool = True) -> typer.Exit:
+    """Print why a command stopped early. Return the exit to raise: code 130 if interrupted, otherwise 0."""
+    how = "; run the same command again to resume" if can_resume else ""
     print(f"stopped ({reason}) with {progress}{how}", file=sys.stderr)
     return typer.Exit(130 if reason == "interrupted" else 0)
 
 
 def print_plan(plan: "DryRun") -> None:
-    """Print a study's space, first configurations and cost on standard output."""
+    """Print the space, the first configurations and the cost of a study on standard output."""
     from pneumosearch.search.dry_run import dimension_text
 
     console, space = Console(), plan.spec.search_space()
-    ranges = Table("field", "published", "range", title=f"Study '{plan.spec.name}': what is searched")
+    ranges = Table("field", "published", "range", title=f"Study '{plan.spec.name}': searched fields")
     for name, dimension in space.dimensions.items():
         ranges.add_row(name, str(getattr(space.centre, name)), escape(dimension_text(dimension)))
     console.print(ranges)
@@ -63,18 +63,18 @@ def print_plan(plan: "DryRun") -> None:
     if space.others:
         set_to = ", ".join(f"{name}={value}" for name, value in space.others.items())
         console.print(f"In all trials but the baseline: {set_to}", markup=False)
-    first = Table("trial", "parameters", "MMAC", "s an epoch", "epochs", "configuration", title="The first trials")
+    first = Table("trial", "parameters", "MMAC", "s/epoch", "epochs", "configuration", title="The first trials")
     for number, trial in enumerate(plan.first):
-        seconds = "not known yet" if trial.seconds_an_epoch is None else f"{trial.seconds_an_epoch:.0f}"
+        seconds = "unknown" if trial.seconds_an_epoch is None else f"{trial.seconds_an_epoch:.0f}"
         cost = (f"{trial.n_parameters:,}", f"{trial.multiply_adds / 1e6:.0f}", seconds, str(trial.config.epochs))
         first.add_row(str(number), *cost, changes_text(trial.config) or "the baseline")
     console.print(first)
-    time = "not known before a trial has run" if plan.seconds is None else f"about {plan.seconds / 60:.0f} min"
-    console.print(f"{plan.n_trials} trials like these, none pruned: {time}.", highlight=False)
+    time = "unknown until a trial has run" if plan.seconds is None else f"about {plan.seconds / 60:.0f} min"
+    console.print(f"{plan.n_trials} trials like these without pruning: {time}.", highlight=False)
 
 
 def decoding_progress() -> "Progress":
-    """Return a listener to the decoding of images that writes a line now and then."""
+    """Return a callback for the decoding of images that prints a line every ten seconds."""
     last = time.monotonic()
 
     def show(done: int, n: int) -> None:
@@ -87,7 +87,7 @@ def decoding_progress() -> "Progress":
 
 
 class _View:
-    """A live region on a terminal; nothing but lines elsewhere; nothing at all when quiet."""
+    """A live region on a terminal, lines elsewhere, nothing if quiet."""
 
     def __init__(self, kind: str, *, quiet: bool) -> None:
         self.kind, self.quiet = kind, quiet
@@ -120,31 +120,31 @@ class _View:
                 self.trial_ended(record)
 
     def trial_started(self, number: int, run: RunSpec) -> None:
-        """Show that a trial begins, or goes on."""
+        """Show that a trial starts or resumes."""
 
     def epoch_ended(self, number: int, history: History) -> None:
         """Show the last epoch."""
 
     def trial_deferred(self, number: int) -> None:
-        """Show that a trial lets others go first."""
+        """Show that a trial is deferred."""
 
     def trial_ended(self, record: TrialRecord) -> None:
         """Show how a trial ended."""
 
     def say(self, text: str) -> None:
-        """Write a line that stays."""
+        """Print a permanent line."""
         self.console.print(Text(text), soft_wrap=True)
 
-    def _show(self, picture: RenderableType) -> None:
+    def _show(self, content: RenderableType) -> None:
         if self._live:
-            self._live.update(picture, refresh=True)
+            self._live.update(content, refresh=True)
 
 
 class EpochView(_View):
-    """One training: a line an epoch, with the published figures beside it."""
+    """One training: a line for each epoch, compared with the published accuracies."""
 
     def trial_started(self, number: int, run: RunSpec) -> None:
-        """Show the heading."""
+        """Print the heading."""
         self.console.print(
             f"{run.protocol} protocol, seed {run.seed}, {run.config.epochs} epochs"
             + (
@@ -158,14 +158,14 @@ class EpochView(_View):
             self.say("  ".join(self.headings))
 
     def epoch_ended(self, number: int, history: History) -> None:
-        """Show the table so far, or the last epoch's line."""
+        """Show the table so far, or print a line for the last epoch."""
         self._show(epoch_table(history, self.kind))
         if not self._live:
             cells = zip(epoch_cells(history[-1], self.kind), self.headings, strict=True)
             self.say("  ".join(cell.rjust(len(heading)) for cell, heading in cells))
 
     def print_result(self, record: TrialRecord) -> None:
-        """Print the result on standard output: the published rows beside this training's."""
+        """Print the result on standard output next to the published accuracies."""
         if self.kind == "images":
             Console().print(comparison_table(record.history))
         kept = record.kept
@@ -175,56 +175,56 @@ class EpochView(_View):
 
 
 class StudyView(_View):
-    """A search: counts, the epochs of what is being trained, the best so far against the baseline, the time left."""
+    """A search: counts, epochs of the running trials, the best trial against the baseline, the time left."""
 
     def __init__(self, kind: str, n_trials: int, metric: Metric, *, quiet: bool) -> None:
         super().__init__(kind, quiet=quiet)
         self.n_trials, self.metric = n_trials, metric
         self.records: dict[int, TrialRecord] = {}
-        self._current: dict[int, tuple[RunSpec, History]] = {}  # of the trials that are being trained
-        self._deferred: dict[int, History] = {}  # of those that have let others go first
-        self._known: set[int] = set()  # numbers of trials that are trained here, or have ended anywhere
-        self._look: Callable[[], StudyRecord] | None = None
+        self._current: dict[int, tuple[RunSpec, History]] = {}  # running trials
+        self._deferred: dict[int, History] = {}  # deferred trials
+        self._known: set[int] = set()  # numbers of trials that run here or have ended anywhere
+        self._load: Callable[[], StudyRecord] | None = None
         self._start, self._ended_before = time.monotonic(), 0
 
-    def show_earlier(self, look: "Callable[[], StudyRecord]") -> None:
-        """Take up the trials of earlier runs of this study, as `look` gives them; later, those of other processes."""
-        self._look = look
-        record = self._look_up(look)
+    def show_earlier(self, load: "Callable[[], StudyRecord]") -> None:
+        """Show the stored trials of this study, which `load` returns; later also those of other processes."""
+        self._load = load
+        record = self._update(load)
         self._ended_before = len(self.records)
         if self.records:
-            self.say(f"going on with '{record.name}': {self._counts()}")
+            self.say(f"resuming '{record.name}': {self._counts()}")
 
-    def _look_up(self, look: "Callable[[], StudyRecord]") -> StudyRecord:
-        record = look()
+    def _update(self, load: "Callable[[], StudyRecord]") -> StudyRecord:
+        record = load()
         self.records = {t.number: t for t in record.trials if t.state in ("complete", "pruned", "failed")}
         ended = [t for t in record.trials if t.state not in ("running", "waiting")]
         self._known.update(number for t in ended for number in (t.number, *t.earlier))
         return record
 
     def trial_started(self, number: int, run: RunSpec) -> None:
-        """Show a trial's configuration."""
+        """Show the configuration of a trial."""
         self._known.add(number)
         self._current[number] = (run, self._deferred.pop(number, ()))
         if not self._live:
             self.say(f"trial {number}: {changes_text(run.config) or 'the baseline'}")
 
     def epoch_ended(self, number: int, history: History) -> None:
-        """Show an epoch; one of before it was deferred is shown already."""
+        """Show an epoch, except one that was shown before the trial was deferred."""
         shown: History = ()
         if number in self._current:
             run, shown = self._current[number]
             self._current[number] = (run, history)
-        self._show(self._picture())
+        self._show(self._content())
         if not self._live and len(history) > len(shown):
             self.say(f"trial {number}: " + _epoch_line(history[-1], self.metric))
 
     def trial_deferred(self, number: int) -> None:
-        """Show that a trial, which can only be the baseline, goes on later."""
+        """Show that a trial (only the baseline can be) is deferred."""
         _, self._deferred[number] = self._current.pop(number)
         epochs = len(self._deferred[number])
         self.say(f"trial {number} waits after epoch {epochs} until another is complete")
-        self._show(self._picture())
+        self._show(self._content())
 
     def trial_ended(self, record: TrialRecord) -> None:
         """Show how a trial ended."""
@@ -232,14 +232,14 @@ class StudyView(_View):
         self._current.pop(record.number, None)
         if record.continues is not None:
             self.records.pop(record.continues, None)
-        if self._look and len(self._known) <= max(self._known, default=-1):  # other processes are at it too
-            self._look_up(self._look)
+        if self._load and len(self._known) <= max(self._known, default=-1):  # other processes train trials too
+            self._update(self._load)
         self.say(_ending_line(record, self.metric))
-        self._show(self._picture())
+        self._show(self._content())
         if not self._live:
             self.say(f"{self._counts()}; {self._best()}{self._time_left()}")
 
-    def _picture(self) -> RenderableType:
+    def _content(self) -> RenderableType:
         lines: list[RenderableType] = [Text(f"{self._counts()}; {self._best()}{self._time_left()}", style="bold")]
         for number, (run, history) in sorted(self._current.items()):
             lines.append(Text(f"trial {number}: {changes_text(run.config) or 'the baseline'}"))
@@ -288,10 +288,11 @@ def _epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
 
 
 def _ending_line(record: TrialRecord, metric: Metric) -> str:
-    which = f"{record.number}" + (f", going on with {record.continues}," if record.continues is not None else "")
+    which = f"{record.number}" + (f" (resuming {record.continues})" if record.continues is not None else "")
     text = f"trial {which} {record.state} after {len(record.history)} epochs"
     if record.screening and not record.history:
-        text = f"trial {which} {record.state} at its screening (AUC {record.screening.epoch.evaluation('auc'):.4f})"
+        auc = record.screening.epoch.evaluation("auc")
+        text = f"trial {which} {record.state} at its low-resolution rung (AUC {auc:.4f})"
     if record.value is not None:
         return f"{text}: {metric} {record.value:.4f}"
     why = record.failure or record.passed_over

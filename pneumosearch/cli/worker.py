@@ -57,7 +57,7 @@ def worker(
     elif not quiet:
         print(f"study '{name}' has {outcome.finished} of {spec.trials} trials", file=sys.stderr)
     if outcome.stopped:
-        raise stopped(outcome.stopped, f"{outcome.finished} of {spec.trials} trials", can_go_on=not outcome.done)
+        raise stopped(outcome.stopped, f"{outcome.finished} of {spec.trials} trials", can_resume=not outcome.done)
 
 
 def _wait_for(storage: str | None, results: Path, name: str, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""From the test images' probabilities to what may be concluded: statistics alone, no images and no networks."""
+"""The verdict: statistics on the predicted probabilities of the test images, without images or networks."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -24,27 +24,33 @@ from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
 from pneumosearch.records.confirmation import Candidate, Comparison, Estimate, Replicate, TestScores, Verdict
 from pneumosearch.records.dataset import PHANTOMS
 
-#: What is estimated over seeds: the figures of `TestScores` but for the interval, which belongs to one network.
-FIGURES: Final = tuple(name for name in TestScores.model_fields if name not in ("accuracy_low", "accuracy_high"))
+#: Metrics estimated over seeds: all of `TestScores` except the interval, which is of a single network.
+METRICS: Final = tuple(name for name in TestScores.model_fields if name not in ("accuracy_low", "accuracy_high"))
 
-#: A difference counts as shown where its p-value, adjusted for the number of finalists, is below.
+#: Level of significance for the p-value, after adjustment for the number of finalists.
 SIGNIFICANCE: Final = 0.05
 
-_WINNER: Final = 1  # position of the finalist that was best on validation: candidates come in that order
+_WINNER: Final = 1  # position of the finalist that was best on validation; candidates are in this order
 
 
 @dataclass(frozen=True)
 class Searched:
-    """What the search showed, before the test images were opened."""
+    """Results of the search, before the test set is opened."""
 
-    n_searched: int  # configurations besides the baseline that it trained to the end or pruned
-    validation_gain: float  # of the winner over the baseline, in accuracy on validation images
-    n_validation: int  # images
+    n_searched: int  # configurations that were completed or pruned, without the baseline
+    validation_gain: float  # winner minus baseline, in validation accuracy
+    n_validation: int  # validation images
     kind: Literal["images", "phantoms"]
 
 
 def scored(labels: Sequence[int], probabilities: Floats, threshold: float) -> TestScores:
-    """Score probabilities of pneumonia, (n,), against labels of 0 and 1 at a threshold."""
+    """Return the scores of predictions at a threshold, with the 95% Wilson interval of the accuracy.
+
+    Args:
+        labels: (n,) of 0 (normal) and 1 (pneumonia).
+        probabilities: (n,) of pneumonia.
+        threshold: In [0, 1]; larger probabilities predict pneumonia.
+    """
     scores = score(labels, probabilities, threshold=threshold)
     low, high = wilson_interval(round(scores.accuracy * len(labels)), len(labels))
     return TestScores(
@@ -70,14 +76,14 @@ def candidate(
     trial: int,
     config: TrialConfig,
 ) -> Candidate:
-    """Estimate a configuration's figures over its replicates, and score the ensemble of their mean probability.
+    """Return the metrics of a configuration over its replicates, and those of the ensemble with their mean probability.
 
     Args:
         replicates: At least one.
-        labels: Of the test images, 0 or 1 each.
-        role: Whether it is the baseline or a finalist.
+        labels: (n,) of the test images, 0 (normal) or 1 (pneumonia).
+        role: Baseline or finalist.
         study: Name of the search.
-        trial: The configuration's number in it.
+        trial: Number of the trial in the search.
         config: The configuration.
     """
     ensemble = ensemble_probabilities(replicates)
@@ -96,7 +102,7 @@ def candidate(
 
 
 def ensemble_probabilities(replicates: Sequence[Replicate]) -> Floats:
-    """Return the mean probability over the replicates of each test image, (n,)."""
+    """Return the mean probability of each test image over the replicates, (n,)."""
     return np.asarray(_probabilities(replicates).mean(axis=0))
 
 
@@ -105,7 +111,7 @@ def _probabilities(replicates: Sequence[Replicate]) -> Floats:
 
 
 def _estimates(scores: Sequence[TestScores]) -> dict[str, Estimate]:
-    return {name: _estimate([getattr(one, name) for one in scores]) for name in FIGURES}
+    return {name: _estimate([getattr(one, name) for one in scores]) for name in METRICS}
 
 
 def _estimate(values: Sequence[float]) -> Estimate:
@@ -114,7 +120,13 @@ def _estimate(values: Sequence[float]) -> Estimate:
 
 
 def compared(candidates: Sequence[Candidate], labels: Sequence[int], patients: Sequence[str]) -> list[Comparison]:
-    """Compare each finalist with the baseline, which is the first of the candidates."""
+    """Compare each finalist with the baseline.
+
+    Args:
+        candidates: The baseline, then the finalists.
+        labels: (n,) of the test images, 0 or 1.
+        patients: (n,) the patient of each test image.
+    """
     return [_compared(candidates, position, labels, patients) for position in range(1, len(candidates))]
 
 
@@ -141,12 +153,17 @@ def _compared(
 
 
 def concluded(candidates: Sequence[Candidate], comparisons: Sequence[Comparison], searched: Searched) -> Verdict:
-    """Judge the winner against the baseline.
+    """Return the verdict on the winner against the baseline.
 
-    The winner is the finalist that was best on validation images in the search, the first one, whatever the test images
-    say of the others. It is better, or worse, only where both the bootstrap interval of the difference in accuracy
-    excludes 0 and McNemar's test of the seed ensembles, adjusted for the number of finalists by Holm's method,
-    is below `SIGNIFICANCE`, in the same direction.
+    The winner is the first finalist: the best on validation images in the search. The test results of the other
+    finalists do not change this choice. The winner is called better (or worse) only if two results agree in direction:
+    the bootstrap interval of the difference in accuracy excludes 0, and the p-value of McNemar's test on the seed
+    ensembles, adjusted by Holm's method for the number of finalists, is below `SIGNIFICANCE`.
+
+    Args:
+        candidates: The baseline, then the finalists in the order of the search.
+        comparisons: Comparison of each finalist with the baseline, in the same order.
+        searched: Results of the search.
     """
     verdict = Verdict(
         winner=_WINNER,
@@ -174,7 +191,7 @@ def _adjusted_p(comparisons: Sequence[Comparison]) -> float:
 
 
 def _noise(candidates: Sequence[Candidate], n_validation: int) -> float:
-    """Return the standard deviation of one validation accuracy: over seeds, or with one seed the binomial one."""
+    """Return the standard deviation of a validation accuracy: over seeds, or the binomial one with a single seed."""
     accuracies = [[replicate.validation_accuracy for replicate in each.replicates] for each in candidates]
     pooled = pooled_deviation(accuracies)
     if pooled is not None:
@@ -190,7 +207,7 @@ def _sentences(
     kind: Literal["images", "phantoms"],
 ) -> Iterator[str]:
     winner = candidates[verdict.winner]
-    name = f"Trial {winner.trial} of '{winner.study}', the search's best on validation images,"
+    name = f"Trial {winner.trial} of '{winner.study}', the best on validation images,"
     if kind == "phantoms":
         yield PHANTOMS
     yield {
@@ -217,16 +234,16 @@ def _errors_of_ensembles(comparisons: Sequence[Comparison]) -> str:
     winner, n = comparisons[_WINNER - 1], len(comparisons)
     adjusted = f"; {_adjusted_p(comparisons):.2g} adjusted for {n} finalists by Holm's method" if n > 1 else ""
     return (
-        f"Of the ensembles over seeds, its own alone calls {winner.only_candidate_right} test images right and the "
-        f"baseline's alone {winner.only_baseline_right} (McNemar's exact test: p = {winner.mcnemar_p:.2g}{adjusted})."
+        f"Of the seed ensembles, only its own is right on {winner.only_candidate_right} test images and only the "
+        f"baseline's on {winner.only_baseline_right} (McNemar's exact test: p = {winner.mcnemar_p:.2g}{adjusted})."
     )
 
 
 def _luck(verdict: Verdict) -> str:
     n, luck, gain = verdict.n_searched, 100 * verdict.expected_luck, 100 * verdict.validation_gain
     return (
-        f"The best of {n} configuration{'s' * (n != 1)} looks {luck:.1f} points better by chance alone; "
-        f"the search's gain was {gain:+.1f} points of validation accuracy."
+        f"By chance alone (the winner's curse), the best of {n} configuration{'s' * (n != 1)} looks {luck:.1f} points "
+        f"better; the gain of the search was {gain:+.1f} points of validation accuracy."
     )
 
 
@@ -239,7 +256,7 @@ def _over_seeds(estimate: Estimate, n_seeds: int) -> str:
 def _beside_the_published(winner: Candidate) -> Iterator[str]:
     rows = [row for row in map(published_at, (5, 10)) if row is not None]
     published = " and ".join(f"{row.test_accuracy:.1%} after epoch {row.epoch}" for row in rows)
-    yield f"The study published a test accuracy of {published}, each of one training that the test images judged."
+    yield f"The published study reports a test accuracy of {published}, from one training evaluated on the test images."
     kermany = next(figures for figures in OTHER_FIGURES if figures.name.startswith("Kermany"))
     mean = {name: estimate.mean for name, estimate in winner.at_half.items()}
     own = PublishedFigures("", mean["accuracy"], mean["sensitivity"], mean["specificity"], mean["auc"])

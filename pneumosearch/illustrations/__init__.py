@@ -1,1 +1,4 @@
-"""The study's own figures, drawn anew from the data and a trained network."""
+"""The figures of the published study, drawn from the data and a trained network.
+
+The command line imports it.
+"""

@@ -1,4 +1,4 @@
-"""What a kept network of plain Keras layers computes inside for one image."""
+"""Activations of a stored network of plain Keras layers for one image."""
 
 from typing import Any, NamedTuple
 
@@ -8,20 +8,25 @@ from pneumosearch.data.decoding import PixelArray
 from pneumosearch.illustrations.images import Maps
 
 
-class Inside(NamedTuple):
-    """The outputs of a network's parts for one image."""
+class Activations(NamedTuple):
+    """Outputs of hidden layers for one image."""
 
-    blocks: list[Maps]  # after each block's pooling, (side, side, n_filters)
+    blocks: list[Maps]  # after the pooling of each block, (side, side, n_filters)
     dense: Maps  # of the first dense layer, (n_units,)
 
 
-def inside(model: Any, pixels: PixelArray) -> Inside:
-    """Run a network as `TrainingResult.save` writes it on one image, (size, size) grey levels of 0 to 255."""
+def activations(model: Any, pixels: PixelArray) -> Activations:
+    """Return the activations of a network for one image.
+
+    Args:
+        model: A network of plain Keras layers, as `TrainingResult.save` writes it.
+        pixels: (size, size) grey levels, 0 to 255.
+    """
     import keras
 
     pooled = [layer.output for layer in model.layers if isinstance(layer, keras.layers.MaxPooling2D)]
     dense = next(layer.output for layer in model.layers if isinstance(layer, keras.layers.Dense))
-    watched = keras.Model(model.inputs[0], [*pooled, dense])
+    inner = keras.Model(model.inputs[0], [*pooled, dense])
     image = np.repeat(pixels[None, :, :, None].astype(np.float32) / 255, 3, axis=-1)
-    *blocks, units = (keras.ops.convert_to_numpy(values)[0] for values in watched(image, training=False))
-    return Inside(blocks, units)
+    *blocks, units = (keras.ops.convert_to_numpy(values)[0] for values in inner(image, training=False))
+    return Activations(blocks, units)

@@ -7,11 +7,12 @@ The annex writes for neuron j of layer n, with g the activation, h the aggregati
     error, backwards   e_j(n-1) = g'(h_j(n-1)) * sum over i of w_ij(n) e_i(n)
     update             w_ij(l) <- w_ij(l) - rate * e_i(l) x_j(l-1)
 
-The error at the end is misprinted: there the derivative is taken at the product h (y - t). The chain rule, and the
-annex's own proof two slides later, give e_i = g'(h_i) (y_i - t_i), the derivative at h times the difference. It is the
-gradient with respect to h of E = 1/2 * sum of (y_i - t_i)^2, the annex's loss. With the network's own loss, binary
-cross-entropy after a sigmoid, the factor g'(h) cancels and e = y - t. Here the sums are matrix products over a batch,
-the loss is the mean over its samples, and each neuron has a bias: the weight of an input that is always 1.
+The printed error at the end is wrong: it takes the derivative at the product h (y - t). The chain rule, and the proof
+two slides later in the annex, give e_i = g'(h_i) (y_i - t_i), the derivative at h times the difference. This is the
+gradient of the loss of the annex, E = 1/2 * sum of (y_i - t_i)^2, with respect to h. For the loss of the network,
+binary cross-entropy after a sigmoid, the factor g'(h) cancels and e = y - t. In this module the sums are matrix
+products over a batch, the loss is the mean over the samples, and each neuron has a bias: the weight of an input that is
+always 1.
 """
 
 import itertools
@@ -25,12 +26,12 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Loss = Literal["squared", "cross-entropy"]
 
-_EPSILON: Final = 1e-12  # how near 0 and 1 a probability may come before its logarithm is taken
+_EPSILON: Final = 1e-12  # probabilities are clipped to [1e-12, 1 - 1e-12] before the logarithm
 
 
 @dataclass(frozen=True)
 class Activation:
-    """An activation function g and its derivative g', both of the aggregation h, element by element."""
+    """An activation function g and its derivative g', both element-wise functions of the aggregation h."""
 
     name: str
     value: Callable[[Floats], Floats]
@@ -49,7 +50,7 @@ TANH: Final = Activation("tanh", np.tanh, lambda h: 1 - np.tanh(h) ** 2)
 
 @dataclass(frozen=True)
 class Dense:
-    """A layer of neurons, each connected with all of the layer before."""
+    """A fully connected layer."""
 
     weights: Floats  # (n_neurons, n_inputs): row j holds w_jk
     biases: Floats  # (n_neurons,)
@@ -58,18 +59,18 @@ class Dense:
 
 @dataclass(frozen=True)
 class Gradient:
-    """Derivatives of the loss with respect to a layer's weights and biases, of their shapes."""
+    """Derivatives of the loss with respect to the weights and biases of a layer, in the same shapes."""
 
     weights: Floats
     biases: Floats
 
 
 def network(sizes: Sequence[int], rng: np.random.Generator) -> list[Dense]:
-    """Return dense layers with ReLU inside and a sigmoid at the end, and random weights (He et al., 2015).
+    """Return dense layers with random weights (He et al., ICCV 2015): ReLU, and a sigmoid in the last layer.
 
     Args:
-        sizes: Number of inputs, then of the neurons of each layer.
-        rng: Draws the weights.
+        sizes: Number of inputs, then the number of neurons of each layer.
+        rng: Random generator for the weights.
     """
     layers = []
     for position, (n_inputs, n_neurons) in enumerate(itertools.pairwise(sizes), start=2):
@@ -79,12 +80,12 @@ def network(sizes: Sequence[int], rng: np.random.Generator) -> list[Dense]:
 
 
 def outputs(layers: Sequence[Dense], x: Floats) -> Floats:
-    """Return what the last layer makes of x, (n_samples, n_inputs): (n_samples, n_outputs)."""
+    """Return the outputs of the last layer, (n_samples, n_outputs), for inputs x, (n_samples, n_inputs)."""
     return _forwards(layers, x)[-1][1]
 
 
 def loss(y: Floats, t: Floats, kind: Loss = "cross-entropy") -> float:
-    """Return the mean over samples of the loss of outputs y against targets t, both (n_samples, n_outputs)."""
+    """Return the mean loss over the samples for outputs y and targets t, both (n_samples, n_outputs)."""
     if kind == "squared":
         return float(((y - t) ** 2).sum(axis=1).mean() / 2)
     clipped = np.clip(y, _EPSILON, 1 - _EPSILON)
@@ -92,19 +93,19 @@ def loss(y: Floats, t: Floats, kind: Loss = "cross-entropy") -> float:
 
 
 def gradients(layers: Sequence[Dense], x: Floats, t: Floats, kind: Loss = "cross-entropy") -> list[Gradient]:
-    """Return the gradient of the loss for each layer, by propagating the error backwards.
+    """Return the gradient of the loss for each layer by back-propagation.
 
     Args:
-        layers: Of the network, first to last; with "cross-entropy" the last must end in a sigmoid.
+        layers: Layers from first to last; for "cross-entropy" the last must have a sigmoid.
         x: Inputs, (n_samples, n_inputs).
         t: Targets, (n_samples, n_outputs), in [0, 1].
-        kind: Which loss.
+        kind: The loss.
 
     Raises:
-        ValueError: "cross-entropy" after another activation than a sigmoid.
+        ValueError: `kind` is "cross-entropy" and the last activation is not a sigmoid.
     """
     if kind == "cross-entropy" and layers[-1].activation != SIGMOID:
-        raise ValueError(f"cross-entropy wants a sigmoid at the end, not {layers[-1].activation.name}")
+        raise ValueError(f"cross-entropy needs a sigmoid in the last layer, not {layers[-1].activation.name}")
     passes = _forwards(layers, x)
     inputs = [x, *(values for _, values in passes)]  # of each layer
     h, y = passes[-1]
@@ -121,14 +122,14 @@ def gradients(layers: Sequence[Dense], x: Floats, t: Floats, kind: Loss = "cross
 def finite_differences(
     layers: Sequence[Dense], x: Floats, t: Floats, kind: Loss = "cross-entropy", step: float = 1e-6
 ) -> list[Gradient]:
-    """Return the gradient by central differences: two passes a parameter, slow, and without any formula to get wrong.
+    """Return the gradient by central differences: slow, with two passes per parameter, but independent of the formulas.
 
     Args:
-        layers: Of the network, first to last.
+        layers: Layers from first to last.
         x: Inputs, (n_samples, n_inputs).
         t: Targets, (n_samples, n_outputs), in [0, 1].
-        kind: Which loss.
-        step: By how much each parameter moves to both sides; a kink of ReLU within it makes the difference meaningless.
+        kind: The loss.
+        step: Change of each parameter in both directions. The result is wrong if a kink of ReLU lies in between.
     """
     moved = [replace(layer, weights=layer.weights.copy(), biases=layer.biases.copy()) for layer in layers]
 
@@ -156,7 +157,7 @@ def largest_difference(one: Sequence[Gradient], other: Sequence[Gradient]) -> fl
 
 
 def updated(layers: Sequence[Dense], found: Sequence[Gradient], rate: float) -> list[Dense]:
-    """Return the layers after one step against the gradients, at a learning rate between 0 and 1."""
+    """Return the layers after one step of gradient descent at learning rate `rate` > 0."""
     return [
         replace(layer, weights=layer.weights - rate * gradient.weights, biases=layer.biases - rate * gradient.biases)
         for layer, gradient in zip(layers, found, strict=True)

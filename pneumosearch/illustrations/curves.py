@@ -1,4 +1,4 @@
-"""Figures that are curves: activation functions, batches and epochs, the accuracy table, learning by gradients."""
+"""Figures of curves: activation functions, batches and epochs, the accuracy table, gradient descent."""
 
 from typing import Any, Final
 
@@ -42,15 +42,15 @@ def activation_functions() -> Figure:
 
 
 def batches_and_epochs(n_images: int, batch_size: int, epochs: int) -> Figure:
-    """Draw the study's relation d/b = i/e: i iterations in e epochs over d images in batches of b.
+    """Draw the relation d/b = i/e of the study: i iterations in e epochs over d images in batches of b.
 
-    An epoch trains whole batches, so that fewer than b images of each epoch are left out.
+    An epoch has only full batches, so up to b - 1 images are left out in each epoch.
     """
     steps = n_images // batch_size
     figure = Figure(figsize=(6, 3.4), layout="constrained")
     axes = figure.subplots()
     passed = np.arange(epochs + 1)
-    axes.step(passed, passed * steps, where="post", color=TRAIN_COLOUR, label="iterations done")
+    axes.step(passed, passed * steps, where="post", color=TRAIN_COLOUR, label="iterations")
     axes.plot(passed, passed * n_images / batch_size, ":", color=EVALUATION_COLOUR, label="e times d/b")
     axes.set(
         xlabel="epochs e",
@@ -62,7 +62,7 @@ def batches_and_epochs(n_images: int, batch_size: int, epochs: int) -> Figure:
 
 
 def accuracy_table(history: History) -> Figure:
-    """Draw the published accuracies by epoch and those of a training, where there is one."""
+    """Draw the published accuracies by epoch and those of a training; `history` may be empty."""
     figure = Figure(figsize=(6.5, 3.8), layout="constrained")
     axes = figure.subplots()
     epochs = [row.epoch for row in PUBLISHED_TABLE]
@@ -81,7 +81,7 @@ def accuracy_table(history: History) -> Figure:
 
 
 def learning_by_gradients(seed: int) -> Figure:
-    """Draw a small NumPy network at work: its loss, and where it draws the line between two rings of points."""
+    """Draw the loss of a small NumPy network and its decision boundary between two rings of points."""
     x, t = _rings(np.random.default_rng(seed))
     start = network(_TOY_SIZES, np.random.default_rng(seed))
     difference = largest_difference(gradients(start, x, t), finite_differences(start, x, t))
@@ -90,7 +90,7 @@ def learning_by_gradients(seed: int) -> Figure:
     left, right = figure.subplots(1, 2)
     left.plot(np.arange(1, len(losses) + 1), losses, color=TRAIN_COLOUR, label="binary cross-entropy")
     left.set(
-        xlabel="step against the gradient",
+        xlabel="gradient step",
         ylabel="loss",
         yscale="log",
         title=f"finite differences agree within {difference:.0e}",
@@ -118,7 +118,7 @@ def _trained(layers: list[Dense], x: Floats, t: Floats) -> tuple[list[float], li
 
 
 def _rings(rng: np.random.Generator, n: int = 100) -> tuple[Floats, Floats]:
-    """Return points on two rings and their classes, (2 n, 2) and (2 n, 1)."""
+    """Return points on two rings, (2 n, 2), and their classes, (2 n, 1)."""
     angles = rng.uniform(0, 2 * np.pi, 2 * n)
     radii = np.repeat([0.5, 1.2], n) + rng.normal(0, 0.1, 2 * n)
     x = radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], axis=1)

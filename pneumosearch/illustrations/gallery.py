@@ -1,4 +1,4 @@
-"""The figures in a folder, with a page that explains them."""
+"""Writes all figures to a folder, with a page that explains them."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.protocols import Dataset
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.illustrations import curves, images
-from pneumosearch.illustrations.activations import inside
+from pneumosearch.illustrations.activations import activations
 from pneumosearch.inference.predict import PlainNetwork
 from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.records.dataset import PHANTOMS
@@ -31,37 +31,37 @@ _STYLE: Final[Any] = {"svg.hashsalt": "pneumosearch", "svg.fonttype": "path", "f
 
 @dataclass(frozen=True)
 class Subject:
-    """What is drawn: images, a configuration, and a network trained with it where there is one."""
+    """What the figures show: images, a configuration, and the network trained with it, if any."""
 
-    dataset: Dataset  # of the development images
+    dataset: Dataset  # development images
     config: TrialConfig
     history: History
     network: bytes | None  # a `.keras` file of plain layers
-    n_train: int  # images that the training ran over, which under the "original" protocol are more than `dataset` has
-    about: str  # which training, in words
+    n_train: int  # training images of the network; under the "original" protocol more than in `dataset`
+    about: str  # description of the training
 
 
 @dataclass(frozen=True)
 class Illustration:
     """One figure of the gallery."""
 
-    name: str  # of its file, without suffix
+    name: str  # file name without suffix
     suffix: Literal["png", "svg"]
     caption: str
-    alternative: str  # what the figure shows, for who cannot see it
+    alternative: str  # describes the figure to readers who cannot see it
     draw: Callable[[], Figure]
 
     @property
     def file(self) -> str:
-        """The name of its file."""
+        """The file name."""
         return f"{self.name}.{self.suffix}"
 
 
 def write_gallery(subject: Subject, folder: Path) -> list[str]:
-    """Draw all figures into `folder`, with a page; the same subject gives the same bytes.
+    """Write all figures and the page to `folder`. The same subject gives the same bytes.
 
     Returns:
-        Names of the files written, the page last.
+        Names of the files, the page last.
 
     Raises:
         PneumosearchError: The folder cannot be written.
@@ -84,7 +84,7 @@ def _write(illustration: Illustration, path: Path) -> None:
 
 
 def left_out(subject: Subject) -> tuple[str, ...]:
-    """Return the names of the figures that need a trained network, where there is none."""
+    """Return the names of the figures that cannot be drawn because the subject has no trained network."""
     return () if subject.network else ("feature-maps", "dropout")
 
 
@@ -100,22 +100,22 @@ def _illustrations(subject: Subject) -> Iterator[Illustration]:
     yield Illustration(
         "intensity",
         "png",
-        "An image is a function: to each place (x, y) it gives an intensity I(x, y).",
-        "A chest X-ray, and the same as a surface whose height is the grey level.",
+        "An image is a function that maps each position (x, y) to an intensity I(x, y).",
+        "A chest X-ray, and the same image as a surface whose height is the grey level.",
         lambda: images.intensity(first),
     )
     yield Illustration(
         "samples",
         "png",
-        f"Training images of each class: {_N_SAMPLES} of healthy lungs above, {_N_SAMPLES} with pneumonia below.",
-        f"Two rows of {_N_SAMPLES} chest X-rays; those below are cloudier.",
+        f"Training images of each class: {_N_SAMPLES} healthy (top) and {_N_SAMPLES} with pneumonia (bottom).",
+        f"Two rows of {_N_SAMPLES} chest X-rays; those in the bottom row are cloudier.",
         lambda: images.samples(normal, ill),
     )
     yield Illustration(
         "augmentations",
         "png",
-        "One training image as the network sees it in seven epochs: changed at random each time.",
-        "One chest X-ray eight times: as it is, and stretched by different factors, some upside down.",
+        "One training image and seven random augmentations, as the network sees it in seven epochs.",
+        "One chest X-ray eight times: the original, and copies stretched by different factors, some upside down.",
         lambda: images.augmentations(first, Augmentation(config), seed=PUBLISHED_SEED),
     )
     if subject.network:
@@ -124,20 +124,20 @@ def _illustrations(subject: Subject) -> Iterator[Illustration]:
 
 
 def _of_the_network(content: bytes, pixels: PixelArray, config: TrialConfig) -> Iterator[Illustration]:
-    found = inside(PlainNetwork(content).model, pixels)
+    found = activations(PlainNetwork(content).model, pixels)
     sides = ", ".join(str(block.shape[0]) for block in found.blocks)
     yield Illustration(
         "feature-maps",
         "png",
-        f"What the network's blocks make of that image: the most varied maps after each, {sides} pixels wide.",
-        "Rows of small pictures, one row a block: edges at first, then ever coarser patches.",
+        f"Feature maps of the same image after each block, those with the largest variation, {sides} pixels wide.",
+        "One row of feature maps for each block: edges in the first rows, coarser patches in the later ones.",
         lambda: images.feature_maps(found.blocks),
     )
     yield Illustration(
         "dropout",
         "svg",
-        f"Dropout at a rate of {config.dropout_1:g}: the first dense layer's outputs in evaluation and in training.",
-        "Two bar charts of the same units; in the lower one most bars are missing and the others are taller.",
+        f"Dropout at a rate of {config.dropout_1:g}: outputs of the first dense layer in evaluation and in training.",
+        "Two bar charts of the same units; in the lower chart most bars are missing and the others are taller.",
         lambda: images.dropout(found.dense, config.dropout_1, seed=PUBLISHED_SEED),
     )
 
@@ -148,37 +148,37 @@ def _curves(subject: Subject) -> Iterator[Illustration]:
     yield Illustration(
         "activations",
         "svg",
-        "The activation functions of the study, and their derivatives, which back-propagation needs.",
+        "The activation functions of the study and their derivatives, which back-propagation uses.",
         "Three plots: ReLU is 0 below 0 and h above; the sigmoid rises from 0 to 1, tanh from -1 to 1.",
         curves.activation_functions,
     )
     yield Illustration(
         "iterations",
         "svg",
-        f"The relation d/b = i/e: {n_images} images in batches of {config.batch_size} are {steps} whole batches an "
-        f"epoch, {steps * epochs} iterations in {epochs} epoch{'s' * (epochs != 1)}.",
-        "Iterations rise by the same step each epoch.",
+        f"The relation d/b = i/e: {n_images} images in batches of {config.batch_size} give {steps} full batches per "
+        f"epoch and {steps * epochs} iterations in {epochs} epoch{'s' * (epochs != 1)}.",
+        "The number of iterations grows by the same amount in each epoch.",
         lambda: curves.batches_and_epochs(n_images, config.batch_size, epochs),
     )
     yield Illustration(
         "accuracy",
         "svg",
-        "The published table of accuracies" + (", and this run's by epoch." if subject.history else "."),
+        "The published accuracies" + (" and those of this run, by epoch." if subject.history else "."),
         "Published train accuracy rises from 82.5 to 95.1 percent; test accuracy swings between 62.5 and 86.2.",
         lambda: curves.accuracy_table(subject.history),
     )
     yield Illustration(
         "gradients",
         "svg",
-        "The annex's back-propagation, in NumPy, teaches a small network two rings of points. Above the loss "
-        "stands by how much its gradients differ, at most, from finite differences before the first step.",
-        "The loss falls by orders of magnitude; the line between the classes closes around the inner ring.",
+        "Back-propagation as in the annex, in NumPy: a small network learns to separate two rings of points. The title "
+        "gives the largest difference between its gradients and finite differences before the first step.",
+        "The loss falls by orders of magnitude; the decision boundary encloses the inner ring.",
         lambda: curves.learning_by_gradients(PUBLISHED_SEED),
     )
 
 
 def _some(dataset: Dataset, label: int) -> list[PixelArray]:
-    """Return images of a class, from all over the training part."""
+    """Return `_N_SAMPLES` training images of a class, evenly spaced."""
     train = dataset.train
     positions = train.indices[train.labels[train.indices] == label]
     chosen = positions[np.linspace(0, len(positions) - 1, _N_SAMPLES).astype(int)]

@@ -1,4 +1,4 @@
-"""Figures that are pictures: an image as a function, samples, augmentations, feature maps, dropout."""
+"""Figures of images: an image as a function, samples, augmentations, feature maps, dropout."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -14,14 +14,14 @@ from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
 Maps = npt.NDArray[np.float32]
 
-_MAPS_SHOWN: Final = 6  # of each block
+_MAPS_SHOWN: Final = 6  # feature maps per block
 _SURFACE_STEP: Final = 3  # pixels between two lines of the surface
 
 
 def intensity(pixels: PixelArray) -> Figure:
-    """Draw an image, (size, size), as a picture and as the surface of its function I(x, y)."""
+    """Draw an image, (size, size) grey levels, and the surface of its function I(x, y)."""
     figure = Figure(figsize=(9, 4), layout="constrained")
-    _picture(figure.add_subplot(1, 2, 1), pixels, "the picture")
+    _show(figure.add_subplot(1, 2, 1), pixels, "the image")
     surface: Any = figure.add_subplot(1, 2, 2, projection="3d")
     side = np.arange(0, pixels.shape[0], _SURFACE_STEP)
     x, y = np.meshgrid(side, side)
@@ -32,29 +32,29 @@ def intensity(pixels: PixelArray) -> Figure:
 
 
 def samples(normal: Sequence[PixelArray], ill: Sequence[PixelArray]) -> Figure:
-    """Draw images of each class in a row of its own."""
+    """Draw one row of images for each class; both sequences have the same length of at least 1."""
     figure = Figure(figsize=(1.8 * len(normal), 4), layout="constrained")
     grid = figure.subplots(2, len(normal), squeeze=False)
     for row, images, label in zip(grid, (normal, ill), CLASSES, strict=True):
         for axes, pixels in zip(row, images, strict=True):
-            _picture(axes, pixels, label)
+            _show(axes, pixels, label)
     return figure
 
 
 def augmentations(pixels: PixelArray, augmentation: Augmentation, *, seed: int, n: int = 7) -> Figure:
-    """Draw one image as it is and as training would see it in n epochs."""
+    """Draw an image, (size, size), and n random augmentations of it."""
     changes = augmentation.draw(np.random.default_rng(seed), n)
     figure = Figure(figsize=(8, 4.2), layout="constrained")
     grid = figure.subplots(2, (n + 1) // 2).flat
-    _picture(next(grid), pixels, "as it is")
+    _show(next(grid), pixels, "original")
     for axes, change in zip(grid, changes, strict=True):
         flipped = ", upside down" if change.vertical_flip else ""
-        _picture(axes, transform(pixels, change), f"zoom {change.zoom[0]:.2f} x {change.zoom[1]:.2f}{flipped}")
+        _show(axes, transform(pixels, change), f"zoom {change.zoom[0]:.2f} x {change.zoom[1]:.2f}{flipped}")
     return figure
 
 
 def feature_maps(blocks: Sequence[Maps]) -> Figure:
-    """Draw the most varied feature maps after each block; each block is (side, side, n_filters)."""
+    """Draw the feature maps with the largest standard deviation; each block is (side, side, n_filters)."""
     figure = Figure(figsize=(1.5 * _MAPS_SHOWN, 1.6 * len(blocks)), layout="constrained")
     for row, (number, maps) in zip(figure.subplots(len(blocks), _MAPS_SHOWN), enumerate(blocks, start=1), strict=True):
         chosen = np.argsort(-maps.std(axis=(0, 1)))[:_MAPS_SHOWN]
@@ -69,8 +69,8 @@ def feature_maps(blocks: Sequence[Maps]) -> Figure:
 def dropout(values: Maps, rate: float, *, seed: int) -> Figure:
     """Draw the outputs of a dense layer, (n_units,), in evaluation and in one training step.
 
-    In training a share of `rate` of the units is silent and the others are divided by 1 - rate, so that their sum stays
-    the same in the mean.
+    In training, each unit is set to 0 with probability `rate` and the others are divided by 1 - rate. The expected sum
+    stays the same.
     """
     kept = np.random.default_rng(seed).random(len(values)) >= rate
     figure = Figure(figsize=(9, 3.6), layout="constrained")
@@ -84,7 +84,7 @@ def dropout(values: Maps, rate: float, *, seed: int) -> Figure:
     return figure
 
 
-def _picture(axes: Any, pixels: PixelArray, title: str) -> None:
+def _show(axes: Any, pixels: PixelArray, title: str) -> None:
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
     axes.set_title(title, fontsize=8)
     axes.axis("off")

@@ -1,4 +1,4 @@
-"""Which images and which network the figures show."""
+"""Chooses the images and the network for the figures."""
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.protocols import DataSource
@@ -8,22 +8,26 @@ from pneumosearch.storage.store import Store
 
 
 def subject_of(store: Store, source: DataSource, name: str, number: int) -> Subject:
-    """Return training images at the size that trial `number` of study `name` saw, and its kept network.
+    """Return the network of a trial and training images at its input size.
 
-    The images are those of the "holdout" protocol in any case, so that the test folder stays closed; how many images
-    the trial trained on is what the store says.
+    The images are always those of the "holdout" protocol, so the test folder is not read. If the store has no study,
+    the subject is the baseline without training.
 
-    While the store holds no study at all, the subject is the baseline, untrained.
+    Args:
+        store: Store with the study.
+        source: Source of the images.
+        name: Name of the study.
+        number: Number of the trial.
 
     Raises:
-        StoreError: There is no such study or trial, or it was trained on other images.
+        StoreError: The study or the trial does not exist, or the trial was trained on other images.
         DataError: Images cannot be read.
     """
     if not store.names():
         config = TrialConfig()
         dataset = source.load("holdout", config.image_size, config.equalization)
         n_train = dataset.description.n_train
-        return Subject(dataset, config, (), None, n_train, "no training: there is no study yet")
+        return Subject(dataset, config, (), None, n_train, "no training, because the store has no study yet")
     record = store.record(name)
     trial = next((trial for trial in record.trials if number in (trial.number, *trial.earlier)), None)
     if trial is None or trial.run is None:
@@ -34,7 +38,7 @@ def subject_of(store: Store, source: DataSource, name: str, number: int) -> Subj
         folder = dataset.description.folder
         raise StoreError(f"{folder}: not the images of study '{name}' ({record.data.folder}); give --data")
     network = store.network(name, trial.number)
-    state = "whose network is kept" if network else "whose network was not kept"
+    state = "with its stored network" if network else "whose network was not stored"
     n_train = (trial.data or dataset.description).n_train
     about = f"trial {trial.number} of study '{name}', {state}"
     return Subject(dataset, config, trial.history, network, n_train, about)

@@ -1,4 +1,4 @@
-"""From a `TrialConfig` to the five-block network: layers, optimiser, compiled steps, batch normalisation, Grad-CAM.
+"""The five-block network of a `TrialConfig`: layers, optimiser, compiled steps, batch normalisation, Grad-CAM.
 
-Trainings and what uses kept networks come in. Nothing here knows Optuna.
+The training loop, inference and the rooms above import it. Nothing here imports Optuna.
 """

@@ -1,4 +1,4 @@
-"""Starting Keras: the one place that prepares the process before a backend is imported."""
+"""Start of Keras: sets the environment of the process, then imports the backend."""
 
 import logging
 import os
@@ -22,23 +22,23 @@ _ENVIRONMENT: Final = {
 
 @cache
 def start() -> None:
-    """Import Keras and its backend, once, with the environment set; values that the user has set win."""
+    """Import Keras and its backend once. Environment variables that the user has set take precedence."""
     import cv2
 
     for name, value in {**_ENVIRONMENT, **GROWING, **quota_variables()}.items():
         os.environ.setdefault(name, value)
-    # It warns of every network's own trace, of which a study has many.
+    # TensorFlow warns of each new trace, and a study traces many networks.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
-    cv2.setNumThreads(1)  # the network's own threads have the cores
+    cv2.setNumThreads(1)  # leave the cores to the threads of the network
     with _quiet_stderr():
         import keras
 
-        keras.random.uniform((1,))  # starts the backend's devices, which would write to the terminal later
+        keras.random.uniform((1,))  # initialises the devices now, because that writes to standard error
 
 
 @cache
 def training_device() -> Literal["cpu", "gpu"]:
-    """Return the kind of device on which Keras' backend computes here."""
+    """Return the kind of device that the Keras backend trains on."""
     start()
     import keras
 
@@ -47,7 +47,7 @@ def training_device() -> Literal["cpu", "gpu"]:
 
 
 def idle_gpu_warning() -> str | None:
-    """Return what to tell a user whose accelerators the backend does not use; None where all is as it should be."""
+    """Return a warning if accelerators are visible that the backend does not use, otherwise None."""
     devices = visible_devices()
     if not devices or training_device() == "gpu":
         return None
@@ -58,35 +58,35 @@ def idle_gpu_warning() -> str | None:
 
 
 def resolved_precision(choice: PrecisionChoice) -> Precision:
-    """Return `choice`, or for "auto" what the device that trains computes fastest without loss.
+    """Return `choice`, or for "auto" the precision that is fastest on the device that trains.
 
-    A bfloat16 network trains as well as a float32 one, and is faster where the processor multiplies bfloat16 at a
-    higher rate: Intel's with AMX, AMD's with AVX512-BF16. With Intel's AVX512-BF16 alone it is slower. Figures of all
-    three in results/LOG.md.
+    A bfloat16 network reaches the same accuracy as a float32 one. It is faster on processors that multiply bfloat16 at
+    a higher rate: Intel with AMX, and AMD with AVX512-BF16. It is slower on Intel with AVX512-BF16 but without AMX.
+    results/LOG.md has the measurements.
     """
     if choice != "auto":
         return choice
-    if visible_devices() and training_device() == "gpu":  # Keras need not be imported where there is no GPU
-        return "float32"  # bfloat16 has not been measured on one
-    maker, flags = processor()
-    native = "amx_bf16" in flags or (maker == "AuthenticAMD" and "avx512_bf16" in flags)
+    if visible_devices() and training_device() == "gpu":  # without a GPU, Keras need not be imported
+        return "float32"  # bfloat16 has not been measured on a GPU
+    vendor, flags = processor()
+    native = "amx_bf16" in flags or (vendor == "AuthenticAMD" and "avx512_bf16" in flags)
     return "bfloat16" if native else "float32"
 
 
 def processor() -> tuple[str, frozenset[str]]:
-    """Return the processor's maker and the abilities that it reports; nothing where the system does not tell."""
+    """Return the vendor and the feature flags of the processor; both empty on systems without /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
         return "", frozenset()
-    # Of the last core, and all are alike.
+    # The last core wins; all cores are alike.
     fields = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
     return fields.get("vendor_id", ""), frozenset(fields.get("flags", "").split())
 
 
 @cache
 def versions() -> dict[str, str]:
-    """Return the versions that decide a training's numbers, and the number of threads, which does so too."""
+    """Return what the exact numbers of a training depend on: versions of libraries, machine, number of threads."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
@@ -102,7 +102,7 @@ def versions() -> dict[str, str]:
 
 @contextmanager
 def _quiet_stderr() -> Iterator[None]:
-    """Keep what native code writes to standard error from the terminal; show it if the start fails."""
+    """Hide what native code writes to standard error; show it if the start fails."""
     sys.stderr.flush()
     saved = os.dup(2)
     with tempfile.TemporaryFile() as sink:

@@ -1,4 +1,4 @@
-"""Where a network looked: Grad-CAM heat maps over its last convolution, and pictures of them."""
+"""Grad-CAM heat maps of the last convolution, and overlays of them on images."""
 
 from typing import Any, Final
 
@@ -13,48 +13,47 @@ Heat = npt.NDArray[np.float32]
 Calls = npt.NDArray[np.bool_]
 Grey = npt.NDArray[np.uint8]
 
-_BATCH: Final = 32  # images at a time: the maps of the last convolution are small, those before it are not
-_SHARE_OF_HEAT: Final = 0.4  # of a picture's colour, where the heat is greatest
+_BATCH: Final = 32  # images at a time; the feature maps before the last convolution are large
+_SHARE_OF_HEAT: Final = 0.4  # share of the colour map where the heat is 1
 
 
 def grad_cam(model: Any, pixels: Grey, ill: Calls | None = None) -> Heat:
-    """Return how much each place spoke for the answer that was given.
+    """Return how much each region contributed to the predicted class.
 
-    The gradient is that of the logit, which, unlike the probability's, does not vanish where the network is sure.
+    The gradient is taken of the logit, because the gradient of the probability vanishes for confident predictions.
 
     Args:
-        model: Of plain Keras layers, as `TrainingResult.save` writes it, ending in one sigmoid unit.
-        pixels: (n, size, size) grey levels of 0 to 255.
-        ill: (n,) whether the answer was pneumonia, where another threshold or more networks than this one gave it; the
-            network's own at 0.5 if None.
+        model: A network of plain Keras layers that ends in one sigmoid unit, as `TrainingResult.save` writes it.
+        pixels: (n, size, size) grey levels, 0 to 255.
+        ill: (n,) whether the predicted class is pneumonia, for predictions at another threshold or of an ensemble. If
+            None, the prediction of this network at 0.5.
 
     Returns:
-        (n, size, size) in [0, 1], the greatest of each image 1; all 0 where nothing spoke for the answer.
+        (n, size, size) in [0, 1] with maximum 1 for each image; all 0 if no region contributed.
 
     Raises:
-        ConfigError: Keras runs on another backend than TensorFlow, whose gradients are used, or the network has no
-            convolution or another end.
+        ConfigError: The backend is not TensorFlow, or the network lacks a convolution or a final sigmoid unit.
 
     Source:
-        Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, ICCV 2017.
+        Selvaraju et al., "Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization", ICCV 2017.
     """
     backend.start()
     import keras
 
     if keras.backend.backend() != "tensorflow":
         raise ConfigError(f"KERAS_BACKEND={keras.backend.backend()}: heat maps need tensorflow")
-    watched = _watched(model)
+    inner = _with_feature_maps(model)
     parts = [slice(i, i + _BATCH) for i in range(0, len(pixels), _BATCH)]
-    maps = [_heat(watched, model.layers[-1], pixels[part], None if ill is None else ill[part]) for part in parts]
+    maps = [_heat(inner, model.layers[-1], pixels[part], None if ill is None else ill[part]) for part in parts]
     size = pixels.shape[1:]
     return np.concatenate(maps) if maps else np.zeros((0, *size), np.float32)
 
 
 def overlay(pixels: Grey, heat: Heat) -> Grey:
-    """Return an image with its heat as colour, (size, size, 3), red, green and blue.
+    """Return an image overlaid with its heat map, (size, size, 3) in RGB order, 0 to 255.
 
     Args:
-        pixels: (size, size) grey levels of 0 to 255.
+        pixels: (size, size) grey levels, 0 to 255.
         heat: (size, size) in [0, 1].
     """
     colours = cv2.applyColorMap((255 * heat).round().astype(np.uint8), cv2.COLORMAP_INFERNO)[..., ::-1]
@@ -63,8 +62,8 @@ def overlay(pixels: Grey, heat: Heat) -> Grey:
     return np.asarray(mixed.round(), dtype=np.uint8)
 
 
-def _watched(model: Any) -> Any:
-    """Return a model that gives the maps of the last convolution, and what the last unit sees."""
+def _with_feature_maps(model: Any) -> Any:
+    """Return a model whose outputs are the feature maps of the last convolution and the input of the last unit."""
     import keras
 
     kinds = (keras.layers.Conv2D, keras.layers.SeparableConv2D)
@@ -76,18 +75,18 @@ def _watched(model: Any) -> Any:
     return keras.Model(model.inputs[0], [convolutions[-1].output, end.input])
 
 
-def _heat(watched: Any, last_unit: Any, pixels: Grey, ill: Calls | None) -> Heat:
+def _heat(inner: Any, last_unit: Any, pixels: Grey, ill: Calls | None) -> Heat:
     import tensorflow as tf
 
     images = np.repeat(pixels[..., None].astype(np.float32) / 255, 3, axis=-1)
     with tf.GradientTape() as tape:
-        maps, seen = watched(images, training=False)
-        logits = (tf.matmul(seen, last_unit.kernel) + last_unit.bias)[:, 0]
-        called = logits > 0 if ill is None else ill
-        answers = tf.where(called, logits, -logits)  # rises with the certainty of the answer
-    gradients = tape.gradient(answers, maps).numpy()
-    spoken = np.maximum((maps.numpy() * gradients.mean(axis=(1, 2), keepdims=True)).sum(-1), 0.0)
+        maps, features = inner(images, training=False)
+        logits = (tf.matmul(features, last_unit.kernel) + last_unit.bias)[:, 0]
+        predicted = logits > 0 if ill is None else ill
+        confidence = tf.where(predicted, logits, -logits)  # rises with the certainty of the prediction
+    gradients = tape.gradient(confidence, maps).numpy()
+    contributions = np.maximum((maps.numpy() * gradients.mean(axis=(1, 2), keepdims=True)).sum(-1), 0.0)
     side = pixels.shape[2], pixels.shape[1]
-    heat = np.stack([cv2.resize(one, side, interpolation=cv2.INTER_LINEAR) for one in spoken])
+    heat = np.stack([cv2.resize(one, side, interpolation=cv2.INTER_LINEAR) for one in contributions])
     greatest = heat.max(axis=(1, 2), keepdims=True)
     return np.asarray(np.divide(heat, greatest, out=np.zeros_like(heat), where=greatest > 0), dtype=np.float32)

@@ -1,4 +1,7 @@
-"""The network's own layers: each computes what a plain Keras layer does, with the same weights, in less time."""
+"""Faster layers. Each has the weights of a plain Keras layer and computes the same function.
+
+Source of the architecture: Gachet, "Le Deep Learning appliqué au diagnostic de pneumonies", 2021-2022, listing.
+"""
 
 from typing import Any
 
@@ -10,7 +13,10 @@ _PACKAGE = "pneumosearch"
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class FastConv2D(keras.layers.Conv2D):
-    """A convolution whose bias gradient is a matrix product instead of a slow part of the kernel's gradient."""
+    """A `Conv2D` whose bias gradient on TensorFlow is a matrix product, which is faster than `BiasAddGrad`.
+
+    Shapes and weights are those of `keras.layers.Conv2D`: kernel (height, width, channels, filters), bias (filters,).
+    """
 
     def call(self, inputs: Any) -> Any:
         """Map (batch, height, width, channels) to (batch, height, width, filters)."""
@@ -19,7 +25,7 @@ class FastConv2D(keras.layers.Conv2D):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class FastSeparableConv2D(keras.layers.SeparableConv2D):
-    """A separable convolution with the bias gradient of `FastConv2D`."""
+    """A `SeparableConv2D` with the bias gradient of `FastConv2D`; weights are those of the Keras layer."""
 
     def call(self, inputs: Any) -> Any:
         """Map (batch, height, width, channels) to (batch, height, width, filters)."""
@@ -50,23 +56,24 @@ def _add_bias(outputs: Any, bias: Any) -> Any:
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class GreyConv2D(FastConv2D):
-    """The first convolution, over an image whose three channels are equal, given once as raw grey levels.
+    """The first convolution, for images whose three channels are equal.
 
-    It owns the (3, 3, 3, filters) kernel of the published layer over three channels of 1/255, and convolves the one
-    channel with that kernel summed over its input axis: the same function, and a third of the work. Grey levels of
-    0 to 255 are exact in bfloat16, so the division is done on the kernel.
+    The input is one channel of raw grey levels, 0 to 255. The layer has the (3, 3, 3, filters) kernel of the published
+    layer, which expects three channels scaled by 1/255. It sums the kernel over its input axis and convolves the single
+    channel with the sum: the same function at a third of the cost. The kernel is divided by 255 instead of the image,
+    because the integers 0 to 255 are exact in bfloat16.
     """
 
     channels = 3
     levels = 255.0
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
-        """Make the weights of the three-channel layer."""
+        """Create the weights of the three-channel layer for inputs of (batch, height, width, 1)."""
         super().build((*input_shape[:-1], self.channels))
         self.input_spec = None
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
-        """Return the shape that the three-channel layer gives."""
+        """Return (batch, height, width, filters), as the three-channel layer does."""
         return super().compute_output_shape((*input_shape[:-1], self.channels))
 
     def call(self, inputs: Any) -> Any:
@@ -78,10 +85,16 @@ class GreyConv2D(FastConv2D):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """Batch normalisation by TensorFlow's fused kernel in training; Keras' own code everywhere else."""
+    """`BatchNormalization` that trains with TensorFlow's fused kernel; evaluation and other backends use Keras' code.
+
+    Weights are those of the Keras layer: gamma, beta, moving mean and moving variance, each (channels,).
+
+    Source:
+        Ioffe and Szegedy, "Batch Normalization", ICML 2015.
+    """
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
-        """Normalise (batch, height, width, channels) over all but the channels."""
+        """Normalise (batch, height, width, channels) over all axes but the channels; the shape stays."""
         if not training or keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         gamma, beta = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta))
@@ -92,7 +105,7 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
 
 def _fused_batch_norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:
-    """Return outputs, mean and variance of the batch, as Keras has it: the variance of the population."""
+    """Return outputs, mean and variance of the batch; like Keras, the variance divides by n, not by n - 1."""
     import tensorflow as tf
 
     outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
@@ -100,30 +113,36 @@ def _fused_batch_norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tup
     )
     shape = tf.shape(inputs)
     n = tf.cast(shape[0] * shape[1] * shape[2], tf.float32)
-    return outputs, mean, variance * (n - 1.0) / n  # the kernel gives Bessel's estimate
+    return outputs, mean, variance * (n - 1.0) / n  # the kernel divides by n - 1
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class VariableDropout(keras.layers.Dropout):
-    """Dropout whose rate is a variable, so that trainings that differ in it share one compiled step."""
+    """`Dropout` whose rate is a variable, so that configurations that differ only in it share one compiled step.
+
+    Input and output have the same shape, which is arbitrary.
+
+    Source:
+        Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting", JMLR 2014.
+    """
 
     def __init__(self, rate: float, **keywords: Any) -> None:
         super().__init__(rate, **keywords)
-        if not hasattr(self, "seed_generator"):  # Keras makes none for a rate of 0, which may change here
+        if not hasattr(self, "seed_generator"):  # Keras creates none for a rate of 0, but the rate may change
             self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape: Any) -> None:
-        """Make the variable."""
+        """Create the variable of the rate."""
         super().build(input_shape)
-        self._rate = _Carried(self.rate)
+        self._rate = _NonWeightVariable(self.rate)
 
     def set_rate(self, rate: float) -> None:
-        """Use `rate` in [0, 1) from the next step on."""
+        """Set the rate, in [0, 1), from the next step on."""
         self.rate = rate
         self._rate.state.assign(rate)
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """Zero a share `rate` of the inputs and scale the rest; the identity when not training."""
+        """Set each input to 0 with probability `rate` and divide the rest by 1 - rate; without training, do nothing."""
         if not training:
             return inputs
         keep = 1.0 - ops.convert_to_tensor(self._rate.state)
@@ -132,8 +151,8 @@ class VariableDropout(keras.layers.Dropout):
         return inputs * ops.cast(scale, inputs.dtype)
 
 
-class _Carried(keras.random.SeedGenerator):
-    """A number that Keras carries through compiled steps as it does random state, and does not count as a weight."""
+class _NonWeightVariable(keras.random.SeedGenerator):
+    """A variable that Keras tracks in compiled steps like random state and does not count among the weights."""
 
     def __init__(self, value: float) -> None:
         super().__init__(seed=0)

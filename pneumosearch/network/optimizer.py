@@ -1,4 +1,4 @@
-"""The optimisers: Keras' own, and its Adam in one fused kernel a variable where the backend has one."""
+"""The optimisers: those of Keras, with Adam as one fused operation per variable on TensorFlow."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +12,14 @@ from pneumosearch.config import TrialConfig
 
 @keras.saving.register_keras_serializable(package="pneumosearch")
 class FusedAdam(keras.optimizers.Adam):
-    """Keras' Adam, its state included; on TensorFlow a variable's update is one operation instead of about fifteen."""
+    """Keras' Adam with the same state; on TensorFlow, one operation per variable instead of about fifteen.
+
+    Source:
+        Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015.
+    """
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Update `variable` and its moments from its gradient."""
+        """Update `variable` and its two moments from its gradient, all of the same shape."""
         if keras.backend.backend() != "tensorflow":
             super().update_step(gradient, variable, learning_rate)
             return
@@ -42,7 +46,7 @@ def _apply_adam(adam: FusedAdam, variable: Any, momentum: Any, velocity: Any, gr
 
 
 def build_optimizer(config: TrialConfig) -> Any:
-    """Return the `keras.optimizers.Optimizer` of a configuration."""
+    """Return a new `keras.optimizers.Optimizer` for a configuration."""
     shared = {
         "learning_rate": config.learning_rate,
         "weight_decay": config.weight_decay or None,
@@ -56,7 +60,7 @@ def build_optimizer(config: TrialConfig) -> Any:
 
 @contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """Put the averaged weights in place of the last ones, where the optimiser averages, and put them back after."""
+    """Use the moving average of the weights inside the block, if the optimiser keeps one; restore the weights after."""
     if not model.optimizer.use_ema:
         yield
         return
@@ -68,7 +72,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
 
 def _swap(model: keras.Model) -> None:
-    # Keras' own SwapEMAWeights reads this attribute too; there is no public one.
+    # Keras' SwapEMAWeights reads this attribute too; there is no public one.
     averages = model.optimizer._model_variables_moving_average
     for variable, average in zip(model.trainable_variables, averages, strict=True):
         last = ops.copy(variable)

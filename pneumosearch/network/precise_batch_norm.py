@@ -1,8 +1,8 @@
-"""Precise batch normalisation: statistics measured with the present weights, in place of the lagging moving averages.
+"""Precise batch normalisation: statistics measured with the current weights replace the moving averages.
 
-At the published momentum of 0.99 and 70 to 300 steps an epoch, the moving averages that evaluation uses still hold some
-of their initial values after the first epoch, and weights of many steps ago after any: images are then judged by a
-network that never was. Training itself does not use the averages.
+Evaluation uses moving averages of the batch statistics. At the published momentum of 0.99 and 70 to 300 steps per
+epoch, they still contain part of their initial values after the first epoch, and they always lag behind the weights.
+Training does not use the averages.
 
 Source:
     Wu and Johnson, Rethinking "Batch" in BatchNorm, 2021, section 3 ("PreciseBN").
@@ -19,24 +19,24 @@ import numpy as np
 from pneumosearch.data.batches import TrainingBatches
 from pneumosearch.network.model import random_states
 
-#: Training images that the statistics are measured on; figures of fewer and more in results/LOG.md.
+#: Number of training images for the statistics; results/LOG.md has measurements with fewer and more.
 IMAGES: Final = 128
 
 
 def set_precise_statistics(model: keras.Model, batches: TrainingBatches, epoch: int) -> None:
-    """Set means and variances of batch normalisation to those of training images under the present weights.
+    """Set the moving means and variances of batch normalisation to those of training images at the current weights.
 
     Args:
-        model: Whose random states stay as they are, so that training goes on as if nothing had been measured.
-        batches: Of the training; the first `IMAGES` images are taken, or all where there are fewer.
-        epoch: Whose batches are taken.
+        model: The network. Its random states are restored, so the measurement does not change later training.
+        batches: Training batches; about the first `IMAGES` images are used, at least one batch.
+        epoch: Epoch whose batches are used, counted from 1.
     """
     layers = _layers(model)
     momenta, states = [layer.momentum for layer in layers], [np.asarray(state) for state in random_states(model)]
     try:
         for number, pixels in enumerate(_pixels(batches, epoch)):
             for layer in layers:
-                layer.momentum = number / (number + 1)  # which makes the moving average a mean over the batches
+                layer.momentum = number / (number + 1)  # turns the moving average into the mean over the batches
             model(pixels, training=True)
     finally:
         for layer, momentum in zip(layers, momenta, strict=True):
@@ -47,7 +47,13 @@ def set_precise_statistics(model: keras.Model, batches: TrainingBatches, epoch: 
 
 @contextmanager
 def precise_statistics(model: keras.Model, batches: TrainingBatches, epoch: int) -> Iterator[None]:
-    """Put precise statistics in place of the moving averages, and these back after; arguments as above."""
+    """Use precise statistics inside the block and restore the moving averages after.
+
+    Args:
+        model: See `set_precise_statistics`.
+        batches: See `set_precise_statistics`.
+        epoch: See `set_precise_statistics`.
+    """
     averages = [average for layer in _layers(model) for average in (layer.moving_mean, layer.moving_variance)]
     values = [np.asarray(average) for average in averages]
     try:

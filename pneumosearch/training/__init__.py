@@ -1,4 +1,4 @@
-"""One training, epoch by epoch, that can stop and go on at any of them.
+"""One training, epoch by epoch, that can stop and resume after each epoch.
 
-The search and confirmations come in. Nothing here knows Optuna.
+The search and the confirmation import it. Nothing here imports Optuna.
 """

@@ -1,4 +1,7 @@
-"""The state of a training after an epoch, in one file: weights, optimiser, random state, callbacks, history."""
+"""Checkpoints: the state of a training after an epoch in one file.
+
+The state is the weights, the optimiser, the random state, the callbacks and the history.
+"""
 
 import json
 import zipfile
@@ -13,10 +16,10 @@ from pneumosearch._utils.atomic import replacing
 from pneumosearch.config import RunSpec
 from pneumosearch.records.epoch import EpochMetrics, History
 
-#: Of a trial's folder.
+#: Name of the checkpoint in the folder of a trial.
 CHECKPOINT_FILE: Final = "checkpoint.npz"
 
-#: What the Keras callbacks of the study remember from epoch to epoch.
+#: Attributes in which the Keras callbacks keep state between epochs.
 _CALLBACK_STATE: Final = ("best", "wait", "cooldown_counter", "stopped_epoch", "best_epoch")
 
 _DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
@@ -24,7 +27,7 @@ _DAMAGE: Final = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """All that the next epoch depends on."""
+    """All state that the next epoch depends on."""
 
     run: RunSpec
     fingerprint: str  # of the development images
@@ -35,7 +38,7 @@ class Checkpoint:
 
     @classmethod
     def of(cls, run: RunSpec, fingerprint: str, history: History, model: Any, callbacks: list[Any]) -> "Checkpoint":
-        """Copy the state of a training."""
+        """Return a copy of the state of a training."""
         arrays = [np.asarray(variable) for variable in _variables(model)]
         states = [
             {name: float(getattr(callback, name)) for name in _CALLBACK_STATE if _is_number(callback, name)}
@@ -44,7 +47,7 @@ class Checkpoint:
         return cls(run, fingerprint, history, arrays, states, bool(model.stop_training))
 
     def restore(self, model: Any, callbacks: list[Any]) -> None:
-        """Put the state into a freshly built training of the same run."""
+        """Set the state of a newly built training of the same run."""
         for variable, array in zip(_variables(model), self.arrays, strict=True):
             variable.assign(array)
         for callback, state in zip(callbacks, self.callbacks, strict=True):
@@ -54,7 +57,7 @@ class Checkpoint:
 
 
 def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write the state to `folder`, whole or not at all."""
+    """Write the checkpoint to `folder`, completely or not at all."""
     meta = {
         "run": checkpoint.run.model_dump(),
         "fingerprint": checkpoint.fingerprint,
@@ -68,7 +71,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
 
 
 def read_checkpoint(folder: Path, run: RunSpec, fingerprint: str) -> Checkpoint | None:
-    """Read the state of `run` from `folder`; None where there is none, or only that of another run or data."""
+    """Return the checkpoint in `folder`; None if there is none, it is damaged, or it is of another run or data."""
     try:
         with (folder / CHECKPOINT_FILE).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = _meta(file, run, fingerprint)
@@ -76,13 +79,13 @@ def read_checkpoint(folder: Path, run: RunSpec, fingerprint: str) -> Checkpoint 
                 return None
             arrays = [file[name] for name in sorted(file.files) if name.startswith("variable_")]
     except _DAMAGE:
-        return None  # missing or damaged: the training starts anew and gives the same numbers
+        return None  # missing or damaged: the training restarts from epoch 1 and gives the same numbers
     history = tuple(EpochMetrics.model_validate(epoch) for epoch in meta["history"])
     return Checkpoint(run, fingerprint, history, arrays, meta["callbacks"], meta["stop_training"])
 
 
 def saved_epochs(folder: Path, run: RunSpec, fingerprint: str) -> int:
-    """Return after how many epochs the state of `run` in `folder` is; 0 where there is none. Reads no weights."""
+    """Return the number of epochs in the checkpoint of `run` in `folder`, 0 if there is none. Does not read weights."""
     try:
         with (folder / CHECKPOINT_FILE).open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             meta = _meta(file, run, fingerprint)
@@ -92,7 +95,7 @@ def saved_epochs(folder: Path, run: RunSpec, fingerprint: str) -> int:
 
 
 def _meta(file: Any, run: RunSpec, fingerprint: str) -> Any:
-    """Return what a file says beside the weights; None where it is of another run or data."""
+    """Return the metadata of a checkpoint file; None if it is of another run or data."""
     meta = json.loads(file["meta"].tobytes())
     return meta if RunSpec.model_validate(meta["run"]) == run and meta["fingerprint"] == fingerprint else None
 

@@ -22,10 +22,10 @@ from pneumosearch.network.compile_cache import compiled_model
 from pneumosearch.records.epoch import EpochMetrics, History
 from pneumosearch.training.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 
-#: Called after each epoch with the whole history so far, once the epoch can be resumed. It may raise to stop.
+#: Called with the history after each epoch, once its checkpoint is written. It may raise to stop the training.
 OnEpoch = Callable[[History], None]
 
-#: Of a trial's folder: the weights to be kept so far, as `TrialConfig.keep` says.
+#: Name of the file in the folder of a trial with the weights to keep, chosen by `TrialConfig.keep`.
 KEPT_WEIGHTS_FILE: Final = "best.weights.h5"
 
 _EVALUATION_BATCH: Final = 128
@@ -43,9 +43,9 @@ class TrainingResult:
     n_parameters: int
 
     def save(self, path: Path) -> None:
-        """Write the network with its weights as a `.keras` file of plain Keras layers.
+        """Write the network as a `.keras` file of plain Keras layers, which loads without pneumosearch.
 
-        It maps (batch, size, size, 3) in [0, 1] to (batch, 1) probabilities and loads without pneumosearch.
+        The network maps images, (batch, size, size, 3) in [0, 1], to probabilities of pneumonia, (batch, 1).
         """
         from pneumosearch.network.model import plain_model
 
@@ -55,22 +55,22 @@ class TrainingResult:
 
 
 def prepare() -> None:
-    """Import all that a training needs, once: Keras, its backend, and what computes the scores; it takes seconds."""
+    """Import what a training needs: Keras, its backend and scikit-learn. The first call takes seconds."""
     backend.start()
     import sklearn.metrics  # noqa: F401
 
 
 def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> TrainingResult:
-    """Train `run` on `dataset`, going on from the checkpoint in `folder` where it holds one of this run.
+    """Train `run` on `dataset`, resuming from the checkpoint in `folder` if it is of the same run.
 
     Args:
         run: Configuration, seed, protocol and precision.
-        dataset: As `DataSource.load` gives it for the run.
-        folder: For the checkpoint and the kept weights, overwritten after each epoch.
-        on_epoch: Told the history after each epoch; also at once when resuming.
+        dataset: Images of the run, as `DataSource.load` returns them.
+        folder: Folder of the checkpoint and the kept weights, which are overwritten after each epoch.
+        on_epoch: Called with the history after each epoch, and once at the start of a resumed training.
 
     Raises:
-        TrainingError: A loss or a metric is not finite; the epoch is in the message.
+        TrainingError: A loss is not finite; the message has the epoch.
     """
     folder.mkdir(parents=True, exist_ok=True)
     fit = _Fit(run, dataset, folder)
@@ -84,12 +84,17 @@ def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Tr
 
 
 def n_parameters(model: Any) -> int:
-    """Count trainable and non-trainable parameters, without the state of random generators."""
+    """Return the number of trainable and non-trainable parameters, without the state of random generators."""
     return sum(int(np.prod(weight.shape)) for weight in model.weights)
 
 
 def build_callbacks(config: TrialConfig, kept_weights: Path) -> list[Any]:
-    """Return the Keras callbacks of the published listing; `EarlyStopping` only where the configuration asks."""
+    """Return the Keras callbacks of a configuration.
+
+    Args:
+        config: The configuration; its defaults give the callbacks that the published listing passes to `fit`.
+        kept_weights: File for the weights that `ModelCheckpoint` keeps.
+    """
     backend.start()
     from keras.callbacks import EarlyStopping, ModelCheckpoint, ReduceLROnPlateau
 
@@ -109,7 +114,7 @@ def build_callbacks(config: TrialConfig, kept_weights: Path) -> list[Any]:
 
 
 def predict(model: Any, images: ImageSet) -> npt.NDArray[np.float64]:
-    """Return the probability of pneumonia of each image of the set, (n,)."""
+    """Return the probability of pneumonia of each image of the set, (n,) in [0, 1]."""
     chunks = range(0, len(images.indices), _EVALUATION_BATCH)
     parts = [images.pixels[images.indices[i : i + _EVALUATION_BATCH], :, :, None] for i in chunks]
     return np.concatenate([np.asarray(model.predict_on_batch(part)) for part in parts])[:, 0].astype(np.float64)
@@ -190,7 +195,7 @@ class _Fit:
             self.model.load_weights(self._kept_weights)
 
     def _train_epoch(self, epoch: int) -> tuple[float, float]:
-        totals = np.zeros(2)  # Keras resets its own running means before each batch
+        totals = np.zeros(2)  # `train_on_batch` resets the running means of Keras before each batch
         for step, (pixels, labels) in enumerate(self.batches.epoch(epoch)):
             self._set_rate(epoch, step)
             weights = self.class_weights[labels[:, 0].astype(int)] if self.class_weights is not None else None
@@ -236,7 +241,12 @@ def training_batches(run: RunSpec, dataset: Dataset) -> TrainingBatches:
 
 
 def cosine_rate(config: TrialConfig, done: float) -> float:
-    """Return the learning rate of the step that completes `done` epochs: a linear rise, then half a cosine to 0."""
+    """Return the learning rate of the cosine schedule: a linear warm-up, then half a cosine to 0.
+
+    Args:
+        config: Peak learning rate, warm-up epochs and epochs.
+        done: Epochs, with a fraction, that the current step completes.
+    """
     if done <= config.warmup_epochs:
         return config.learning_rate * done / config.warmup_epochs
     share = (done - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, done - config.warmup_epochs)
@@ -244,7 +254,7 @@ def cosine_rate(config: TrialConfig, done: float) -> float:
 
 
 def class_weights(config: TrialConfig, train: ImageSet) -> npt.NDArray[np.float32] | None:
-    """Return weights of normal and ill images whose mean over the training images is 1; None for equal ones."""
+    """Return the weights of (normal, pneumonia), whose mean over the training images is 1; None for equal weights."""
     if config.class_weight == "none":
         return None
     labels = train.labels[train.indices].astype(int)

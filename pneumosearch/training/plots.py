@@ -1,4 +1,4 @@
-"""Pictures, drawn with matplotlib."""
+"""Plots of a single training."""
 
 from pathlib import Path
 from typing import Final
@@ -8,13 +8,19 @@ from matplotlib.figure import Figure
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.records.epoch import History
 
-#: Okabe and Ito's colours, told apart by colour-blind readers: blue for training, vermilion for evaluation.
+#: Colours of Okabe and Ito, which colour-blind readers can distinguish: blue for training, vermilion for evaluation.
 TRAIN_COLOUR: Final = "#0072B2"
 EVALUATION_COLOUR: Final = "#D55E00"
 
 
 def learning_curves(history: History, path: Path, *, title: str) -> None:
-    """Draw accuracy and loss by epoch, training and evaluation side by side, as a PNG file."""
+    """Write a PNG file with accuracy and loss by epoch, for training and evaluation.
+
+    Args:
+        history: At least one epoch.
+        path: File to write; missing folders are created.
+        title: Title of the figure.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     epochs, evaluated = [epoch.epoch for epoch in history], history[0].evaluated

@@ -125,7 +125,7 @@ def test_report_comes_in_every_format_and_says_phantoms(studied: Terminal) -> No
 def test_study_goes_on_and_is_not_repeated(studied: Terminal, phantoms: Path) -> None:
     before = studied.called_json("report", "--name", "tiny")["trials"]
     out, err = studied.run("study", "tiny.toml", "--trials", "4", "--data", str(phantoms))
-    assert "going on with 'tiny': 4 of 4 trials" in err
+    assert "resuming 'tiny': 4 of 4 trials" in err
     assert "PHANTOMS" in out
     assert studied.called_json("report", "--name", "tiny")["trials"] == before
 
@@ -213,7 +213,7 @@ def test_ctrl_c_and_kill_leave_a_study_that_ends_like_its_twin(
         _, err = process.communicate(timeout=120)
         if sign == signal.SIGINT:
             assert process.returncode == 130
-            assert "run the same command again to go on" in err
+            assert "run the same command again to resume" in err
     terminal.run(*command)
     assert _numbers(terminal) == _numbers(studied)
 

@@ -378,14 +378,14 @@ def test_search_is_confirmed_on_the_command_line(
     run("study", "tiny.toml", "--trials", "2", "--data", str(phantoms), "--quiet")
     command = ("confirm", "--name", "tiny", "--top", "1", "--seeds", "2")
     stopped = run(*command, "--timeout", "0.001s")
-    assert "stopped (the time is up) with 0 of 4 replicates; run the same command again to go on" in stopped.stderr
+    assert "stopped (the time is up) with 0 of 4 replicates; run the same command again to resume" in stopped.stderr
 
     first = run(*command)
     assert "PHANTOMS" in first.stderr
     assert first.stdout.startswith("PHANTOMS")
     assert "replicate 4 of 4: trial 1, seed" in first.stderr
     assert "WARNING" not in first.stderr
-    assert "The best of 1 configuration looks" in first.stdout
+    assert "the best of 1 configuration looks" in first.stdout
     assert "The test set was opened 1 time from this store" in first.stdout
 
     monkeypatch.setattr(DataSource, "sealed_test", None)

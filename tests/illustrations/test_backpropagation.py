@@ -98,5 +98,5 @@ def test_steps_against_the_gradient_learn_what_no_single_neuron_can() -> None:
 
 def test_cross_entropy_wants_a_sigmoid() -> None:
     layers, x, t = a_problem([2, 1], seed=0)
-    with pytest.raises(ValueError, match="wants a sigmoid at the end, not ReLU"):
+    with pytest.raises(ValueError, match="needs a sigmoid in the last layer, not ReLU"):
         gradients([replace(layers[0], activation=RELU)], x, t)

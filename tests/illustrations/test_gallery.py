@@ -12,7 +12,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.illustrations import curves, images
-from pneumosearch.illustrations.activations import inside
+from pneumosearch.illustrations.activations import activations
 from pneumosearch.illustrations.gallery import Subject, left_out, write_gallery
 from pneumosearch.network import backend
 from tests.conftest import TINY
@@ -63,7 +63,7 @@ def test_figures_that_need_a_network_are_left_out_without_one(source: DataSource
 def test_inside_are_the_blocks_and_the_first_dense_layer(network: bytes) -> None:
     from pneumosearch.inference.predict import PlainNetwork
 
-    found = inside(PlainNetwork(network).model, np.full((32, 32), 100, np.uint8))
+    found = activations(PlainNetwork(network).model, np.full((32, 32), 100, np.uint8))
     assert [block.shape[:2] for block in found.blocks] == [(16, 16), (8, 8), (4, 4), (2, 2), (1, 1)]
     assert found.dense.shape == (TINY["units_1"],)
 

@@ -113,7 +113,7 @@ def test_stopped_search_ends_after_the_epoch_and_can_go_on(store: Store, source:
 
 
 @pytest.mark.slow
-def test_process_begun_early_trains_as_one_begun_later(store: Store, source: DataSource, tmp_path: Path) -> None:
+def test_process_started_early_trains_as_one_started_later(store: Store, source: DataSource, tmp_path: Path) -> None:
     session = Session(store, source, SilentListener(), StopFlag())
     with prestarted(1, prepare) as helpers:
         (early,) = helpers
@@ -126,7 +126,7 @@ def test_process_begun_early_trains_as_one_begun_later(store: Store, source: Dat
     assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
 
 
-def test_processes_begun_early_for_nothing_are_gone_at_once() -> None:
+def test_unused_prestarted_processes_end_at_once() -> None:
     with prestarted(2, prepare) as helpers:
         assert len(helpers) == 2
     assert all(helper.exit_code == -signal.SIGKILL for helper in helpers)
