@@ -1,4 +1,4 @@
-"""Benchmarks of pneumosearch, each a command; figures that are published come from here."""
+"""Benchmarks of pneumosearch, one command each. All published measurements come from them."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""Feeds pneumosearch hostile inputs by the thousand; none may end in a traceback, a hang, a crash or much memory."""
+"""Fuzzes pneumosearch: no input may cause a traceback, a hang, a crash or high memory use."""
 
 import contextlib
 import io
@@ -29,18 +29,18 @@ import typer
 from pneumosearch.errors import PneumosearchError
 from tests.support import hostile
 
-#: Of an input; the address space of a process is bounded at its own size at the start, and this.
+#: Memory for an input: the limit on the address space of a process is its size at the start plus this.
 MEMORY: Final = 1 << 30
-_SECONDS: Final = 20.0  # in which an input must be dealt with
+_SECONDS: Final = 20.0  # time limit of an input
 _STARTING: Final = 120.0  # seconds for a process to be ready
 
 
 class Hang(BaseException):
-    """An input took longer than it may."""
+    """An input exceeded the time limit."""
 
 
 class Finding(NamedTuple):
-    """An input that did harm: `scripts/fuzz --target TARGET --first NUMBER --cases 1` repeats it."""
+    """An input that caused harm; `scripts/fuzz --target TARGET --first NUMBER --cases 1` repeats it."""
 
     target: str
     number: int
@@ -95,7 +95,7 @@ def feed_folder(draw: random.Random, folder: Path) -> None:
 
 
 def feed_trial(draw: random.Random, folder: Path) -> None:
-    """Report a study one of whose trials, or whose own attributes, are not as this version writes them."""
+    """Report a study in which the attributes of a trial or of the study itself are damaged."""
     from optuna.trial import TrialState, create_trial
 
     from pneumosearch.report import render
@@ -119,7 +119,7 @@ def feed_trial(draw: random.Random, folder: Path) -> None:
 
 @cache
 def _stored() -> bytes:
-    """Return a storage with an empty study, as a file."""
+    """Return the SQLite file of a storage with an empty study."""
     from benchmarks.stores import DESCRIPTION
     from pneumosearch.records.dataset import DataDescription
     from pneumosearch.storage.store import Store
@@ -133,7 +133,7 @@ def _stored() -> bytes:
 
 
 def _attributes() -> dict[str, Any]:
-    """Return the attributes of a trial as this version writes them."""
+    """Return the attributes of an undamaged trial."""
     from benchmarks.stores import DESCRIPTION
     from pneumosearch.config import RunSpec
 
@@ -144,7 +144,7 @@ def _attributes() -> dict[str, Any]:
 
 
 def feed_command(draw: random.Random, folder: Path) -> None:
-    """Run a command line in this process; whatever it does, it says why in a line and ends with 0, 1 or 2."""
+    """Run a command line in this process; it must print one line on any error and exit with 0, 1 or 2."""
     from pneumosearch.cli import main
 
     sys.argv = ["pneumosearch", *hostile.command_line(draw)]
@@ -160,12 +160,12 @@ def feed_command(draw: random.Random, folder: Path) -> None:
     if code == 1 and said.getvalue().strip().count("\n") > 0:
         raise AssertionError(f"more than a line: {said.getvalue()[-500:]}")
     _check_harmless(said.getvalue() + out.getvalue())
-    if code != 2 and "HUSH77" in said.getvalue():  # of wrong usage, the words of the command line are shown again
+    if code != 2 and "HUSH77" in said.getvalue():  # a usage error repeats the command line
         raise AssertionError(f"a password was shown: {said.getvalue()[-500:]}")
 
 
 def _check_harmless(text: str) -> None:
-    """Raise `AssertionError` where text would steer a terminal, or cannot be printed."""
+    """Raise `AssertionError` if text contains terminal control sequences or cannot be printed."""
     bad = sorted(
         {c for c in text if c not in "\n\t" and (ord(c) < 32 or 127 <= ord(c) < 160 or 0xD800 <= ord(c) < 0xE000)}
     )
@@ -180,12 +180,12 @@ TARGETS: Final[dict[str, Callable[[random.Random, Path], None]]] = {
     "trial": feed_trial,
     "command": feed_command,
 }
-#: Of all cases, how many a target gets: by what one costs.
+#: Share of the cases for each target, smaller for expensive ones.
 _SHARES: Final = {"study-file": 0.4, "image": 0.4, "folder": 0.03, "trial": 0.07, "command": 0.1}
 
 
 def feed(target: str, number: int, seconds: float = _SECONDS) -> Finding | None:
-    """Feed input `number` to a target; return what harm it did. What the product explains is none."""
+    """Feed input `number` to a target and return the harm. An error that the product explains is no harm."""
     draw = random.Random(f"{target} {number}")  # noqa: S311  to be repeated, not to be secret
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -196,7 +196,7 @@ def feed(target: str, number: int, seconds: float = _SECONDS) -> Finding | None:
                 return Finding(target, number, "traceback", f"more than a line: {error}")
         except Hang:
             return Finding(target, number, "hang", f"longer than {seconds:g} s")
-        except BaseException:  # noqa: BLE001  is what is looked for
+        except BaseException:  # noqa: BLE001  any exception is a finding
             return Finding(target, number, "traceback", traceback.format_exc())
     return None
 
@@ -207,7 +207,7 @@ def _at_most(seconds: float) -> Iterator[None]:
         raise Hang
 
     before = signal.signal(signal.SIGALRM, stop)
-    left = signal.setitimer(signal.ITIMER_REAL, seconds)  # of somebody else's clock, which goes on after
+    left = signal.setitimer(signal.ITIMER_REAL, seconds)  # of another timer, which is restored afterwards
     try:
         yield
     finally:
@@ -216,9 +216,9 @@ def _at_most(seconds: float) -> Iterator[None]:
 
 
 def _work(target: str, numbers: range, told: Connection) -> None:
-    """Feed a target; the work of a process of its own, as an input may end it."""
+    """Feed a target; runs in a separate process, because an input may end the process."""
     os.environ["NO_COLOR"] = "1"
-    feed(target, -1, _STARTING)  # which imports what there is to import
+    feed(target, -1, _STARTING)  # warms up: imports all modules
     size = psutil.Process().memory_info().vms + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     for number in numbers:
@@ -230,7 +230,7 @@ def _work(target: str, numbers: range, told: Connection) -> None:
 
 
 def feed_many(target: str, numbers: range) -> Iterator[Finding | int]:
-    """Feed the inputs of these numbers to a target, in processes of their own; yield the findings, then peak KiB."""
+    """Feed inputs of these numbers to a target in separate processes; yield the findings, then peak memory, KiB."""
     context, peak = get_context("spawn"), 0
     while numbers:
         told, tells = context.Pipe(duplex=False)
@@ -259,13 +259,13 @@ def feed_many(target: str, numbers: range) -> Iterator[Finding | int]:
 
 
 def guided(seconds: int) -> dict[str, dict[str, int]]:
-    """Let atheris mutate study files and images for so long each, in processes of their own."""
+    """Let atheris mutate study files, then images, for this many seconds each, in separate processes."""
     if find_spec("atheris") is None:
         raise typer.BadParameter("--guided needs the package atheris, which is not installed")
     result: dict[str, dict[str, int]] = {}
     for target in ("study-file", "image"):
         command = [sys.executable, str(Path(__file__).with_name("guided.py")), target, str(seconds)]
-        with tempfile.TemporaryDirectory() as folder:  # where it leaves an input that does harm
+        with tempfile.TemporaryDirectory() as folder:  # atheris leaves a harmful input there
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", check=False)
             for path in Path(folder).iterdir():
                 shutil.copy(path, ".")
@@ -279,18 +279,18 @@ def guided(seconds: int) -> dict[str, dict[str, int]]:
 
 
 def fuzz(
-    cases: Annotated[int, typer.Option(min=1, help="Inputs in all.")] = 10_000,
-    target: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}; or all.")] = "all",
+    cases: Annotated[int, typer.Option(min=1, help="Total number of inputs.")] = 10_000,
+    target: Annotated[str, typer.Option(help=f"One of {', '.join(TARGETS)}, or all.")] = "all",
     first: Annotated[int, typer.Option(min=0, help="Number of the first input of each target.")] = 0,
     seconds: Annotated[
         int | None,
         typer.Option(
-            "--guided", min=1, help="Instead: let atheris mutate study files, then images, for so many seconds each."
+            "--guided", min=1, help="Instead, let atheris mutate study files, then images, for this many seconds each."
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Feed hostile inputs; end with exit code 1 where one did harm.
+    """Feed hostile inputs; exit with code 1 if one of them caused harm.
 
     Examples: scripts/fuzz --cases 10000 --json; scripts/fuzz --guided 600
     """

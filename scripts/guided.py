@@ -1,4 +1,4 @@
-"""Feeds study files or images that atheris mutates by the code that they reach; see `scripts/fuzz --guided`."""
+"""Coverage-guided fuzzing of study files or images with atheris; see `scripts/fuzz --guided`."""
 
 import io
 import sys
@@ -17,8 +17,8 @@ with atheris.instrument_imports(include=["pneumosearch", "PIL", "tomllib"]):
     from pneumosearch.studyfile import read_study_file
 
 STUDIES: Final = Path(__file__).resolve().parent.parent / "studies"
-_MEMORY: Final = 2048  # MiB that the process may hold
-_SECONDS: Final = 20  # in which an input must be dealt with
+_MEMORY: Final = 2048  # memory limit of the process, MiB
+_SECONDS: Final = 20  # time limit of an input
 
 
 def feed_study_file(data: bytes, folder: Path) -> None:
@@ -36,7 +36,7 @@ def feed_image(data: bytes, folder: Path) -> None:
 
 
 def examples(target: str) -> list[bytes]:
-    """Return inputs that are in order, to start from."""
+    """Return valid inputs as a starting corpus."""
     if target == "study-file":
         return [path.read_bytes() for path in sorted(STUDIES.glob("*.toml"))]
     found = []
@@ -49,7 +49,7 @@ def examples(target: str) -> list[bytes]:
 
 
 def main(target: str, seconds: str) -> None:
-    """Mutate and feed until the time is over; end with a code that is not 0 at the first input that does harm."""
+    """Fuzz until the time is over; exit with a non-zero code at the first harmful input."""
     feeder = {"study-file": feed_study_file, "image": feed_image}[target]
     with tempfile.TemporaryDirectory() as name:
         folder, corpus = Path(name) / "read", Path(name) / "corpus"

@@ -1,8 +1,8 @@
-"""The study's published script, with only what Keras 3 forces changed; each change is marked CHANGED.
+"""The published script of the study with the changes that Keras 3 requires, each marked CHANGED.
 
 Usage: python scripts/published.py chest_xray [EPOCHS]
 
-It trains on `train` and judges each epoch by `test`, as published. `scripts/bench training` times it.
+It trains on `train` and evaluates each epoch on `test`, as published. `scripts/bench training` times it.
 """
 
 import os

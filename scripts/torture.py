@@ -1,4 +1,4 @@
-"""Kills the processes of a real study at random moments, goes on, and compares it with a twin that nobody disturbed."""
+"""Kills the processes of a real study at random times, resumes it, and compares it with an undisturbed twin."""
 
 import json
 import random
@@ -35,7 +35,7 @@ epochs = { low = 4, high = 10 }
 
 
 class Storage(StrEnum):
-    """Where the disturbed study is kept; its twin is always in an SQLite file."""
+    """Storage of the disturbed study; its twin is always in an SQLite file."""
 
     sqlite = "sqlite"
     postgresql = "postgresql"
@@ -44,7 +44,7 @@ class Storage(StrEnum):
 
 
 class Place(StrEnum):
-    """Where the processes of the disturbed study run."""
+    """Executor of the disturbed study."""
 
     local = "local"
     ray = "ray"
@@ -52,14 +52,15 @@ class Place(StrEnum):
 
 
 def torture(
-    kills: Annotated[int, typer.Option(min=1, help="Kills to reach.")] = 20,
+    kills: Annotated[int, typer.Option(min=1, help="Number of kills.")] = 20,
     trials: Annotated[
-        int, typer.Option(min=1, help="Trials of the study; more are asked for while kills are missing.")
+        int, typer.Option(min=1, help="Trials of the study; more are added until the number of kills is reached.")
     ] = 6,
-    seed: Annotated[int, typer.Option(help="Of the moments.")] = 0,
-    pruner: Annotated[str, typer.Option(help="Of the study, where one process trains; several have none.")] = "promote",
+    seed: Annotated[int, typer.Option(help="Seed of the random times.")] = 0,
+    pruner: Annotated[str, typer.Option(help="Pruner for one process; several processes use none.")] = "promote",
     workers: Annotated[
-        int, typer.Option(min=1, help="Training processes. Of several, one is of a worker that joins the study.")
+        int,
+        typer.Option(min=1, help="Training processes. One of several is a worker that joins the study."),
     ] = 1,
     executor: Annotated[
         Place,
@@ -68,20 +69,20 @@ def torture(
             "network namespaces (Linux, root), which get cut off; the first of these serves the storage by gRPC."
         ),
     ] = Place.local,
-    storage: Annotated[Storage, typer.Option(help="Where the study is kept.")] = Storage.sqlite,
-    patience: Annotated[float, typer.Option(help="Longest time between two kills, s.")] = 15.0,
+    storage: Annotated[Storage, typer.Option(help="Storage of the study.")] = Storage.sqlite,
+    patience: Annotated[float, typer.Option(help="Maximum time between two kills in seconds.")] = 15.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Kill a study, its workers, trainings, nodes, network or database, again and again; nothing may be lost or differ.
+    """Kill a study, its workers, trainings, nodes, network or database repeatedly. No trial may be lost or differ.
 
-    Moments fall in start, decoding (the cache is removed now and then), epochs, checkpoints and records alike. With
-    several processes the sampler is "random", so that a trial does not depend on what has ended before it.
+    The kills hit start-up, decoding (the cache is deleted from time to time), epochs, checkpoints and writes to the
+    storage. With several processes the sampler is "random", so that a trial does not depend on earlier results.
 
     Example: scripts/torture --kills 20 --workers 3 --storage postgresql --json
     """
     if executor == Place.hosts and (workers < 2 or storage != Storage.grpc):
         raise typer.BadParameter("hosts wants --workers 2 or more, and --storage grpc")
-    rng = random.Random(seed)  # noqa: S311  moments are no secrets
+    rng = random.Random(seed)  # noqa: S311  not secret
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         folder = Path(name)
         write_phantoms(folder / "images", n_images=160, seed=1)
@@ -124,7 +125,7 @@ def _victims(
 
 
 def compare(disturbed: StudyRecord, twin: StudyRecord) -> dict[str, int]:
-    """Count trials of the twin that the disturbed study lost, has twice, or has with other numbers."""
+    """Count the trials of the twin that are lost, repeated or different in the disturbed study."""
     ended = [_essence(trial) for trial in disturbed.trials if trial.state in ("complete", "pruned")]
     runs = [essence["run"] for essence in ended]
     expected = [_essence(trial) for trial in twin.trials]
@@ -138,7 +139,7 @@ def compare(disturbed: StudyRecord, twin: StudyRecord) -> dict[str, int]:
 
 
 def _essence(trial: TrialRecord) -> dict[str, Any]:
-    """All of a trial but times and paths."""
+    """Return all values of a trial except times and paths."""
     run = trial.run.model_dump() if trial.run else None
     history = [epoch.numbers() for epoch in trial.history]
     return {"number": trial.number, "state": trial.state, "run": run, "value": trial.value, "history": history}

@@ -1,1 +1,1 @@
-"""Measurements of pneumosearch, one module each."""
+"""Benchmarks of pneumosearch, one module each."""

@@ -1,4 +1,4 @@
-"""What the measurements share: where they ran, a folder cut to size, printing."""
+"""Shared by the benchmarks: description of the machine, reduced data folders, printing."""
 
 import json
 import platform
@@ -18,7 +18,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png")
 
 
 def circumstances() -> dict[str, Any]:
-    """Return what a published figure must carry beside itself."""
+    """Return the circumstances that belong to each published measurement: commit, machine, versions, date."""
     commit = subprocess.run(
         ["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True, check=False
     ).stdout.strip()
@@ -32,7 +32,7 @@ def circumstances() -> dict[str, Any]:
 
 
 def _processor() -> str:
-    """Name the processor and those of its abilities that decide the speed of a training."""
+    """Return the model of the processor and the features that determine the speed of a training."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
@@ -47,7 +47,7 @@ def _processor() -> str:
 def print_result(
     result: dict[str, Any], rows: Iterable[Sequence[object]], headings: Sequence[str], json_: bool
 ) -> None:
-    """Print one JSON object, or the rows as a table with the circumstances below."""
+    """Print one JSON object, or a table of the rows followed by the circumstances."""
     result = {**result, **circumstances()}
     if json_:
         print(json.dumps(result, indent=2))

@@ -1,4 +1,4 @@
-"""How well cheap results tell full ones: rank correlations over recorded learning curves."""
+"""Rank correlation of low-fidelity results with full trainings, on recorded learning curves."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ from rich.table import Table
 from scipy.stats import rankdata, spearmanr
 
 RESAMPLES = 2000
-SEEN = ("auc", "accuracy", "loss", "precise_auc", "precise_accuracy", "precise_loss")  # as far as recorded
+SEEN = ("auc", "accuracy", "loss", "precise_auc", "precise_accuracy", "precise_loss")  # those that the curves contain
 
 
 def fidelity(
@@ -23,9 +23,9 @@ def fidelity(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Correlate what is seen after each epoch of the cheap runs with the full runs' kept accuracy and best AUC.
+    """Correlate metrics after each epoch of cheap runs with the kept accuracy and the best AUC of full runs.
 
-    Spearman's rank correlation with a 95% bootstrap interval over configurations.
+    Prints Spearman's rank correlation with a 95% bootstrap interval over configurations.
 
     Example: scripts/bench fidelity results/curves/curves-75px.csv results/curves/curves-150px.csv
     """
@@ -55,7 +55,7 @@ def _told(row: dict[str, Any], target: str) -> str:
 
 
 def _full_results(table: pd.DataFrame) -> pd.DataFrame:
-    """Return by seed: the accuracy at the lowest loss, and the highest AUC of any epoch."""
+    """Return {seed: (accuracy at the lowest loss, highest AUC of any epoch)}."""
     table = table.reset_index(drop=True)
     kept = table.loc[table.groupby("seed")["validation_loss"].idxmin()].set_index("seed")["validation_accuracy"]
     return pd.DataFrame({"accuracy": kept, "auc": table.groupby("seed")["validation_auc"].max()})
@@ -67,7 +67,7 @@ def _correlations(seen: pd.Series, results: pd.DataFrame) -> dict[str, Any]:
     for target in ("accuracy", "auc"):
         pairs = joined[["seen", target]].to_numpy()
         row |= dict.fromkeys((target, f"{target}_low", f"{target}_high"))
-        if (pairs != pairs[0]).any(axis=0).all():  # equal values have no ranks: accuracy may stand at a class's share
+        if (pairs != pairs[0]).any(axis=0).all():  # constant values, such as the share of a class, have no ranks
             low, high = _interval(pairs)
             row |= {target: float(spearmanr(*pairs.T).statistic), f"{target}_low": low, f"{target}_high": high}
     return row

@@ -1,4 +1,4 @@
-"""The live race: sides in turn, each for the same time on the same images; results are kept as they finish."""
+"""The live race: libraries run in turn, each for the same time on the same images; finished runs are kept."""
 
 import json
 import os
@@ -25,7 +25,7 @@ SUMMARY: Final = "summary.json"
 
 @dataclass(frozen=True)
 class Terms:
-    """What is the same for all; a race goes on only under the terms that it was begun with."""
+    """Conditions that are equal for all sides. A race only resumes under the conditions that it started with."""
 
     budget_s: float
     share: float
@@ -33,7 +33,7 @@ class Terms:
     data: str  # fingerprint of train and val
 
     def check(self, path: Path) -> None:
-        """Compare with those in `path`, or write them there.
+        """Compare the terms with those in `path`, or write them there.
 
         Raises:
             ConfigError: They differ; the message names the first.
@@ -52,15 +52,15 @@ class Terms:
 
 @dataclass(frozen=True)
 class Race:
-    """A race below `output`: who, how often, how long, over what."""
+    """A race in the folder `output`: sides, number of runs, time, images."""
 
     output: Path
     sides: Sequence[Side]
     seeds: int
-    budget: float  # seconds a run
+    budget: float  # seconds per run
 
     def run(self, course: Course) -> None:
-        """Let all sides run once a seed, A B C A B C; what is finished is not run again."""
+        """Run all sides once per seed in the order A B C A B C; finished runs are skipped."""
         for seed in range(1, self.seeds + 1):
             for side in self.sides:
                 folder = self.output / "runs" / side.name / f"seed-{seed}"
@@ -69,12 +69,12 @@ class Race:
 
     @property
     def skipped(self) -> dict[str, str]:
-        """The sides that cannot run here, and why."""
+        """The sides that cannot run on this machine, and why."""
         return {side.name: side.missing for side in self.sides if side.missing is not None}
 
 
 def _run(side: Side, course: Course, seed: int, folder: Path, budget: float) -> None:
-    """Run one side with one seed from the beginning; the summary, which says that it is finished, is written last."""
+    """Run one side with one seed from the start. The summary is written last and marks the run as finished."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "work").mkdir(parents=True)
     (folder / EPOCHS_FILE).touch()
@@ -90,14 +90,14 @@ def _run(side: Side, course: Course, seed: int, folder: Path, budget: float) -> 
         "failures": watch.failures() + crashed,
         **circumstances(),
     }
-    shutil.rmtree(folder / "work")  # the libraries' own files: gigabytes of weights
+    shutil.rmtree(folder / "work")  # files of the libraries: gigabytes of weights
     write_text(folder / SUMMARY, json.dumps(summary, indent=1))
     note = f", with status {ending.exit_status}; see {folder}/log.txt" if crashed else ""
     print(f"{side.name}, seed {seed}: ended after {ending.seconds:.0f} s{note}", file=sys.stderr)
 
 
 def _python_path() -> str:
-    """Let the sides' processes import what this one does: this checkout and its scripts."""
+    """Return PYTHONPATH for the sides: this checkout and its scripts."""
     return os.pathsep.join((str(ROOT / "scripts"), str(ROOT)))
 
 
@@ -113,21 +113,21 @@ def race(
     sides: Sequence[str],
     baseline_accuracy: float | None,
 ) -> dict[str, Any]:
-    """Run what is missing of a race, write its table and picture, and return its figures.
+    """Run the missing runs of a race, write its table and plot, and return its results.
 
     Args:
         data: Folder of X-rays or phantoms.
-        output: Folder of the race: `race.json`, `race.md`, `race.svg`, and `runs` with what they are made of.
-        study: Study file whose space is raced; the default study without it.
-        size: Side of the images, pixels; the study's where not given.
-        share: Of the training patients, in (0, 1].
-        budget: Seconds a run.
-        seeds: Runs of each side.
-        sides: Names, of `SIDES`.
-        baseline_accuracy: Validation accuracy, a fraction, that a side is timed to reach; measured where not given.
+        output: Folder of the race: `race.json`, `race.md`, `race.svg`, and the folder `runs`.
+        study: Study file with the space of the race; None is the default study.
+        size: Side of the images in pixels; None is the size of the study.
+        share: Share of the training patients, in (0, 1].
+        budget: Seconds per run.
+        seeds: Number of runs of each side.
+        sides: Names in `SIDES`.
+        baseline_accuracy: Validation accuracy in [0, 1] whose time is measured; None measures it first.
 
     Raises:
-        ConfigError: An unknown side, none that can run, a space that the peers do not know, another race in `output`.
+        ConfigError: An unknown side, no side that can run, a space that peers do not support, another race in `output`.
         DataError: The data folder cannot be used.
     """
     unknown = [name for name in sides if name not in SIDES]
@@ -148,13 +148,13 @@ def race(
 
 
 def _command(options: Mapping[str, object]) -> str:
-    """Return the command of a race as the page tells it, with the options that were given."""
+    """Return the command of a race for the page, with the given options."""
     given = (f"{name} {value}" for name, value in options.items() if value is not None)
     return f"scripts/bench search --live {' '.join(given)}"
 
 
 def _where(runs: Runs) -> dict[str, str]:
-    """Return when and on what the runs were made; a race may be gone on with another day, or on another machine."""
+    """Return the dates and machines of the runs; a race may resume on another day or another machine."""
     summaries = [run.summary for own in runs.values() for run in own]
     dates = sorted(summary["date"] for summary in summaries)
     told = {key: ", ".join(sorted({str(s[key]) for s in summaries})) for key in ("commit", "processor", "cores")}
@@ -162,7 +162,11 @@ def _where(runs: Runs) -> dict[str, str]:
 
 
 def publish(own: Race, course: Course, baseline_accuracy: float | None, command: str) -> dict[str, Any]:
-    """Write table, picture and figures of what has been run, and return the figures. Raises `ConfigError` for none."""
+    """Write the table, the plot and the results of the finished runs, and return the results.
+
+    Raises:
+        ConfigError: No run has finished.
+    """
     runs = read_runs(own.output, [side.name for side in own.sides], own.seeds)
     if not runs:
         raise ConfigError("--sides: none can run here: " + "; ".join(f"{s}: {why}" for s, why in own.skipped.items()))

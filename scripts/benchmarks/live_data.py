@@ -1,4 +1,4 @@
-"""What all sides of the live race are given: the same images, split, space and image size, as files."""
+"""Inputs of the live race as files: all sides get the same images, split, space and image size."""
 
 import json
 import shutil
@@ -18,16 +18,16 @@ from pneumosearch.errors import ConfigError
 from pneumosearch.report.reproduce import study_text
 from pneumosearch.studyfile import StudySpec, checked_spec
 
-#: Fields that pneumosearch alone varies or fixes: its peers' users would have to write what they stand for themselves.
+#: Fields that only pneumosearch supports; users of the other libraries would have to implement them.
 OURS_ALONE: Final = {"batch_norm_statistics"}
 
 
 @dataclass(frozen=True)
 class Course:
-    """The files of a race, which no side changes.
+    """The input files of a race, which no side changes.
 
     Args:
-        folder: Where they are.
+        folder: Folder of the files.
     """
 
     folder: Path
@@ -39,12 +39,12 @@ class Course:
 
     @property
     def train(self) -> Path:
-        """The images on the training side of pneumosearch's holdout split, a folder a class."""
+        """Training images of the holdout split of pneumosearch, one folder per class."""
         return self.folder / "split" / "train"
 
     @property
     def validation(self) -> Path:
-        """Those on the validation side."""
+        """Validation images of the same split, one folder per class."""
         return self.folder / "split" / "validation"
 
     @property
@@ -59,10 +59,10 @@ class Course:
 
 
 def race_spec(spec: StudySpec, size: int | None) -> StudySpec:
-    """Return the study that is raced: `spec` at `size` pixels where given.
+    """Return the study of the race: `spec` at `size` pixels, if given.
 
     Raises:
-        ConfigError: The space has something that the other sides' scripts do not know.
+        ConfigError: The scripts of the other sides do not support the space.
     """
     fixed = spec.fixed if size is None else {**spec.fixed, "image_size": size}
     raced = checked_spec({**spec.model_dump(mode="json"), "name": "race", "fixed": fixed}, "race")
@@ -76,13 +76,13 @@ def race_spec(spec: StudySpec, size: int | None) -> StudySpec:
 
 
 def prepare(data: Path, spec: StudySpec, share: float, folder: Path) -> Course:
-    """Write the files of a race, links instead of images.
+    """Write the input files of a race, with links to the images.
 
     Args:
         data: Folder of X-rays or phantoms.
         spec: As `race_spec` returns it.
-        share: Of the patients in `train`, in (0, 1], of each class alike; val and test stay whole.
-        folder: For the files; what it holds of an earlier race is replaced.
+        share: Share of the patients in `train`, in (0, 1], equal for both classes; val and test stay complete.
+        folder: Folder for the files; those of an earlier race are replaced.
     """
     shutil.rmtree(folder, ignore_errors=True)
     course = Course(folder)
@@ -102,12 +102,12 @@ def _link_images(manifest: Manifest, share: float, target: Path) -> None:
     for image in _chosen(manifest.part("development"), share):
         _link(manifest.folder / image.name, target / image.name)
     (target / "test").symlink_to((manifest.folder / "test").resolve())  # sealed: only listed
-    for marker in manifest.folder.glob("*.json"):  # that they are phantoms
+    for marker in manifest.folder.glob("*.json"):  # marks phantoms
         _link(marker, target / marker.name)
 
 
 def _chosen(part: ManifestPart, share: float) -> Iterable[ImageFile]:
-    """Return the whole of val and of some patients in train, in proportion to the classes, the same at every call."""
+    """Return all images of val and those of a fixed share of the patients in train, stratified by class."""
     labels = np.array([image.label for image in part.images])
     from_train = np.array([image.split == "train" for image in part.images])
     groups, chosen = leak_groups(part), ~from_train

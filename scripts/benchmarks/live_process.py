@@ -1,4 +1,4 @@
-"""A side's process: started, watched each second, and killed with all its children when its time is up."""
+"""The process of a side: started, observed every second, killed with all its children when its time is up."""
 
 import os
 import signal
@@ -18,16 +18,16 @@ _LOOK_EVERY: Final = 1.0  # seconds
 
 @dataclass(frozen=True)
 class Ending:
-    """How a process went."""
+    """How a process ended."""
 
     seconds: float
-    exit_status: int | None  # None where it was killed because its time was up
-    peak_mib: int  # the most that it and its children held in memory at once, as sampled
+    exit_status: int | None  # None if it was killed because its time was up
+    peak_mib: int  # largest sampled memory of the process and its children
 
 
 @contextmanager
 def ending_tidily() -> Iterator[None]:
-    """Let SIGTERM end this process as an exception does, so that no side that it has started outlives it."""
+    """Turn SIGTERM into an exception, so that no side outlives this process."""
     previous = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         yield
@@ -42,14 +42,14 @@ def run_until(
     look: Callable[[float], None],
     environment: Mapping[str, str] | None = None,
 ) -> Ending:
-    """Run `command` until it ends or `budget` seconds are over; none of its processes is left.
+    """Run `command` until it ends or `budget` seconds are over; all its processes end.
 
     Args:
         command: Program and arguments.
-        budget: Seconds of wall-clock time, from before the process is started.
-        log: File for what it prints.
-        look: Called every second with the time since the start, and once when all is over.
-        environment: Added to this process's; so is RACE_STARTED, the start as `time.time` counts.
+        budget: Seconds of wall-clock time, including the start of the process.
+        log: File for the output.
+        look: Called with the seconds since the start, every second and once at the end.
+        environment: Environment variables to add; RACE_STARTED, the start as in `time.time`, is added too.
     """
     started = time.time()
     variables = {**os.environ, **(environment or {}), "RACE_STARTED": str(started)}
@@ -72,7 +72,7 @@ def run_until(
 
 
 def _memory(pid: int) -> int:
-    """Return the resident memory of a process and all below it, in bytes; shared pages count in each."""
+    """Return the resident memory of a process and its descendants in bytes; shared pages count several times."""
     total = 0
     for process in _tree(pid):
         with suppress(psutil.Error):
@@ -89,7 +89,7 @@ def _tree(pid: int) -> Iterable[psutil.Process]:
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End a process, its session, and those below it that have left the session."""
+    """Kill a process, its session, and descendants that have left the session."""
     below = _tree(process.pid)
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

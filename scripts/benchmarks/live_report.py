@@ -1,4 +1,4 @@
-"""The live race as a page of Markdown, with a sentence for each place where pneumosearch loses, and as a picture."""
+"""The live race as a Markdown page, with a sentence for each result where pneumosearch loses, and as a plot."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,13 +17,13 @@ from pneumosearch._utils.atomic import replacing
 Figures = Mapping[str, Any]
 
 _NAMES: Final = {"accuracy": "validation accuracy", "auc": "validation AUC"}
-_POINTS: Final = 400  # of a drawn curve
-_MARGIN: Final = 0.005  # below the lowest figure that is drawn
+_POINTS: Final = 400  # per drawn curve
+_MARGIN: Final = 0.005  # below the lowest drawn value
 _OUR_TRAINING: Final = "-our-training"
 
 
 def markdown(figures: Figures) -> str:
-    """Return the page: what was run, the tables, and where pneumosearch loses."""
+    """Return the page: the conditions, the tables, and the results where pneumosearch loses."""
     parts = [
         f"# The live race: {_time(figures['budget_s'])} a run\n",
         _about(figures),
@@ -57,7 +57,7 @@ def _about(figures: Figures) -> str:
 
 
 def _bounds(coverage: Mapping[str, float]) -> str:
-    """Say what the brackets are, for each number of runs that a side has."""
+    """Return a sentence on the brackets for each number of runs."""
     known = [f"{probability:.0%} ({n} runs)" for n, probability in coverage.items() if probability > 0]
     parts = [
         "Each figure is the median over a side's runs, in brackets the bounds that hold the true median with a "
@@ -101,7 +101,7 @@ def _ratio_table(figures: Figures) -> str:
 
 
 def losses(figures: Figures) -> list[str]:
-    """Return a sentence for each place where another side's median is better than pneumosearch's."""
+    """Return a sentence for each median of another side that is better than that of pneumosearch."""
     ours = next((row for row in figures["sides"] if row["side"] == OURS), None)
     if ours is None:
         return [f"{OURS} has not been run."]
@@ -186,13 +186,13 @@ def _time(seconds: float) -> str:
 def draw(runs: Runs, budget: float, path: Path) -> None:
     """Draw the best so far against minutes as an SVG: the median as steps, and the band of `spread`.
 
-    Time is on a logarithmic scale, and the lowest figures of the first twentieth of it are cut off: there the sides
-    differ most, and later all are near each other.
+    The time axis is logarithmic. The lowest values in the first twentieth of the time are cut off, because the sides
+    differ most there and are close to each other later.
 
     Args:
         runs: As `live_rows.read_runs` returns them.
-        budget: Seconds, the end of the axis.
-        path: To write to.
+        budget: End of the time axis in seconds.
+        path: File to write.
     """
     figure = Figure(figsize=(12, 5), layout="constrained")
     first = min((run.seconds[0] for own in runs.values() for run in own if run.seconds), default=budget / _POINTS)
@@ -215,12 +215,12 @@ def draw(runs: Runs, budget: float, path: Path) -> None:
         axes.xaxis.set_minor_formatter(NullFormatter())
         axes.grid(alpha=0.3)
     axes.legend(fontsize="x-small", loc="lower right")
-    with replacing(path) as temporary, rc_context({"svg.hashsalt": "race"}):  # the same runs, the same file
+    with replacing(path) as temporary, rc_context({"svg.hashsalt": "race"}):  # the same runs give the same file
         figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 
 def _styles(runs: Runs) -> Iterator[tuple[str, str, str]]:
-    """Yield (side, colour, line): one colour a library's search, dashed with our training."""
+    """Yield (side, colour, line style): one colour per search, dashed if it uses the training of pneumosearch."""
     families = list(dict.fromkeys(side.removesuffix(_OUR_TRAINING) for side in runs))
     for side in runs:
         number = families.index(side.removesuffix(_OUR_TRAINING))

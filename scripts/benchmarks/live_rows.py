@@ -1,4 +1,4 @@
-"""What the live race gave: each run as a curve over the seconds, and each side as a row."""
+"""Results of the live race: each run as a curve over time, and each side as a row."""
 
 import json
 import math
@@ -17,24 +17,24 @@ Runs = Mapping[str, Sequence["Run"]]  # by side, in the order of the seeds
 
 MEASURES: Final = ("accuracy", "auc")
 NEAR_BEST: Final = 0.005  # fraction of validation accuracy
-_SHARES: Final = (0.1, 0.25, 0.5, 1.0)  # of the budget, at which the best so far is told
-_COVERAGE: Final = 0.9  # that an interval has at least, where there are enough seeds
-ROUNDING: Final = 1e-6  # of figures that some sides compute in float32
+_SHARES: Final = (0.1, 0.25, 0.5, 1.0)  # shares of the budget at which the best so far is reported
+_COVERAGE: Final = 0.9  # minimum coverage of an interval, if there are enough seeds
+ROUNDING: Final = 1e-6  # of metrics, which some sides compute in float32
 
 
 @dataclass(frozen=True)
 class Run:
-    """One side with one seed."""
+    """A run of one side with one seed."""
 
     seconds: list[float]  # when each epoch ended
-    best: dict[str, list[float]]  # by measure: the best validation figure of any epoch so far, a fraction
+    best: dict[str, list[float]]  # {metric: best validation value of any epoch so far}, fractions
     first_trial: float | None  # best validation accuracy of its first trial
     trials: int
     summary: dict[str, Any]
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """Read the folder of a finished run; epochs that ended after its time do not count."""
+        """Read the folder of a finished run, without epochs that ended after its time."""
         summary = json.loads((folder / "summary.json").read_text())
         lines = [json.loads(line) for line in _whole_lines(folder / EPOCHS_FILE)]
         lines = sorted((line for line in lines if line["seconds"] <= summary["budget_s"]), key=lambda x: x["seconds"])
@@ -48,22 +48,22 @@ class Run:
         )
 
     def at(self, seconds: float, measure: str = "accuracy") -> float:
-        """Return the best within so many seconds; -inf before the first epoch."""
+        """Return the best value within these seconds; -inf before the first epoch."""
         position = bisect_right(self.seconds, seconds) - 1
         return self.best[measure][position] if position >= 0 else -math.inf
 
     def final(self, measure: str = "accuracy") -> float:
-        """Return the best of all."""
+        """Return the best value of the run."""
         return self.at(math.inf, measure)
 
     def reaches(self, target: float) -> float:
-        """Return the seconds after which the validation accuracy was as good as `target`; inf where it never was."""
+        """Return the seconds until the validation accuracy reached `target`; inf if it never did."""
         reached = (s for s, best in zip(self.seconds, self.best["accuracy"], strict=True) if best >= target - ROUNDING)
         return next(reached, math.inf)
 
 
 def _whole_lines(path: Path) -> list[str]:
-    """Return the lines; a process that is killed may leave half of its last one."""
+    """Return the complete lines; a killed process may leave part of its last one."""
     return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
@@ -75,7 +75,7 @@ def _running_best(values: Sequence[float]) -> list[float]:
 
 
 def read_runs(output: Path, sides: Sequence[str], seeds: int) -> dict[str, list[Run]]:
-    """Return the finished runs of each side that has some."""
+    """Return the finished runs of each side that has any."""
     runs = {}
     for side in sides:
         folders = [output / "runs" / side / f"seed-{seed}" for seed in range(1, seeds + 1)]
@@ -86,13 +86,13 @@ def read_runs(output: Path, sides: Sequence[str], seeds: int) -> dict[str, list[
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Return the median between its distribution-free bounds (see `coverage`), which are two of the values."""
+    """Return (low, median, high) with distribution-free bounds of the median (see `coverage`)."""
     ordered, inside = sorted(values), _rank(len(values))
     return ordered[inside], statistics.median(ordered), ordered[len(ordered) - 1 - inside]
 
 
 def coverage(n: int) -> float:
-    """Return the probability that the bounds of `spread`, of n values, hold the median of their distribution.
+    """Return the probability that the bounds of `spread`, of n values, contain the median of their distribution.
 
     Source:
         Conover, Practical Nonparametric Statistics, 3rd edition (1999), section 3.2.
@@ -101,12 +101,12 @@ def coverage(n: int) -> float:
 
 
 def _rank(n: int) -> int:
-    """Return how many values may lie beyond each bound."""
+    """Return the number of values outside each bound."""
     return max((k for k in range((n + 1) // 2) if 1 - 2 * binom.cdf(k, n, 0.5) >= _COVERAGE), default=0)
 
 
 def results(runs: Runs, budget: float, baseline_accuracy: float | None) -> dict[str, Any]:
-    """Return all figures of a race as plain values; what was never reached, or is not there yet, is None."""
+    """Return all results of a race as plain values; None where a target was not reached or a run is missing."""
     targets = _targets(runs, baseline_accuracy)
     times = [share * budget for share in _SHARES]
     return {
@@ -144,13 +144,13 @@ def _row(side: str, own: Sequence[Run], times: Sequence[float], targets: Mapping
 
 
 def _of(values: Sequence[float]) -> dict[str, float | None]:
-    """Return {low, median, high} of one value a run; None for what is infinite."""
+    """Return {low, median, high} of one value per run; None for infinite ones."""
     names = ("low", "median", "high")
     return {n: value if math.isfinite(value) else None for n, value in zip(names, spread(values), strict=True)}
 
 
 def _ratio(side: str, theirs: Sequence[Run], ours: Sequence[Run]) -> dict[str, Any]:
-    """Compare the medians of the times after which both are as good as the other's median final best."""
+    """Compare the median times at which each side reaches the median final best of the other."""
     target = statistics.median_low([run.final() for run in theirs])
     if not math.isfinite(target):
         return {"side": side, "final_accuracy": None, "seconds": None, "our_seconds": None, "faster_by": None}

@@ -1,4 +1,4 @@
-"""Who takes part in the live race: how each is started, and where its epochs and failures are read."""
+"""The sides of the live race: how each is started, and how its epochs and failures are read."""
 
 import importlib.util
 import json
@@ -20,41 +20,41 @@ _ENDLESS: Final = 1_000_000  # trials
 
 
 class Watch(Protocol):
-    """Looks at a side while it runs."""
+    """Observes a running side."""
 
     def look(self, seconds: float) -> None:
-        """Write down the epochs that ended since the last look, where the side does not do it itself."""
+        """Record the epochs since the last call, unless the side records them itself."""
 
     def failures(self) -> int:
-        """Count the trials that failed."""
+        """Return the number of failed trials."""
 
 
 class Side(Protocol):
-    """A search that takes part."""
+    """A search in the race."""
 
     @property
     def name(self) -> str:
-        """Its name in tables, and of its folder."""
+        """Name in tables and of the folder."""
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot run here; None where it can."""
+        """Why the side cannot run on this machine; None if it can."""
 
     def command(self, course: Course, seed: int, folder: Path) -> list[str]:
-        """Return program and arguments of a run that may write below `folder`."""
+        """Return the command of a run that may write to `folder`."""
 
     def watch(self, folder: Path) -> Watch:
-        """Return what watches that run."""
+        """Return the observer of that run."""
 
 
 @dataclass(frozen=True)
 class Peer:
-    """A script that writes its epochs itself.
+    """A script that records its epochs itself.
 
     Args:
-        name: Of the side.
+        name: Name of the side.
         start: Arguments of Python before those of `peers.common.parser`.
-        needs: Module without which it cannot run.
+        needs: Module that the script requires.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Peer:
 
     @property
     def missing(self) -> str | None:
-        """Why it cannot run here."""
+        """Why the side cannot run on this machine; None if it can."""
         return None if importlib.util.find_spec(self.needs) else f"{self.needs} is not installed"
 
     def command(self, course: Course, seed: int, folder: Path) -> list[str]:
@@ -79,18 +79,18 @@ class Peer:
         return [sys.executable, *self.start, *(str(each) for pair in options.items() for each in pair)]
 
     def watch(self, folder: Path) -> Watch:
-        """Return what counts the failures."""
+        """Return the observer, which counts the failures."""
         return _TunerFolder(folder / "work")
 
 
 @dataclass(frozen=True)
 class _TunerFolder:
-    """What KerasTuner leaves; the other libraries end with the first trial that fails."""
+    """Reads the files of KerasTuner. The other libraries end at the first failed trial."""
 
     folder: Path
 
     def look(self, seconds: float) -> None:
-        """Nothing is to be done: the script writes its epochs."""
+        """Do nothing: the script records its epochs."""
 
     def failures(self) -> int:
         files = self.folder.glob("*/trial_*/trial.json")
@@ -98,7 +98,7 @@ class _TunerFolder:
 
 
 def _tuner_status(path: Path) -> str:
-    """Return what KerasTuner says of a trial; one whose file was being written when it was killed was running."""
+    """Return the state of a trial of KerasTuner; "RUNNING" if its file is incomplete because of the kill."""
     try:
         return str(json.loads(path.read_text())["status"])
     except ValueError:
@@ -120,24 +120,24 @@ class Ours:
         return [sys.executable, "-m", "pneumosearch", *map(str, ours)]
 
     def watch(self, folder: Path) -> Watch:
-        """Return what reads the store."""
+        """Return the observer, which reads the store."""
         return _StoreWatch(folder)
 
 
 class _StoreWatch:
-    """Reads new epochs from the store, which dates them up to a second late.
+    """Reads new epochs from the store, so their times are up to a second late.
 
     Args:
-        folder: Of the run.
+        folder: Folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
         self._epochs_file, self._database = folder / EPOCHS_FILE, folder / "work" / "pneumosearch.db"
         self._changed = 0
-        self._known: dict[int, int] = {}  # epochs by number of the trial
+        self._known: dict[int, int] = {}  # epochs by trial number
 
     def look(self, seconds: float) -> None:
-        """Write a line for each epoch that the store has and the file has not."""
+        """Write a line for each epoch in the store that is not yet in the file."""
         if not self._database.exists() or self._database.stat().st_mtime_ns == self._changed:
             return
         self._changed = self._database.stat().st_mtime_ns
@@ -146,17 +146,17 @@ class _StoreWatch:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
     def failures(self) -> int:
-        """Count the trials that failed."""
+        """Return the number of failed trials."""
         return sum(row.state.name == "FAIL" for row in self._rows()) if self._database.exists() else 0
 
     def _rows(self) -> list[TrialRow]:
-        # To be written, too: a process that is killed may leave a transaction that the next one has to roll back.
+        # Open for writing: a killed process may leave a transaction that the next one must roll back.
         engine = create_engine(f"sqlite:///file:{self._database}?mode=rw&uri=true")
         try:
             with engine.connect() as connection:
                 study = connection.execute(text("SELECT study_id FROM studies WHERE study_name = 'race'")).scalar()
             return list(read_rows(engine, study)) if study is not None else []
-        except OperationalError:  # its tables are being made, or it is being written
+        except OperationalError:  # its tables are being created, or another process writes
             self._changed = 0
             return []
         finally:
@@ -183,5 +183,5 @@ _ALL: Final[tuple[Side, ...]] = (
     Peer("ray", ("-m", "benchmarks.peers.ray_search"), needs="ray"),
 )
 
-#: All sides by name, in the order in which they take turns.
+#: All sides by name, in the order of their turns.
 SIDES: Final[dict[str, Side]] = {side.name: side for side in _ALL}

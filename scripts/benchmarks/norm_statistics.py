@@ -1,4 +1,4 @@
-"""What batch-norm statistics do to a search: the default one replayed on curves that were judged both ways."""
+"""Effect of the batch-norm statistics on a search: the default search replayed on curves with both statistics."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,22 +15,22 @@ from benchmarks.replay import promotions
 from pneumosearch.search.pruners import PromotingPruner
 from pneumosearch.studyfile import DEFAULT_REDUCTION_FACTOR, DEFAULT_RUNGS
 
-#: Share of the trials, besides the baseline, that are judged by precise statistics.
+#: Share of the trials, except the baseline, that are evaluated with precise statistics.
 _SHARES: Final = {"moving": 0.0, "either, by chance": 0.5, "precise": 1.0}
-_TOLD_AFTER: Final = (3, 5, 10, 20, 40)  # epochs
+_CHECKPOINTS: Final = (3, 5, 10, 20, 40)  # epochs
 _LEVELS: Final = (0.95, 0.96)
 
 
 def norm_statistics(
-    table: Annotated[Path, typer.Argument(help="Learning curves judged both ways, as `curves` writes them.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Of a search.")] = 80,
+    table: Annotated[Path, typer.Argument(help="Learning curves with both statistics, as `curves` writes them.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of a search.")] = 80,
     seeds: Annotated[int, typer.Option(min=2, help="Searches of each kind.")] = 300,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Replay the default search on recorded curves with moving, either or precise batch-norm statistics.
 
-    The table's first trial, the baseline, has moving ones in any case. Told is the best validation accuracy of any
-    epoch so far, in percent, as a mean over the searches, and the median of the epochs after which it came to a level.
+    The first trial of the table, the baseline, always has moving statistics. The output is the best validation accuracy
+    so far in percent, averaged over the searches, and the median number of epochs until it reached a level.
 
     Example: scripts/bench norm-statistics results/curves/curves-150px.csv
     """
@@ -49,11 +49,11 @@ def norm_statistics(
 def _row(kind: str, searches: list[Floats]) -> dict[str, Any]:
     best = 100 * np.array(searches)  # (seeds, epochs)
     to_levels = {f"epochs to {100 * level:g} %": _epochs_to(100 * level, best) for level in _LEVELS}
-    return {"statistics": kind, **{f"% after {n}": float(best[:, n - 1].mean()) for n in _TOLD_AFTER}, **to_levels}
+    return {"statistics": kind, **{f"% after {n}": float(best[:, n - 1].mean()) for n in _CHECKPOINTS}, **to_levels}
 
 
 def _epochs_to(level: float, best: Floats) -> float | None:
-    """Return the median over the searches; None where half of them did not come there."""
+    """Return the median over the searches; None if half of them did not reach it."""
     reached = best >= level
     median = float(np.median(np.where(reached.any(axis=1), reached.argmax(axis=1) + 1.0, np.inf)))
     return median if np.isfinite(median) else None
@@ -84,7 +84,7 @@ def _search(curves: list[pd.DataFrame], share: float, epochs: int, seed: int) ->
 
 
 def _drawn(curves: list[pd.DataFrame], share: float, seed: int) -> Iterator[tuple[pd.DataFrame, str]]:
-    """Give curves in random order, all but the first, again and again, with the column that judges each."""
+    """Yield the curves after the first in random order, repeatedly, each with the column that evaluates it."""
     random = np.random.default_rng(seed)
     while True:
         for position in random.permutation(np.arange(1, len(curves))):
@@ -94,7 +94,7 @@ def _drawn(curves: list[pd.DataFrame], share: float, seed: int) -> Iterator[tupl
 def _train(
     trial: optuna.Trial, curve: pd.DataFrame, judged_by: str, found: list[float], begun: int, until: int | None = None
 ) -> bool:
-    """Run the epochs after `begun` until the pruner or `until` stops them; tell whether that was the whole training."""
+    """Run the epochs after `begun` until the pruner or `until` stops them; return whether the training is complete."""
     accuracies, seen = curve[judged_by].tolist(), curve["validation_precise_auc"].tolist()
     for epoch in range(begun + 1, (until or len(seen)) + 1):
         trial.report(seen[epoch - 1], epoch)

@@ -1,4 +1,4 @@
-"""Whole search policies replayed on recorded learning curves: regret against epochs and seconds, and its picture."""
+"""Search policies replayed on recorded learning curves: regret against epochs and seconds, and a plot."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,20 +26,20 @@ from pneumosearch.space import Space
 from pneumosearch.studyfile import read_study_file
 
 TRIALS, EPOCHS = 50, 10
-CHECKPOINTS = (50, 100, 150, 250, 500)  # epochs at which regret is told
+CHECKPOINTS = (50, 100, 150, 250, 500)  # epochs at which regret is reported
 ReplayMetric = Literal["accuracy", "auc"]
 Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Policy:
-    """How configurations are proposed, and how long each is trained."""
+    """A sampler and a pruner."""
 
     name: str
     sampler: str = "tpe"
     pruner: Callable[[], BasePruner] = NopPruner
     trials: int = TRIALS
-    best_after_one: int = 0  # where given: one epoch of each trial, then so many of the best whole
+    best_after_one: int = 0  # if not 0: train each trial for one epoch, then this many of the best completely
 
 
 POLICIES = (
@@ -65,20 +65,20 @@ class Recorded:
     places: Floats  # (n_curves, n_dimensions)
     curves: list[list[tuple[float, float, float]]]  # by epoch: accuracy, loss, AUC
     seconds: list[list[float]]
-    values: list[float]  # of whole trainings
+    values: list[float]  # of complete trainings
 
     @classmethod
     def read(
         cls, table: Path, study_file: Path, metric: ReplayMetric = "accuracy", seen: Path | None = None, by: str = "auc"
     ) -> "Recorded":
-        """Read curves as `curves` writes them, and the space that they were drawn from.
+        """Read curves as `curves` writes them, and the space of their configurations.
 
         Args:
-            table: The curves.
-            study_file: The space.
-            metric: The value of a whole training.
-            seen: Curves of the same seeds, whose epochs stand for what the pruner sees after them.
-            by: What that is: a column of `seen` without its `validation_`.
+            table: CSV file of the curves.
+            study_file: Study file with the space.
+            metric: Value of a complete training.
+            seen: CSV file of curves of the same seeds; their epochs are what the pruner sees.
+            by: Column of `seen` for the pruner, without its `validation_`.
         """
         space = read_study_file(study_file).search_space(str(study_file))
         groups = [curve.sort_values("epoch") for _, curve in pd.read_csv(table).groupby("seed")]
@@ -92,7 +92,7 @@ class Recorded:
         return cls(space, places, curves, [curve["seconds"].tolist() for curve in groups], values)
 
     def nearest(self, params: dict[str, Any], used: set[int]) -> int:
-        """Return the recorded configuration next to a proposal, of those not used yet while there are any."""
+        """Return the recorded configuration nearest to a proposal, preferring those not used yet."""
         place = np.array([_place(self.space, name, params[name]) for name in self.space.dimensions])
         distances = np.abs(self.places - place).sum(axis=1)
         if len(used) < len(self.curves):
@@ -101,7 +101,7 @@ class Recorded:
 
 
 def _show(curves: list[list[tuple[float, float, float]]], seeds: list[int], seen: "pd.Series[float]") -> None:
-    """Put what is seen, by seed and epoch, into the curves, as far as it goes."""
+    """Insert what the pruner sees, by seed and epoch, into the curves."""
     for seed, curve in zip(seeds, curves, strict=True):
         for position, (accuracy, loss, auc) in enumerate(curve):
             curve[position] = accuracy, loss, float(seen.get((seed, position + 1), auc))
@@ -119,7 +119,7 @@ def _place(space: Space, name: str, value: Any) -> float:
 
 @dataclass
 class Course:
-    """What a replayed search had found, after which epochs and seconds."""
+    """The best value of a replayed search by epochs and seconds."""
 
     epochs: list[int] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
@@ -131,7 +131,7 @@ class Course:
         self._used = (self._used[0] + len(seconds), self._used[1] + sum(seconds))
 
     def found(self, value: float) -> None:
-        """Note a finished trial."""
+        """Record a finished trial."""
         self.epochs.append(self._used[0])
         self.seconds.append(self._used[1])
         self.best.append(max(value, self.best[-1] if self.best else 0.0))
@@ -155,8 +155,8 @@ def replay_policies(
 ) -> None:
     """Replay search policies on recorded curves, and print a row for each.
 
-    A proposal is answered by the recorded configuration next to it that the search has not had. Regret is what the best
-    finished trial lacks to the best of the table, in points of the metric on validation.
+    Each proposal is replaced by the nearest recorded configuration that the search has not used. Regret is the
+    difference between the best finished trial and the best of the table, in points of the validation metric.
     """
     recorded = Recorded.read(replay, space, metric, seen, by)
     courses = {policy: [_course(policy, recorded, seed) for seed in range(seeds)] for policy in POLICIES}
@@ -216,7 +216,7 @@ def _train(
     *,
     only_first: bool,
 ) -> None:
-    """Run a recorded curve, from the epoch where the trial begins to where the pruner stops it."""
+    """Run a recorded curve from the first epoch of the trial until the pruner stops it."""
     curve, seconds = recorded.curves[position], recorded.seconds[position]
     reached = 1 if only_first else last_epoch(trial, curve)
     course.train(seconds[begun:reached])
@@ -250,12 +250,12 @@ def _row(policy: Policy, courses: dict[Policy, list[Course]], best: float) -> di
 
 
 def _mean_regret(found: list[float], best: float) -> float | None:
-    """Return points; None where not all searches have a finished trial yet."""
+    """Return points; None if a search has no finished trial yet."""
     return None if np.isnan(found).any() else 100 * (best - float(np.mean(found)))
 
 
 def _mean_rank(policy: Policy, courses: dict[Policy, list[Course]]) -> float:
-    """Average over seeds and checkpoints of the rank among the policies, 1 the best; nothing found ranks last."""
+    """Return the mean rank of each policy over seeds and checkpoints; 1 is best, and no result ranks last."""
     position, n_seeds = list(courses).index(policy), len(courses[policy])
     values = np.array(
         [[[courses[p][s].at(n) for p in courses] for n in CHECKPOINTS] for s in range(n_seeds)]

@@ -1,4 +1,4 @@
-"""Whether a network computed in bfloat16 trains as well as one in float32: both, on the same seeds."""
+"""Comparison of training in bfloat16 and in float32 on the same seeds."""
 
 import statistics
 import sys
@@ -22,7 +22,7 @@ from pneumosearch.storage.store import Store
 
 STUDY: Final = "precision"
 PRECISIONS: Final = ("float32", "bfloat16")
-#: What is compared, and how it is read from a training.
+#: Compared metrics: {name: how it is read from a training}.
 FIGURES: Final[dict[str, Callable[[TrialRecord], float]]] = {
     "kept accuracy": lambda trial: kept_epoch(trial.history, "best").validation_accuracy or 0.0,
     "kept AUC": lambda trial: kept_epoch(trial.history, "best").validation_auc or 0.0,
@@ -34,16 +34,16 @@ FIGURES: Final[dict[str, Callable[[TrialRecord], float]]] = {
 
 def precision(
     data: Annotated[Path, typer.Option(help="Folder of X-rays or phantoms.")],
-    output: Annotated[Path, typer.Option(help="Folder for the store of the trainings; goes on with one.")],
-    seeds: Annotated[int, typer.Option(min=2, help="Trainings in each precision.")] = 5,
-    epochs: Annotated[int, typer.Option(min=2, help="Epochs of each.")] = 10,
+    output: Annotated[Path, typer.Option(help="Folder for the store of the trainings; an existing one is resumed.")],
+    seeds: Annotated[int, typer.Option(min=2, help="Number of trainings in each precision.")] = 5,
+    epochs: Annotated[int, typer.Option(min=2, help="Epochs per training.")] = 10,
     size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 150,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Train the baseline in float32 and in bfloat16 in turn, on the same seeds, judged by validation images.
+    """Train the baseline in float32 and bfloat16 alternately on the same seeds, evaluated on validation images.
 
-    The difference (bfloat16 less float32) with Student's 95% interval over the pairs of a seed; beside it the standard
-    deviation over seeds within a precision, which is the noise that a difference has to be seen through.
+    Prints the difference (bfloat16 minus float32) with Student's 95% interval over the pairs of a seed, and for
+    comparison the standard deviation over seeds within a precision.
 
     Example: scripts/bench precision --data chest_xray --output /tmp/precision
     """
@@ -78,7 +78,7 @@ def _trained(session: Session, run: RunSpec) -> TrialRecord:
 def comparison(
     float32: Sequence[TrialRecord], bfloat16: Sequence[TrialRecord], figure: Callable[[TrialRecord], float]
 ) -> dict[str, Any]:
-    """Return means, deviations and the difference with its interval; the trials are in the order of their seeds."""
+    """Return means, deviations and the difference with its interval; both lists are sorted by seed."""
     first, second = [figure(trial) for trial in float32], [figure(trial) for trial in bfloat16]
     low, high = mean_interval([b - a for a, b in zip(first, second, strict=True)])
     return {

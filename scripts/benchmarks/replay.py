@@ -1,4 +1,4 @@
-"""Recorded learning curves as a table, and searches replayed on them under every pruner."""
+"""Recorded learning curves as a table, and searches replayed on them with every pruner."""
 
 import json
 import statistics
@@ -63,11 +63,11 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
 
 
 def curves(
-    output: Annotated[Path, typer.Argument(help="CSV file to write; curves that it holds of other seeds are kept.")],
-    study: Annotated[str, typer.Option(help="Study of whole learning curves (pruner none).")],
-    storage: Annotated[str, typer.Option(help="Store that holds it.")] = "sqlite:///results/pneumosearch.db",
+    output: Annotated[Path, typer.Argument(help="CSV file to write; its curves of other seeds are kept.")],
+    study: Annotated[str, typer.Option(help="Study with complete learning curves (pruner none).")],
+    storage: Annotated[str, typer.Option(help="Store of the study.")] = "sqlite:///results/pneumosearch.db",
 ) -> None:
-    """Write the learning curves of a study's complete trials as a table: a line an epoch, configuration included.
+    """Write the learning curves of the complete trials of a study as CSV: one row per epoch, with the configuration.
 
     Example: scripts/bench curves results/curves/curves-75px.csv --study curves-75
     """
@@ -90,14 +90,14 @@ def curves(
 def pruners(
     table: Annotated[Path, typer.Argument(help="Learning curves, as `curves` writes them.")],
     by: Annotated[str, typer.Option(help="What the pruner sees after an epoch: auc, accuracy, loss.")] = "auc",
-    trials: Annotated[int, typer.Option(help="Trials of a replayed search, drawn from the curves.")] = 50,
-    seeds: Annotated[int, typer.Option(help="Replayed searches of each pruner.")] = 200,
+    trials: Annotated[int, typer.Option(help="Trials per replayed search, drawn from the curves.")] = 50,
+    seeds: Annotated[int, typer.Option(help="Replayed searches per pruner.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Replay recorded learning curves in random order under each pruner.
+    """Replay recorded learning curves in random order with each pruner.
 
-    Each replayed search draws its trials with replacement from the curves and ends with the best kept value of the
-    trials that were not pruned; regret is how much the best curve of the draw is better, in points.
+    Each replayed search draws its trials from the curves with replacement. Its result is the best kept value of the
+    trials that were not pruned. Regret is the distance to the best curve of the draw in points.
 
     Example: scripts/bench pruners results/curves/curves-64px.csv
     """
@@ -129,10 +129,10 @@ def _replay(make: Callable[[], BasePruner], curves: list[Curve], trials: int, se
 
 
 def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> tuple[float, float]:
-    """Return (regret, share of the epochs that were run) of one replayed search."""
+    """Return (regret, share of the epochs that were trained) of one replayed search."""
     drawn = [curves[i] for i in np.random.default_rng(seed).integers(len(curves), size=trials)]
     study = optuna.create_study(
-        study_name=f"replay {seed}",  # Hyperband draws its brackets from the name
+        study_name=f"replay {seed}",  # Hyperband derives its brackets from the name
         direction="maximize",
         pruner=pruner,
         sampler=optuna.samplers.RandomSampler(seed=seed),
@@ -157,12 +157,12 @@ def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> 
 
 
 def promotions(study: optuna.Study) -> list[Promotion]:
-    """Return the stopped trials that may go on now."""
+    """Return the stopped trials that may resume now."""
     return study.pruner.promotions(study) if isinstance(study.pruner, PromotingPruner) else []
 
 
 def last_epoch(trial: optuna.Trial, curve: Curve) -> int:
-    """Report the curve's epochs until the pruner stops the trial, and return the last."""
+    """Report the epochs of the curve until the pruner stops the trial; return the last epoch."""
     for epoch, (_, _, seen) in enumerate(curve, start=1):
         trial.report(seen, epoch)
         if epoch < len(curve) and trial.should_prune():

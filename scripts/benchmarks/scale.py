@@ -1,4 +1,4 @@
-"""How report, suggestion and storage grow with the number of stored trials."""
+"""Cost of report, suggestion and storage against the number of stored trials."""
 
 import statistics
 import sys
@@ -19,10 +19,10 @@ from pneumosearch.studyfile import StudySpec
 
 def scale(
     sizes: Annotated[str, typer.Option(help="Numbers of stored trials.")] = "100,1000,10000",
-    repeats: Annotated[int, typer.Option(min=1, help="How often each is timed.")] = 3,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions of each timing.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Time a report, a suggestion and an ended trial over stores of different sizes; medians.
+    """Print median times of a report, a suggestion and the end of a trial for stores of different sizes.
 
     Example: scripts/bench scale --sizes 100,1000
     """
@@ -42,7 +42,7 @@ def scale(
 
 
 def _times(url: str, results: Path, repeats: int) -> tuple[float, float, float]:
-    """Return median seconds of a report, a suggestion by the default sampler, and telling a result."""
+    """Return median seconds of a report, a suggestion by the default sampler, and `study.tell`."""
     spec = StudySpec()
     space, times = spec.search_space(), []
     for repeat in range(repeats):

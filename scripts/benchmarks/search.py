@@ -1,4 +1,4 @@
-"""Searches compared: policies replayed on recorded curves, or whole libraries live, side by side."""
+"""Comparison of searches: policies replayed on recorded curves, or libraries live."""
 
 import json
 from pathlib import Path
@@ -25,31 +25,31 @@ def search(
     seeds: Annotated[
         int | None, typer.Option(min=1, help="Searches of each policy or side.", show_default="live: 5; else 30")
     ] = None,
-    metric: Annotated[ReplayMetric, typer.Option(help="Replay: what is searched for.")] = "accuracy",
+    metric: Annotated[ReplayMetric, typer.Option(help="Replay: objective of the search.")] = "accuracy",
     picture: Annotated[Path | None, typer.Option(help="Replay: SVG file of the anytime curves.")] = None,
     seen: Annotated[
-        Path | None, typer.Option(help="Replay: curves of the same seeds; what the pruner sees after their epochs.")
+        Path | None, typer.Option(help="Replay: curves of the same seeds whose epochs the pruner sees.")
     ] = None,
-    by: Annotated[str, typer.Option(help="Replay: what that is: auc, precise_auc.")] = "auc",
+    by: Annotated[str, typer.Option(help="Replay: column that the pruner sees: auc, precise_auc.")] = "auc",
     data: Annotated[
         Path | None, typer.Option(envvar="PNEUMOSEARCH_DATA", help="Live: folder of X-rays or phantoms.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Live: folder of the race, which goes on where it stopped.")] = Path(
+    output: Annotated[Path, typer.Option(help="Live: folder of the race; an existing race is resumed.")] = Path(
         "results/race"
     ),
-    budget: Annotated[str, typer.Option(help="Live: wall-clock time a run, such as 30m.")] = "30m",
+    budget: Annotated[str, typer.Option(help="Live: wall-clock time per run, such as 30m.")] = "30m",
     size: Annotated[int | None, typer.Option(help="Live: side of the images, pixels.", show_default="the study's")] = (
         None
     ),
     share: Annotated[float, typer.Option(min=0.01, max=1.0, help="Live: share of the training patients.")] = 1.0,
-    sides: Annotated[str, typer.Option(help="Live: who takes part.")] = ",".join(SIDES),
+    sides: Annotated[str, typer.Option(help="Live: sides of the race.")] = ",".join(SIDES),
     baseline_accuracy: Annotated[
         float | None,
         typer.Option(min=0.0, max=1.0, help="Live: to be reached.", show_default="that of pneumosearch's first trial"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare searches: policies replayed on recorded curves, or libraries live, in turn, each for the same time.
+    """Compare search policies on recorded curves, or libraries live: in turn, each for the same time.
 
     Examples: scripts/bench search --replay results/curves/curves-75px.csv --picture results/replay.svg;
     scripts/bench search --live --data chest_xray --budget 30m --seeds 5 --size 75 --share 0.5 --output results/race

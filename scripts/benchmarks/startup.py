@@ -1,4 +1,4 @@
-"""How long the program takes to begin: import, help, a report over a large store."""
+"""Start-up times: import, help, and a report on a large store."""
 
 import statistics
 import subprocess
@@ -15,11 +15,11 @@ from benchmarks.stores import write_store
 
 
 def startup(
-    trials: Annotated[int, typer.Option(min=1, help="Trials in the store that is reported.")] = 1000,
-    repeats: Annotated[int, typer.Option(min=1, help="How often each is timed, after once to warm up.")] = 7,
+    trials: Annotated[int, typer.Option(min=1, help="Trials in the store of the report.")] = 1000,
+    repeats: Annotated[int, typer.Option(min=1, help="Repetitions of each timing, after one warm-up.")] = 7,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Time `import pneumosearch`, `--help` and `report`, each in a process of its own; medians.
+    """Print median times of `import pneumosearch`, `--help` and `report`, each in a new process.
 
     Example: scripts/bench startup --trials 1000
     """

@@ -1,4 +1,4 @@
-"""Which storage is right for how many workers: trials a second, errors, trials lost or done twice."""
+"""Storages under many workers: trials per second, errors, lost and repeated trials."""
 
 import sys
 import tempfile
@@ -32,10 +32,10 @@ from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec
 from tests.support.postgres import NoPostgres, free_port, postgres_server
 
-TRAINING: Final = 0.01  # seconds of a trial that are not spent on the storage
-_STARTING: Final = 600  # seconds in which all workers must have started
-_ENDING: Final = 3600  # seconds in which they must be done
-_MAX_ERRORS: Final = 100  # of a worker, which then leaves
+TRAINING: Final = 0.01  # seconds per trial spent outside the storage
+_STARTING: Final = 600  # seconds until all workers must have started
+_ENDING: Final = 3600  # seconds until all workers must have ended
+_MAX_ERRORS: Final = 100  # after which a worker gives up
 _STUDY: Final = "measured"
 _EPOCH: Final = {
     "epoch": 1,
@@ -50,9 +50,9 @@ _EPOCH: Final = {
 
 @dataclass(frozen=True)
 class Share:
-    """What one worker did."""
+    """Result of one worker."""
 
-    trained: list[int]  # numbers of the trials that it trained, as told to it
+    trained: list[int]  # numbers of the trials that the worker trained
     errors: list[str]
     begin: float  # of time.monotonic
     end: float
@@ -60,24 +60,24 @@ class Share:
 
 @dataclass(frozen=True)
 class Measurement:
-    """A storage under so many workers."""
+    """Result of a storage with a number of workers."""
 
     storage: str
     workers: int
-    trials: int  # asked for
+    trials: int  # requested
     trials_per_second: float
     errors: int
-    lost: int  # trained by a worker, or asked for, and not complete in the storage
-    repeated: int  # trained by two workers, or complete beyond what was asked for
+    lost: int  # trained or requested, but not complete in the storage
+    repeated: int  # trained by two workers, or complete beyond the requested number
 
 
 def storages(
     workers: Annotated[str, typer.Option(help="Numbers of processes.")] = "1,2,4,8,16,64",
-    trials: Annotated[int, typer.Option(min=1, help="Trials of all workers together.")] = 640,
-    storage: Annotated[str, typer.Option(help="Of sqlite, postgresql, grpc.")] = "sqlite,postgresql,grpc",
+    trials: Annotated[int, typer.Option(min=1, help="Total number of trials.")] = 640,
+    storage: Annotated[str, typer.Option(help="Storages: sqlite, postgresql, grpc.")] = "sqlite,postgresql,grpc",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Let N processes share trials whose training takes 10 ms, on each storage; as a table in Markdown.
+    """Let N processes share trials that take 10 ms on each storage; print a Markdown table.
 
     Example: scripts/bench storages --workers 1,2,4,8,16,64 --trials 640 --storage sqlite,postgresql
     """
@@ -98,7 +98,7 @@ def storages(
 
 
 def measure(kind: str, n_workers: int, n_trials: int) -> Measurement:
-    """Measure one storage, new and empty, under `n_workers` processes that train `n_trials` together."""
+    """Measure a new, empty storage with `n_workers` processes that train `n_trials` in total."""
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         try:
             place = stack.enter_context(PLACES[kind](Path(name)))
@@ -121,7 +121,7 @@ def measure(kind: str, n_workers: int, n_trials: int) -> Measurement:
 
 
 class ShortTraining:
-    """In place of an objective: what a real trial of one epoch asks of the storage, and a sleep for its training."""
+    """A fake objective: the storage calls of a real trial of one epoch, and a sleep instead of training."""
 
     def __init__(self, store: Store) -> None:
         self.session = Session(store, cast(DataSource, None), lambda event: None, StopFlag())
@@ -129,7 +129,7 @@ class ShortTraining:
         self._space = StudySpec().search_space()
 
     def __call__(self, trial: optuna.Trial, defers: Callable[[], bool]) -> float:
-        """Train for 10 ms."""
+        """Sleep for 10 ms."""
         run = RunSpec(config=self._space.suggest(trial), seed=trial.number)
         trial.set_user_attr("run", run.model_dump(mode="json"))
         time.sleep(TRAINING)
@@ -140,14 +140,14 @@ class ShortTraining:
         return 0.9
 
     def clean_up(self, study: optuna.Study, number: int) -> None:
-        """Nothing is on disk."""
+        """Do nothing: no files exist."""
 
 
 def train_together(store: Store, study: optuna.Study, n_trials: int) -> tuple[list[int], list[str]]:
-    """Train, beside others, until the study has so many trials: what a worker does.
+    """Train with other workers until the study has `n_trials` trials.
 
     Returns:
-        The numbers of the trials that this worker trained, and the errors on the way.
+        The numbers of the trials that this worker trained, and its errors.
     """
     training = ShortTraining(store)
     errors: list[str] = []
@@ -156,14 +156,14 @@ def train_together(store: Store, study: optuna.Study, n_trials: int) -> tuple[li
         try:
             run.until(n_trials)
             break
-        except Exception as error:  # noqa: BLE001  what the storage does under load is what is measured
+        except Exception as error:  # noqa: BLE001  errors under load are the measurement
             errors.append(f"{type(error).__name__}: {error}".splitlines()[0])
     return training.trained, errors
 
 
 @dataclass(frozen=True)
 class Place:
-    """A storage as a worker finds it."""
+    """A storage as a worker opens it."""
 
     url: str
     results: Path
@@ -174,7 +174,7 @@ class Place:
 
 
 def _work_together(place: Place, n_workers: int, n_trials: int) -> list[Share]:
-    """Let all workers begin at once, after their imports."""
+    """Let all workers start at the same time, after their imports."""
     context = get_context("spawn")
     barrier, told = context.Barrier(n_workers), context.Queue()
     arguments = (place, n_trials, barrier, told)
@@ -232,11 +232,11 @@ def _grpc(folder: Path) -> Iterator[Place]:
 
 
 def _serve(place: Place, port: int) -> None:
-    """Serve an SQLite file; the target of the process that alone opens it."""
+    """Serve an SQLite file; the target of the only process that opens it."""
     serve_storage(place.open().storage, port=port).wait()
 
 
-#: How each kind of storage is made, new and empty but for the study.
+#: How each kind of storage is created, empty except for the study.
 PLACES: Final[dict[str, Callable[[Path], AbstractContextManager[Place]]]] = {
     "sqlite": _sqlite,
     "postgresql": _postgresql,

@@ -1,4 +1,4 @@
-"""Large stores without a training: trials as a search writes them, with invented numbers."""
+"""Large stores without training: trials as a search writes them, with random numbers."""
 
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -29,7 +29,7 @@ DESCRIPTION = {
 
 
 def write_store(folder: Path, n: int) -> str:
-    """Write a search of `n` ended trials, a third of them pruned; returns its URL."""
+    """Write a search of `n` ended trials, a third of them pruned; return its URL."""
     url = f"sqlite:///{folder}/large-{n}.db"
     spec, data = StudySpec(), DataDescription.model_validate(DESCRIPTION)
     stored = spec.model_dump(mode="json", exclude={"name"})

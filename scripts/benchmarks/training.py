@@ -1,4 +1,4 @@
-"""Images a second of the published script, plain Keras and pneumosearch, in turn in one run."""
+"""Training speed of the published script, plain Keras and pneumosearch, measured alternately."""
 
 import os
 import runpy
@@ -21,19 +21,19 @@ SIDES = ("published", "keras", "pneumosearch")
 
 
 def training(
-    data: Annotated[Path, typer.Option(help="Folder of X-rays, as full-size as the published script shall read.")],
-    steps: Annotated[int, typer.Option(min=2, help="Batches of 32 in an epoch.")] = 20,
-    rounds: Annotated[int, typer.Option(min=1, help="How often each side trains.")] = 3,
+    data: Annotated[Path, typer.Option(help="Folder of X-rays at the size for the published script.")],
+    steps: Annotated[int, typer.Option(min=2, help="Batches of 32 per epoch.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="Trainings per side.")] = 3,
     device: Annotated[
         Literal["cpu", "gpu"], typer.Option(help="gpu: with KERAS_BACKEND as set; the published script is left out.")
     ] = "cpu",
-    precision: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Of pneumosearch.")] = "float32",
+    precision: Annotated[Literal["float32", "bfloat16"], typer.Option(help="Precision of pneumosearch.")] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Time the baseline's training: published script, plain Keras in memory, pneumosearch; A B C A B C.
+    """Time the training of the baseline: published script, plain Keras in memory, pneumosearch; A B C A B C.
 
-    Each round trains each side for two epochs and counts the second: the whole epoch of pneumosearch, evaluation and
-    checkpoint included; of the others only the time between the first and the last batch.
+    Each round trains each side for two epochs and counts the second. For pneumosearch it is the whole epoch with
+    evaluation and checkpoint; for the others only the time between the first and the last batch.
 
     Example: scripts/bench training --data chest_xray
     """
@@ -99,7 +99,7 @@ class _BatchClock:
 
 
 def _published(folder: Path, work: Path) -> float:
-    """Run scripts/published.py as it stands, with a clock among its callbacks."""
+    """Run scripts/published.py unchanged, with a clock as additional callback."""
     import keras
 
     clock, fit = _BatchClock(), keras.Model.fit
@@ -118,7 +118,7 @@ def _published(folder: Path, work: Path) -> float:
 
 
 def _plain_keras(folder: Path, work: Path, steps: int) -> Callable[[], float]:
-    """Plain layers, float32, `fit` over arrays in memory without augmentation."""
+    """Train plain layers in float32 with `fit` on arrays in memory, without augmentation."""
     from pneumosearch.network import backend
 
     backend.start()
@@ -144,13 +144,13 @@ def _plain_keras(folder: Path, work: Path, steps: int) -> Callable[[], float]:
 
 
 def _pneumosearch(folder: Path, work: Path, precision: Any) -> float:
-    """Two epochs as every trial trains them; the second counts, with its evaluation and checkpoint."""
+    """Train two epochs like a trial; the second counts, with its evaluation and checkpoint."""
     steps, (_, second) = _two_epochs(folder, work, precision)
     return steps * BATCH / second
 
 
 def _first_epoch_extra(folder: Path, work: Path, precision: Any) -> float:
-    """Seconds that tracing and compiling add to the first epoch of the first trial of a shape."""
+    """Return the seconds that tracing and compiling add to the first epoch of a new network shape."""
     _, (first, second) = _two_epochs(folder, work, precision)
     return first - second
 

@@ -1,4 +1,4 @@
-"""What a trial costs beside its epochs, and what memory remains after many."""
+"""Overhead of a trial in addition to its epochs, and memory after many trials."""
 
 import statistics
 import sys
@@ -25,15 +25,15 @@ from pneumosearch.workers.local import TRIALS_A_PROCESS, run_locally
 def trial(
     data: Annotated[Path, typer.Option(help="Folder of X-rays or phantoms.")],
     trials: Annotated[int, typer.Option(min=1, help="Trials of the default space, without pruning.")] = 12,
-    epochs: Annotated[int, typer.Option(min=2, help="Epochs of each.")] = 3,
+    epochs: Annotated[int, typer.Option(min=2, help="Epochs per trial.")] = 3,
     size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 150,
     trials_a_process: Annotated[int, typer.Option(min=1, help="Trials that a process trains.")] = (TRIALS_A_PROCESS),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Measure the share of a trial that is not training, and resident memory after every trial.
+    """Measure the overhead of each trial and the resident memory after it.
 
-    What remains of the time between two trials' ends when as many epochs of its median later duration are taken away
-    is its start and end: suggestion, building, tracing, recording, and now and then a new process.
+    The overhead is the time between the ends of two trials minus its epochs, each at the median duration of the later
+    epochs: suggestion, building, tracing, storing, and sometimes a new process.
 
     Example: scripts/bench trial --data chest_xray --trials 12
     """
@@ -63,10 +63,10 @@ def trial(
 
 
 class _Clock:
-    """Hears when trials end, how long their epochs took and how large the training process is then."""
+    """Records when trials end, how long their epochs took, and the memory of the training process."""
 
     def __init__(self) -> None:
-        self.trials: list[tuple[float, float]] = []  # (seconds beside training, seconds in all)
+        self.trials: list[tuple[float, float]] = []  # (seconds of overhead, total seconds)
         self.memory: list[int] = []
         self._last = 0.0
 

@@ -11,13 +11,13 @@ Arrays = tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]
 
 
 def pipeline(folder: Path, size: int, batch_size: int, seed: int | None = None) -> Any:
-    """Return a `tf.data.Dataset` that decodes the files in every epoch; shuffled where a seed is given.
+    """Return a `tf.data.Dataset` that decodes the files in every epoch.
 
     Args:
-        folder: With a folder of each class.
-        size: Side of the square images, pixels.
-        batch_size: Images in a batch.
-        seed: Of the shuffling.
+        folder: Folder with one folder per class.
+        size: Side of the square images in pixels.
+        batch_size: Images per batch.
+        seed: Seed of the shuffling; None does not shuffle.
     """
     return keras.utils.image_dataset_from_directory(
         folder,

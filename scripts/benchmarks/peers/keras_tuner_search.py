@@ -26,7 +26,7 @@ class PneumoniaModel(keras_tuner.HyperModel):  # type: ignore[misc]
         space = json.loads(arguments.space.read_text())
         self.arguments, self.searched, self.baseline = arguments, space["searched"], space["baseline"]
         if arguments.tuner == "hyperband":
-            self.searched.pop("epochs", None)  # Hyperband itself says how long a trial is trained
+            self.searched.pop("epochs", None)  # Hyperband sets the number of epochs itself
         self.numbers = itertools.count()
 
     def values(self, hp: keras_tuner.HyperParameters) -> dict[str, Any]:
@@ -41,7 +41,7 @@ class PneumoniaModel(keras_tuner.HyperModel):  # type: ignore[misc]
         return build_network(self.values(hp))
 
     def fit(self, hp: keras_tuner.HyperParameters, model: keras.Model, *args: Any, **kwargs: Any) -> Any:
-        """Train it; Hyperband gives the epochs itself."""
+        """Train the network; Hyperband sets the epochs."""
         values, number = self.values(hp), next(self.numbers)
         size, batch_size = values["image_size"], values["batch_size"]
         train = pipeline(self.arguments.train, size, batch_size, seed=self.arguments.seed + number)
@@ -63,7 +63,7 @@ def choose(hp: keras_tuner.HyperParameters, name: str, searched: dict[str, Any],
 
 
 def make_tuner(arguments: Namespace, model: PneumoniaModel) -> keras_tuner.Tuner:
-    """Return the tuner that the arguments name."""
+    """Return the tuner for the arguments."""
     shared = {
         "objective": "val_accuracy",
         "seed": arguments.seed,
@@ -80,16 +80,16 @@ def make_tuner(arguments: Namespace, model: PneumoniaModel) -> keras_tuner.Tuner
 
 
 def do_without_tensorboard() -> None:
-    """Let KerasTuner 1.4 search where TensorBoard is not installed, which TensorFlow 2.21 no longer brings.
+    """Let KerasTuner 1.4 search without TensorBoard, which TensorFlow 2.21 no longer installs.
 
-    It imports it for each trial, and uses it only where a TensorBoard callback is given.
+    KerasTuner imports it for each trial, but uses it only with a TensorBoard callback.
     """
     if importlib.util.find_spec("tensorboard") is None:
         keras_tuner.Tuner._configure_tensorboard_dir = lambda self, callbacks, trial, execution=0: None
 
 
 def main() -> None:
-    """Search until all trials are done, or the process is ended."""
+    """Search until all trials are complete or the process is ended."""
     arguments_of = parser(__doc__)
     arguments_of.add_argument("--tuner", choices=("random", "bayesian", "hyperband"), required=True)
     arguments = arguments_of.parse_args()

@@ -16,21 +16,21 @@ START = started()
 
 
 class PruningCallback(keras.callbacks.Callback):  # type: ignore[misc]
-    """Reports each epoch to the trial and stops it where the pruner says so, as `KerasPruningCallback` does."""
+    """Reports each epoch to the trial and stops it if the pruner decides so, like `KerasPruningCallback`."""
 
     def __init__(self, trial: optuna.Trial, monitor: str) -> None:
         super().__init__()
         self.trial, self.monitor = trial, monitor
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        """Report, and perhaps prune."""
+        """Report the metric; prune the trial if the pruner decides so."""
         self.trial.report((logs or {})[self.monitor], step=epoch)
         if self.trial.should_prune():
             raise optuna.TrialPruned(f"Trial was pruned at epoch {epoch}.")
 
 
 class Objective:
-    """Trains a trial's network; the value is its best validation accuracy."""
+    """Trains the network of a trial; the value is its best validation accuracy."""
 
     def __init__(self, arguments: Namespace) -> None:
         space = json.loads(arguments.space.read_text())
@@ -70,7 +70,7 @@ def suggest(trial: optuna.Trial, name: str, searched: dict[str, Any]) -> Any:
 
 
 def main() -> None:
-    """Search until all trials are done, or the process is ended; the baseline is the first trial."""
+    """Search until all trials are complete or the process is ended; the baseline is the first trial."""
     arguments = parser(__doc__).parse_args()
     objective = Objective(arguments)
     study = optuna.create_study(

@@ -20,7 +20,7 @@ START = started()
 
 
 class Report(keras.callbacks.Callback):  # type: ignore[misc]
-    """Tells Ray Tune of each epoch."""
+    """Reports each epoch to Ray Tune."""
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Report."""
@@ -36,9 +36,9 @@ def train(
     seed: int,
     start: float,
 ) -> None:
-    """Train one trial, in a process of Ray."""
+    """Train one trial in a process of Ray."""
     values, (train_images, validation_images) = {**baseline, **config}, images
-    number = trials_begun(epochs_file)  # Ray's own names carry no number
+    number = trials_begun(epochs_file)  # the trial names of Ray contain no number
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed + number)
     build_network(values).fit(
@@ -95,9 +95,9 @@ def make_tuner(arguments: Namespace) -> tune.Tuner:
 
 
 def main() -> None:
-    """Search until all trials are done, or the process is ended."""
+    """Search until all trials are complete or the process is ended."""
     arguments = parser(__doc__).parse_args()
-    ray.init(address="local", include_dashboard=False)  # not a cluster that happens to run here
+    ray.init(address="local", include_dashboard=False)  # ignore any cluster that runs on this machine
     make_tuner(arguments).fit()
 
 
