@@ -215,33 +215,33 @@ def _at_most(seconds: float) -> Iterator[None]:
         signal.setitimer(signal.ITIMER_REAL, *left)
 
 
-def _work(target: str, numbers: range, told: Connection) -> None:
+def _work(target: str, numbers: range, sender: Connection) -> None:
     """Feed a target; runs in a separate process, because an input may end the process."""
     os.environ["NO_COLOR"] = "1"
     feed(target, -1, _STARTING)  # warms up: imports all modules
     size = psutil.Process().memory_info().vms + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
     for number in numbers:
-        told.send(("begun", number))
+        sender.send(("started", number))
         found = feed(target, number)
         if found:
-            told.send(("found", found))
-    told.send(("done", psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
+            sender.send(("found", found))
+    sender.send(("done", psutil.Process().memory_info().rss, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss))
 
 
 def feed_many(target: str, numbers: range) -> Iterator[Finding | int]:
     """Feed inputs of these numbers to a target in separate processes; yield the findings, then peak memory, KiB."""
     context, peak = get_context("spawn"), 0
     while numbers:
-        told, tells = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(target, numbers, tells), daemon=True)
+        events, sender = context.Pipe(duplex=False)
+        process = context.Process(target=_work, args=(target, numbers, sender), daemon=True)
         process.start()
-        tells.close()
+        sender.close()
         at, done = numbers[0], False
         try:
-            while told.poll(_STARTING + _SECONDS):
-                kind, *content = told.recv()
-                if kind == "begun":
+            while events.poll(_STARTING + _SECONDS):
+                kind, *content = events.recv()
+                if kind == "started":
                     at = content[0]
                 elif kind == "found":
                     yield content[0]

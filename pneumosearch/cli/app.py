@@ -149,7 +149,7 @@ def report(
     from pneumosearch.report import render
 
     if html is not None and (json or output is not None or format != "table"):
-        raise ConfigError("--html writes a page of its own; leave out --json, --format and --output")
+        raise ConfigError("--html excludes --json, --format and --output")
     if html is None and not pictures:
         raise ConfigError("--no-pictures applies to the page of --html; give both")
     store = options.open_store(storage, results, artifacts, name, must_exist=True)

@@ -32,17 +32,17 @@ _STYLE: Final = {
 _MARKERS: Final = (("o", TRAIN_COLOUR), ("s", EVALUATION_COLOUR), ("^", "#009E73"))
 
 
-class Picture(NamedTuple):
+class Image(NamedTuple):
     """An image or a plot of the page with its text alternative."""
 
     source: str  # data URI or SVG
     alt: str
 
 
-class PairPicture(NamedTuple):
+class ImagePair(NamedTuple):
     """Two near-duplicate images side by side."""
 
-    images: tuple[Picture, Picture]
+    images: tuple[Image, Image]
     caption: str
 
 
@@ -71,17 +71,17 @@ def page(audit: Audit) -> str:
     )
 
 
-def _pair(audit: Audit, pair: NearPair) -> PairPicture:
+def _pair(audit: Audit, pair: NearPair) -> ImagePair:
     first, second = (_thumbnail(path_of(audit.folder), name) for name in (pair.first, pair.second))
-    return PairPicture((first, second), tables.pair_text(pair))
+    return ImagePair((first, second), tables.pair_text(pair))
 
 
-def _thumbnail(folder: Path, name: str) -> Picture:
+def _thumbnail(folder: Path, name: str) -> Image:
     _, data = cv2.imencode(".jpg", shrink(decode(path_below(folder, name)), _SIDE, "area"))
-    return Picture(data_uri(data.tobytes(), "image/jpeg"), f"X-ray {name}")
+    return Image(data_uri(data.tobytes(), "image/jpeg"), f"X-ray {name}")
 
 
-def _overview(comparisons: list[ShiftComparison]) -> Picture:
+def _overview(comparisons: list[ShiftComparison]) -> Image:
     """Draw the AUC of every feature in every comparison, with its interval."""
     names = [feature.feature.replace("_", " ") for feature in comparisons[0].features]
     figure = _figure(4.4, 5.6)
@@ -99,12 +99,12 @@ def _overview(comparisons: list[ShiftComparison]) -> Picture:
     axes.set(xlim=(0, 1), xlabel="AUC (0.5: no difference)", ylim=(len(names) - 0.5, -0.5))
     figure.legend(loc="outside upper left", frameon=False, labelcolor=_INK)
     _ink(axes)
-    return Picture(
+    return Image(
         _svg(figure), "AUC of each feature in each comparison with 95% intervals; the tables below list the values"
     )
 
 
-def _histogram(histogram: Histogram) -> Picture:
+def _histogram(histogram: Histogram) -> Image:
     """Draw one feature's distribution in train and test, by class."""
     figure, name = _figure(2.9, 1.9), histogram.feature.replace("_", " ")
     axes = figure.subplots()
@@ -115,7 +115,7 @@ def _histogram(histogram: Histogram) -> Picture:
     axes.set_yticks([])
     axes.locator_params(axis="x", nbins=5)
     _ink(axes)
-    return Picture(_svg(figure), f"Histograms of {name} in train and test, by class")
+    return Image(_svg(figure), f"Histograms of {name} in train and test, by class")
 
 
 def _figure(width: float, height: float) -> Figure:

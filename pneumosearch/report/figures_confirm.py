@@ -1,4 +1,4 @@
-"""Figures of a confirmation: accuracies beside the published ones, ROC curves, calibration."""
+"""Figures of a confirmation: accuracies with the published ones, ROC curves, calibration."""
 
 from dataclasses import dataclass
 from typing import Any, Final

@@ -195,7 +195,7 @@ def _curve(trial: TrialRecord, metric: Literal["accuracy", "auc"]) -> list[tuple
 
 
 def _bundle(axes: Axes, curves: list[list[tuple[int, float]]], colour: str, name: str) -> str:
-    """Draw curves faintly as one; a curve of one epoch is a dot. Returns what the caption says of those left out."""
+    """Draw faint curves as one collection, single epochs as dots. Return a caption for curves that are left out."""
     if not curves:
         return ""
     drawn, left_out = thinned(curves)

@@ -91,7 +91,7 @@ def _candidate(record: StudyRecord) -> str | None:
 
 
 def _published(record: StudyRecord) -> dict[str, Any] | None:
-    """Return the baseline beside the published table; None for phantoms, which have nothing to compare."""
+    """Return the comparison of the baseline with the published table; None for phantoms."""
     if record.data.kind == "phantoms":
         return None
     history = record.baseline.history if record.baseline else ()

@@ -46,7 +46,7 @@ class Terms:
         for key, value in own.items():
             if stored[key] != value:
                 raise ConfigError(
-                    f"{path}: this race was begun with another {key}; go on as it was, or choose --output"
+                    f"{path}: this race started with another {key}; use that one, or choose another --output"
                 )
 
 
@@ -157,8 +157,8 @@ def _where(runs: Runs) -> dict[str, str]:
     """Return the dates and machines of the runs; a race may resume on another day or another machine."""
     summaries = [run.summary for own in runs.values() for run in own]
     dates = sorted(summary["date"] for summary in summaries)
-    told = {key: ", ".join(sorted({str(s[key]) for s in summaries})) for key in ("commit", "processor", "cores")}
-    return {"date": f"{dates[0]} to {dates[-1]}", **told}
+    machines = {key: ", ".join(sorted({str(s[key]) for s in summaries})) for key in ("commit", "processor", "cores")}
+    return {"date": f"{dates[0]} to {dates[-1]}", **machines}
 
 
 def publish(own: Race, course: Course, baseline_accuracy: float | None, command: str) -> dict[str, Any]:

@@ -74,9 +74,9 @@ def _search(curves: list[pd.DataFrame], share: float, epochs: int, seed: int) ->
         for promotion in promotions(study)[:1]:
             study.enqueue_trial({}, user_attrs=promotion.attributes())
         trial = study.ask()
-        begun = trial.user_attrs.get("continues_after", 0)
-        curve_of[trial.number] = curve_of[trial.user_attrs["continues"]] if begun else next(drawn)
-        if _train(trial, *curve_of[trial.number], found, begun):
+        trained = trial.user_attrs.get("continues_after", 0)
+        curve_of[trial.number] = curve_of[trial.user_attrs["continues"]] if trained else next(drawn)
+        if _train(trial, *curve_of[trial.number], found, trained):
             study.tell(trial, found[-1])
         else:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
@@ -92,11 +92,11 @@ def _drawn(curves: list[pd.DataFrame], share: float, seed: int) -> Iterator[tupl
 
 
 def _train(
-    trial: optuna.Trial, curve: pd.DataFrame, judged_by: str, found: list[float], begun: int, until: int | None = None
+    trial: optuna.Trial, curve: pd.DataFrame, judged_by: str, found: list[float], trained: int, until: int | None = None
 ) -> bool:
-    """Run the epochs after `begun` until the pruner or `until` stops them; return whether the training is complete."""
+    """Run the epochs after `trained` until the pruner or `until` stops them; return whether the curve is complete."""
     accuracies, seen = curve[judged_by].tolist(), curve["validation_precise_auc"].tolist()
-    for epoch in range(begun + 1, (until or len(seen)) + 1):
+    for epoch in range(trained + 1, (until or len(seen)) + 1):
         trial.report(seen[epoch - 1], epoch)
         found.append(accuracies[epoch - 1])
         if epoch < len(seen) and trial.should_prune():

@@ -194,12 +194,12 @@ def _course(policy: Policy, recorded: Recorded, seed: int) -> Course:
         )
         trial = study.ask()
         recorded.space.suggest(trial)
-        continues, begun = trial.user_attrs.get("continues"), trial.user_attrs.get("continues_after", 0)
+        continues, trained = trial.user_attrs.get("continues"), trial.user_attrs.get("continues_after", 0)
         used = set(curve_of.values())
         position = recorded.nearest(trial.params, used) if continues is None else curve_of[continues]
         curve_of[trial.number] = position
         ended += continues is None
-        _train(study, trial, recorded, position, begun, course, only_first=policy.best_after_one > 0)
+        _train(study, trial, recorded, position, trained, course, only_first=policy.best_after_one > 0)
     for position in _best_after_one(policy, recorded, curve_of):
         course.train(recorded.seconds[position][1:])
         course.found(recorded.values[position])
@@ -211,7 +211,7 @@ def _train(
     trial: optuna.Trial,
     recorded: Recorded,
     position: int,
-    begun: int,
+    trained: int,
     course: Course,
     *,
     only_first: bool,
@@ -219,7 +219,7 @@ def _train(
     """Run a recorded curve from the first epoch of the trial until the pruner stops it."""
     curve, seconds = recorded.curves[position], recorded.seconds[position]
     reached = 1 if only_first else last_epoch(trial, curve)
-    course.train(seconds[begun:reached])
+    course.train(seconds[trained:reached])
     if reached < len(curve):
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     else:

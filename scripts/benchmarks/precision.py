@@ -70,7 +70,7 @@ def _trained(session: Session, run: RunSpec) -> TrialRecord:
     found = next((trial for trial in stored if trial.run == run and trial.state == "complete"), None)
     found = found or train_once(session, STUDY, "rerun", run)
     if found is None:
-        print("stopped after a saved epoch; run the same command again to go on", file=sys.stderr)
+        print("stopped after a saved epoch; run the same command again to resume", file=sys.stderr)
         raise typer.Exit(130)
     return found
 

@@ -143,10 +143,10 @@ def _search(pruner: BasePruner, curves: list[Curve], trials: int, seed: int) -> 
         for promotion in promotions(study)[:1]:
             study.enqueue_trial({}, user_attrs=promotion.attributes())
         trial = study.ask()
-        begun = trial.user_attrs.get("continues_after", 0)
-        curve = curve_of[trial.number] = curve_of[trial.user_attrs["continues"]] if begun else waiting.pop()
+        trained = trial.user_attrs.get("continues_after", 0)
+        curve = curve_of[trial.number] = curve_of[trial.user_attrs["continues"]] if trained else waiting.pop()
         reached = last_epoch(trial, curve)
-        epochs += reached - begun
+        epochs += reached - trained
         if reached == len(curve):
             value = kept_epoch(curve)[0]
             study.tell(trial, value)

@@ -352,5 +352,5 @@ def test_the_plain_report_loads_nothing_for_figures(filled: Store) -> None:
 def test_a_page_and_another_form_at_once_are_refused(filled: Store, tmp_path: Path) -> None:
     done = _report(filled, "--html", str(tmp_path / "page.html"), "--json")
     assert done.returncode == 1
-    assert "--html writes a page of its own" in done.stderr
+    assert "--html excludes --json" in done.stderr
     assert not (tmp_path / "page.html").exists()

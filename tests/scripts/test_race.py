@@ -135,7 +135,7 @@ def test_race_goes_on_only_under_its_own_terms(raced: list[str], tmp_path: Path)
     assert run_search([*raced, "--sides", "optuna", "--seeds", "1"]).exit_code == 0
     refused = run_search([*raced, "--budget", "3s"]).exception
     assert isinstance(refused, ConfigError)
-    assert "this race was begun with another budget_s" in str(refused)
+    assert "this race started with another budget_s" in str(refused)
 
 
 def test_race_of_nobody_is_refused(raced: list[str]) -> None:
