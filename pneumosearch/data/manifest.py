@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Final, Literal
 
-from pneumosearch._utils.atomic import MOST_BYTES, read_whole
+from pneumosearch._utils.atomic import MAX_BYTES, read_whole
 from pneumosearch._utils.patterns import one_group
 from pneumosearch.data.depth import may_be_deep
 from pneumosearch.data.names import printable_name
@@ -261,8 +261,8 @@ def _why_unopenable(path: Path) -> str | None:
         return str(error.strerror)
     if not stat.S_ISREG(status.st_mode):
         return "not a regular file"
-    if status.st_size > MOST_BYTES:
-        return f"more than {MOST_BYTES:,} bytes"
+    if status.st_size > MAX_BYTES:
+        return f"more than {MAX_BYTES:,} bytes"
     return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
 
 
