@@ -24,6 +24,7 @@ from pneumosearch.network.grad_cam import grad_cam, overlay
 from pneumosearch.records.confirmation import Candidate, Confirmation, Replicate, wrong_picture_file
 from pneumosearch.records.trial import TestOpening, TrialRecord, is_baseline
 from pneumosearch.search.session import Interrupted, Session
+from pneumosearch.storage.store import add_test_opening
 from pneumosearch.training.loop import predict
 
 #: The winner's most confident mistakes among the test images, of which pictures are kept.
@@ -93,7 +94,7 @@ class _Opening:
 
     def _write_down(self, test_fingerprint: str) -> None:
         study = self.store.load_study(self.plan.study)
-        self.store.add_test_opening(study, None, self.plan.why(), test_fingerprint)
+        add_test_opening(study, None, self.plan.why(), test_fingerprint)
 
     def _record_opening(self, warn: Say) -> tuple[TestOpening, int]:
         """Write the opening down and say whether there were others, before an image is decoded."""

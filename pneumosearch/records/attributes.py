@@ -172,7 +172,7 @@ DUPLICATE_OF: Final = Attribute[int]("duplicate_of", int)  # number of the earli
 OWNER: Final = Attribute[Owner]("owner", Owner)
 BEAT: Final = Attribute[str]("beat", str)  # a sign of life, which changes
 TAKEN_UP: Final = Attribute[TakenUp]("taken_up", TakenUp)
-CHECKPOINTS: Final = Attribute[list[dict[str, Any]]]("checkpoints", list[dict[str, Any]])  # `checkpoint_sync.Deposit`
+CHECKPOINTS: Final = Attribute[list[dict[str, Any]]]("checkpoints", list[dict[str, Any]])  # as `checkpoint_sync` says
 
 
 class Openings:

@@ -23,7 +23,7 @@ from pneumosearch.config import RunSpec
 from pneumosearch.records.attributes import CHECKPOINTS, CONTINUES
 from pneumosearch.records.epoch import History
 from pneumosearch.storage.artifacts import Artifacts
-from pneumosearch.storage.store import Store, state_key
+from pneumosearch.storage.trial_files import TrialFiles, state_key
 from pneumosearch.training.checkpoint import CHECKPOINT_FILE, saved_epochs
 from pneumosearch.training.loop import KEPT_WEIGHTS_FILE
 
@@ -50,13 +50,13 @@ class UploadedCheckpoint(BaseModel):
     seconds: float  # it took to pack and to send
 
 
-def upload(store: Store, trial: optuna.Trial, folder: Path, history: History) -> None:
+def upload(files: TrialFiles, trial: optuna.Trial, folder: Path, history: History) -> None:
     """Send the checkpoint in `folder` after this history to the shared artifacts, where there are any that lack it.
 
     Raises:
         ArtifactsError: They cannot be used; then nothing is recorded.
     """
-    artifacts, earlier, epoch = store.shared_artifacts, uploaded(trial), len(history)
+    artifacts, earlier, epoch = files.shared_artifacts, uploaded(trial), len(history)
     if artifacts is None or (earlier and earlier[-1].epoch >= epoch):
         return
     begin, key = time.perf_counter(), f"{state_key(trial.study.study_name, trial.number)}/epoch-{epoch:04d}.zip"
@@ -74,11 +74,11 @@ def upload(store: Store, trial: optuna.Trial, folder: Path, history: History) ->
             artifacts.remove(old.key)
 
 
-def download(store: Store, trial: optuna.Trial, folder: Path, run: RunSpec, fingerprint: str) -> None:
+def download(files: TrialFiles, trial: optuna.Trial, folder: Path, run: RunSpec, fingerprint: str) -> None:
     """Bring the last checkpoint of `trial` from the shared artifacts to `folder`, unless the one there is as far.
 
     Args:
-        store: Whose artifacts.
+        files: Whose artifacts.
         trial: About to go on.
         folder: Of its checkpoint on this machine.
         run: What it trains.
@@ -87,7 +87,7 @@ def download(store: Store, trial: optuna.Trial, folder: Path, run: RunSpec, fing
     Raises:
         ArtifactsError: The artifacts cannot be used.
     """
-    artifacts = store.shared_artifacts
+    artifacts = files.shared_artifacts
     if artifacts is None:
         return
     here = saved_epochs(folder, run, fingerprint)

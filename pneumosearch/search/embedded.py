@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import optuna
@@ -10,9 +11,10 @@ from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import Metric, direction
+from pneumosearch.search.events import Listener
 from pneumosearch.search.objective import Objective
-from pneumosearch.search.session import Session, StopFlag
-from pneumosearch.storage.store import Store
+from pneumosearch.search.session import StopFlag
+from pneumosearch.storage.trial_files import TrialFiles
 from pneumosearch.studyfile import StudySpec, read_study_file
 
 
@@ -43,7 +45,7 @@ def objective_for(
     folder = Path(results)
     source = DataSource(read_manifest(Path(data), study.patient_pattern), folder / "cache")
     study = study.model_copy(update={"screening": None})  # only for the pruner "promote" of our own loop
-    objective = Objective(Session(_Folders(folder), source, lambda event: None, StopFlag()), study)
+    objective = Objective(_OwnLoop(TrialFiles(folder), source, lambda event: None, StopFlag()), study)
 
     one_at_a_time = threading.Lock()  # a process has one session of Keras, which `n_jobs` would share
 
@@ -64,8 +66,11 @@ def _check_direction(study: optuna.Study, metric: Metric) -> None:
         raise ConfigError(f"study '{study.study_name}': {metric} wants optuna.create_study(direction={wanted!r})")
 
 
-class _Folders(Store):
-    """The folders of a store whose trials are kept elsewhere, so that no database is opened."""
+@dataclass(frozen=True)
+class _OwnLoop:
+    """What a trial needs in a loop whose storage is the user's; a `TrialSession`."""
 
-    def __init__(self, results: Path) -> None:
-        self.url, self.results = "", results
+    store: TrialFiles
+    source: DataSource
+    listener: Listener
+    stop: StopFlag

@@ -20,9 +20,10 @@ from pneumosearch.search.checkpoint_sync import download, upload
 from pneumosearch.search.cost import Limits
 from pneumosearch.search.events import EpochEnded, TrialStarted
 from pneumosearch.search.leases import check_lease
-from pneumosearch.search.session import Deferred, Interrupted, Session
+from pneumosearch.search.session import Deferred, Interrupted, TrialSession
 from pneumosearch.space import Space
-from pneumosearch.storage.store import network_file, trial_record
+from pneumosearch.storage.store import add_test_opening, trial_record
+from pneumosearch.storage.trial_files import network_file
 from pneumosearch.studyfile import StudySpec
 from pneumosearch.training.loop import TrainingResult, train
 from pneumosearch.training.plots import learning_curves
@@ -36,12 +37,12 @@ class Objective:
     """An Optuna objective: `study.optimize(Objective(session, spec))` works, and `runner.StudyRun` does more.
 
     Args:
-        session: Store, images, listener, and the flag that is looked at after every epoch.
+        session: Where files are kept, images, listener, and the flag that is looked at after every epoch.
         spec: What a trial chooses from, and how it is trained and judged.
         keep_all: Keep the network of every trial, not only of the best ones.
     """
 
-    session: Session
+    session: TrialSession
     spec: StudySpec
     keep_all: bool = False
     _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict, init=False)
@@ -118,7 +119,7 @@ class Objective:
         why = f"{run.protocol} protocol: the test folder judges each of {run.config.epochs} epochs"
 
         def write_down(test_fingerprint: str) -> None:
-            self.session.store.add_test_opening(trial.study, trial.number, why, test_fingerprint)
+            add_test_opening(trial.study, trial.number, why, test_fingerprint)
 
         return self.dataset(run, write_down)
 

@@ -63,6 +63,7 @@ class StudyRun:
     """One run of the study command, or of anything else that trains in trials.
 
     Args:
+        session: Store, images, listener, and the flag to stop.
         study: With its sampler and its pruner.
         objective: Trains a trial.
         proposer: Proposes new trials.
@@ -70,6 +71,7 @@ class StudyRun:
         leases: Tell which running trials nobody trains.
     """
 
+    session: Session
     study: optuna.Study
     objective: Objective
     proposer: Proposer
@@ -85,8 +87,8 @@ class StudyRun:
         Raises:
             PneumosearchError: Data or storage cannot be used, or too many trials fail for one reason.
         """
-        claims, stop = self._claims(n_trials), self.objective.session.stop
-        with explained(self.objective.session.store.url):
+        claims, stop = self._claims(n_trials), self.session.stop
+        with explained(self.session.store.url):
             for trained in itertools.count():
                 if trained == at_most or stop():
                     break
@@ -105,7 +107,7 @@ class StudyRun:
         ended = claims.n_ended()
         done = not claims.any_left() and not claims.trained_elsewhere()
         if not done:
-            return Outcome(ended, self.objective.session.stop.reason, done)
+            return Outcome(ended, self.session.stop.reason, done)
         return Outcome(ended, self.proposer.exhausted if ended < claims.goal else "", done)
 
     def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
@@ -119,7 +121,7 @@ class StudyRun:
 
     def _next_or_none(self, claims: Claims) -> optuna.Trial | None:
         """Return the next trial, waiting for one while others are at work; None where nothing is left, or to stop."""
-        while not self.objective.session.stop():
+        while not self.session.stop():
             with self._lock():
                 if claims.any_left():
                     return claims.next()
@@ -132,7 +134,7 @@ class StudyRun:
         return Claims(self.study, self.proposer, self.leases, goal)
 
     def _lock(self) -> AbstractContextManager[None]:
-        return study_lock(self.objective.session.store.storage, self.study.study_name)
+        return study_lock(self.session.store.storage, self.study.study_name)
 
     def run_trial(self, trial: optuna.Trial, defers: Callable[[], bool] = lambda: False) -> TrialRecord:
         """Train one trial and tell the study how it ended.
@@ -145,7 +147,7 @@ class StudyRun:
             Interrupted: The session should stop, or the trial is deferred; it may go on in another process at once.
             LostLease: Another process trains it.
         """
-        store = self.objective.session.store
+        store = self.session.store
         with heartbeats(store.storage, trial_id(trial), self.leases.grace) if store.shared else nullcontext():
             try:
                 self._train(trial, defers)
@@ -153,7 +155,7 @@ class StudyRun:
                 raise LostLease from error
         self._clean_up()
         record = trial_record(self.study.get_trials(deepcopy=False)[trial.number])
-        self.objective.session.listener(TrialEnded(record))
+        self.session.listener(TrialEnded(record))
         check_failures(self.study, self.max_failures)
         self._check_passed_over()
         return record
@@ -164,7 +166,7 @@ class StudyRun:
         except Interrupted as why:
             attributes.OWNER.clear(trial)
             if isinstance(why, Deferred):
-                self.objective.session.listener(TrialDeferred(trial.number))
+                self.session.listener(TrialDeferred(trial.number))
             raise
         except optuna.TrialPruned:
             self.study.tell(trial, state=TrialState.PRUNED)
@@ -175,9 +177,10 @@ class StudyRun:
 
     def _clean_up(self) -> None:
         """Remove the checkpoints of trials that will not be resumed, and of those least likely to be."""
-        session = self.objective.session
         try:
-            there = session.store.states(self.study.study_name)  # first, as other processes may begin trials meanwhile
+            there = self.session.store.states(
+                self.study.study_name
+            )  # first, as other processes may begin trials meanwhile
             trials = self.study.get_trials(deepcopy=False)
             kept = self._resumable()
             for number in there:
@@ -208,7 +211,7 @@ class StudyRun:
         if isinstance(error, (LostLease, PneumosearchError, *STORAGE_ERRORS)):
             raise error
         if isinstance(error, OSError) and error.errno in _NO_ROOM:  # the next trial would fail alike
-            why = f"{self.objective.session.store.results}: {os.strerror(error.errno)}"
+            why = f"{self.session.store.results}: {os.strerror(error.errno)}"
             raise StoreError(f"{why}; what was saved is safe, the same command goes on from it") from error
         return f"{type(error).__name__}: {error}".splitlines()[0]
 
@@ -248,7 +251,7 @@ def open_search(
         )
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(space.baseline())
-    return StudyRun(study, objective, _proposer(study, spec), max_failures, Leases(grace))
+    return StudyRun(session, study, objective, _proposer(study, spec), max_failures, Leases(grace))
 
 
 def _proposer(study: optuna.Study, spec: StudySpec) -> Proposer:
@@ -288,7 +291,7 @@ def train_once(
     data = objective.described(run)
     pruner = optuna.pruners.NopPruner()
     study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data, pruner=pruner)
-    study_run = StudyRun(study, objective, SamplerProposer(study))
+    study_run = StudyRun(session, study, objective, SamplerProposer(study))
     trial = study_run.next_trial(run)
     attributes.RUN.set(trial, run)
     for key, value in (about or {}).items():

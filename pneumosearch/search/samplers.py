@@ -31,7 +31,7 @@ class PerTrialSampler(BaseSampler):
     """Makes the sampler of each trial anew, so that a resumed study proposes what an uninterrupted one would.
 
     A sampler that has nothing more to propose calls `Study.stop`, which Optuna allows in `Study.optimize` alone. Here
-    the study keeps that as its attribute `EXHAUSTED`, for all its processes.
+    the study keeps that as an attribute, for all its processes.
 
     Args:
         make: From a trial's number to its sampler. That of the first trial is made at once, to show mistakes early.

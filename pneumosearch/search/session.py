@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
+from typing import Protocol
 
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.search.events import Listener
 from pneumosearch.storage.store import Store
+from pneumosearch.storage.trial_files import TrialFiles
 
 
 class Interrupted(Exception):
@@ -38,6 +40,26 @@ class StopFlag:
         if not self.reason and time.monotonic() >= self.deadline:
             self.reason = "the time is up"
         return bool(self.reason)
+
+
+class TrialSession(Protocol):
+    """What the training of a trial needs."""
+
+    @property
+    def store(self) -> TrialFiles:
+        """Where the trial keeps its files."""
+
+    @property
+    def source(self) -> DataSource:
+        """The images."""
+
+    @property
+    def listener(self) -> Listener:
+        """Receives what happens."""
+
+    @property
+    def stop(self) -> StopFlag:
+        """Looked at after every epoch."""
 
 
 @dataclass(frozen=True)

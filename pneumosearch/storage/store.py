@@ -1,8 +1,6 @@
 """The one store: an Optuna storage that holds every training, and the folder of their artifacts."""
 
 import itertools
-import re
-import shutil
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,10 +8,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
-from urllib.parse import quote
 
 import optuna
-from optuna.artifacts import ArtifactMeta, get_all_artifact_meta, upload_artifact
+from optuna.artifacts import ArtifactMeta, get_all_artifact_meta
 from optuna.artifacts.exceptions import ArtifactNotFound
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
@@ -27,15 +24,11 @@ from pneumosearch.records import attributes
 from pneumosearch.records.confirmation import Confirmation, confirmation_file
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.trial import Purpose, State, StudyRecord, TestOpening, TrialRecord
-from pneumosearch.storage.artifact_backends import Folder
-from pneumosearch.storage.artifacts import Artifacts
 from pneumosearch.storage.optuna_private import study_id, trial_id
 from pneumosearch.storage.queries import TrialRow, read_rows
 from pneumosearch.storage.retry import PatientStorage
+from pneumosearch.storage.trial_files import SAFE_NAME, TrialFiles, network_file
 from pneumosearch.storage.urls import PATIENCE, explained, open_storage, safe_url
-
-#: Names as study files allow them, and what is appended to them: safe in paths, pages, tables and terminals.
-_SAFE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,119}")
 
 _STATES: Final[dict[TrialState, State]] = {
     TrialState.COMPLETE: "complete",
@@ -48,7 +41,7 @@ _STATES: Final[dict[TrialState, State]] = {
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-class Store:
+class Store(TrialFiles):
     """The storage at `url` and the artifacts below `results`.
 
     Args:
@@ -65,8 +58,6 @@ class Store:
         StoreError: The URL is malformed, its driver is missing, or the database cannot be opened or written.
     """
 
-    shared_artifacts: Artifacts | None = None  # those that all machines share
-
     def __init__(
         self,
         url: str,
@@ -77,27 +68,9 @@ class Store:
         opening_patience: float | None = None,
         artifacts: str | None = None,
     ) -> None:
-        self.url, self.results = url, results
+        self.url = url
         self.storage = open_storage(url, must_exist=must_exist, patience=patience, opening_patience=opening_patience)
-        if artifacts is not None:
-            self._share(artifacts)
-
-    @property
-    def artifacts(self) -> Artifacts | Folder:
-        """Where pictures and networks are kept."""
-        return self.shared_artifacts or self._own_artifacts
-
-    @property
-    def artifacts_url(self) -> str | None:
-        """Of the artifacts that all machines share; None where this machine keeps its own."""
-        return self.shared_artifacts.url if self.shared_artifacts else None
-
-    @property
-    def _own_artifacts(self) -> Folder:
-        return Folder(self.results / "artifacts")
-
-    def _share(self, url: str) -> None:
-        self.shared_artifacts = Artifacts(url, earlier=self._own_artifacts)
+        super().__init__(results, artifacts)
 
     def use_artifacts_of(self, *names: str) -> None:
         """Share the artifacts of the first of these studies that has any to share, where no URL was given.
@@ -122,23 +95,6 @@ class Store:
             else:
                 attributes.ARTIFACTS.set(study, self.artifacts_url)
 
-    def checkpoint_folder(self, study: str, number: int) -> Path:
-        """Return where a trial keeps its state while it may go on."""
-        return self.results / state_key(study, number)
-
-    def states(self, study: str) -> set[int]:
-        """Return the numbers of the trials that keep a state, on this machine or where all share theirs."""
-        folder = states_key(study)
-        own: tuple[Folder | Artifacts, ...] = (Folder(self.results),)
-        places = own if self.shared_artifacts is None else (*own, self.shared_artifacts)
-        return {int(name) for place in places for name in place.names(folder) if name.isdecimal()}
-
-    def remove_state(self, study: str, number: int) -> None:
-        """Remove the state of a trial that will not go on."""
-        shutil.rmtree(self.checkpoint_folder(study, number), ignore_errors=True)
-        if self.shared_artifacts is not None:
-            self.shared_artifacts.remove_folder(state_key(study, number))
-
     @property
     def shared(self) -> bool:
         """Whether processes of other machines may use the storage too."""
@@ -149,7 +105,7 @@ class Store:
         with explained(self.url):
             studies = self.storage.get_all_studies()
             ours = [study.study_name for study in studies if attributes.PURPOSE.on(study)]
-            return sorted(name for name in ours if _SAFE_NAME.fullmatch(name))
+            return sorted(name for name in ours if SAFE_NAME.fullmatch(name))
 
     def open_study(
         self,
@@ -245,18 +201,6 @@ class Store:
                 openings += attributes.TEST_OPENINGS.among(study.user_attrs)
         return sorted(openings, key=lambda opening: opening.time)
 
-    def add_test_opening(self, study: optuna.Study, number: int | None, why: str, test_fingerprint: str) -> None:
-        """Write down that trial `number` reads the test folder, or a confirmation, which has no number.
-
-        What is resumed counts once: a trial by its number, a confirmation by what `why` says of it. Openings at the
-        same moment are all kept.
-        """
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        opening = TestOpening(
-            study=study.study_name, trial=number, time=now, why=why, test_fingerprint=test_fingerprint
-        )
-        attributes.TEST_OPENINGS.add(study, opening)
-
     def fail_trial(self, name: str, number: int, reason: str) -> TrialRecord:
         """Mark a trial that is running, but whose process is gone, as failed."""
         study = self.load_study(name)
@@ -265,22 +209,6 @@ class Store:
             attributes.FAILURE.set_by_id(self.storage, trial_id(trial), reason)
             study.tell(number, state=TrialState.FAIL)
             return trial_record(study.get_trials(deepcopy=False)[number])
-
-    def add_artifact(self, owner: optuna.Trial | optuna.Study, path: Path, mimetype: str) -> None:
-        """Copy a file to the artifacts of a trial or a study, once by file name."""
-        there = next((meta for meta in get_all_artifact_meta(owner) if meta.filename == path.name), None)
-        if there is None:
-            upload_artifact(artifact_store=self.artifacts, file_path=str(path), study_or_trial=owner, mimetype=mimetype)
-        elif not self._has(there.artifact_id):  # Optuna records first: whoever did may have been killed right then
-            with path.open("rb") as file:
-                self.artifacts.write(there.artifact_id, file)
-
-    def _has(self, artifact_id: str) -> bool:
-        try:
-            self.artifacts.open_reader(artifact_id).close()
-        except ArtifactNotFound:
-            return False
-        return True
 
     def read_artifact(self, study: str, filename: str, number: int | None = None) -> bytes | None:
         """Return an artifact of a study, or of its trial `number`; None where there is none or its file is gone."""
@@ -319,20 +247,15 @@ class Store:
                 self.add_artifact(self.load_study(name), path, "application/json")
 
 
-def states_key(study: str) -> str:
-    """Return the folder of the states of a study's trials, below the results and among shared artifacts."""
-    # A study of somebody's own loop may have any name, such as one that leads out of this folder.
-    return "checkpoints/" + (study if _SAFE_NAME.fullmatch(study) else "~" + quote(study, safe="")[:200])
+def add_test_opening(study: optuna.Study, number: int | None, why: str, test_fingerprint: str) -> None:
+    """Write down that trial `number` reads the test folder, or a confirmation, which has no number.
 
-
-def state_key(study: str, number: int) -> str:
-    """Return the folder of the state of a trial, in that of its study."""
-    return f"{states_key(study)}/{number}"
-
-
-def network_file(number: int) -> str:
-    """Return the name of the artifact with a trial's network."""
-    return f"trial-{number}.keras"
+    What is resumed counts once: a trial by its number, a confirmation by what `why` says of it. Openings at the
+    same moment are all kept.
+    """
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    opening = TestOpening(study=study.study_name, trial=number, time=now, why=why, test_fingerprint=test_fingerprint)
+    attributes.TEST_OPENINGS.add(study, opening)
 
 
 def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:

@@ -151,7 +151,7 @@ def train_together(store: Store, study: optuna.Study, n_trials: int) -> tuple[li
     """
     training = ShortTraining(store)
     errors: list[str] = []
-    run = StudyRun(study, cast(Objective, training), SamplerProposer(study))
+    run = StudyRun(training.session, study, cast(Objective, training), SamplerProposer(study))
     while not errors or len(errors) < _MAX_ERRORS:
         try:
             run.until(n_trials)

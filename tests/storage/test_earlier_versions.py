@@ -17,7 +17,7 @@ from pneumosearch.report.latest_confirmation import confirmation_summary, latest
 from pneumosearch.report.summary import study_summary
 from pneumosearch.search.runner import open_search
 from pneumosearch.search.session import Session, StopFlag
-from pneumosearch.storage.store import Store
+from pneumosearch.storage.store import Store, add_test_opening
 from pneumosearch.studyfile import read_study_file
 from tests.conftest import ROOT
 from tests.support.fakes import SilentListener
@@ -69,9 +69,9 @@ def test_confirmation_of_an_earlier_version_says_the_same(earlier: Store) -> Non
 
 def test_openings_of_an_earlier_version_count_beside_new_ones(earlier: Store) -> None:
     study = earlier.load_study("baseline-original")
-    earlier.add_test_opening(study, 0, "trained to its end", "t" * 16)  # an earlier version has written it down
+    add_test_opening(study, 0, "trained to its end", "t" * 16)  # an earlier version has written it down
     assert [opening.study for opening in earlier.record("tiny").test_openings] == ["tiny-confirm", "baseline-original"]
-    earlier.add_test_opening(study, 1, "another trial", "t" * 16)
+    add_test_opening(study, 1, "another trial", "t" * 16)
     assert [opening.trial for opening in earlier.record("tiny").test_openings] == [None, 0, 1]
 
 

@@ -7,7 +7,7 @@ from optuna.trial import TrialState
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError
-from pneumosearch.storage.store import Store, trial_record
+from pneumosearch.storage.store import Store, add_test_opening, trial_record
 from tests.support.fakes import SPEC, a_description, an_epoch
 
 
@@ -83,7 +83,7 @@ def test_openings_of_one_data_set_count_once_a_run_and_over_all_studies(store: S
     opened = a_description().model_copy(update={"test_fingerprint": "t" * 16})
     study = store.open_study("baseline-original", "baseline", "accuracy", {}, opened)
     for number in (0, 0, 1):
-        store.add_test_opening(study, number, "original protocol", "t" * 16)
+        add_test_opening(study, number, "original protocol", "t" * 16)
     store.open_study("mine", "search", "accuracy", SPEC, a_description())
     store.open_study("elsewhere", "search", "accuracy", SPEC, a_description(fingerprint="f" * 16))
     assert [(o.study, o.trial) for o in store.record("mine").test_openings] == [
