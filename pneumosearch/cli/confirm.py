@@ -8,7 +8,7 @@ import typer
 from pneumosearch.cli import options
 
 if TYPE_CHECKING:
-    from pneumosearch.confirm.replicates import Plan
+    from pneumosearch.confirm.replicates import ConfirmationPlan
     from pneumosearch.data.protocols import DataSource
     from pneumosearch.records.confirmation import Confirmation
     from pneumosearch.storage.store import Store
@@ -61,7 +61,9 @@ def confirm(
         print_confirmation(confirmation, record.data.kind)
 
 
-def _confirmed(store: "Store", source: "DataSource", plan: "Plan", stop_after: float, *, quiet: bool) -> "Confirmation":
+def _confirmed(
+    store: "Store", source: "DataSource", plan: "ConfirmationPlan", stop_after: float, *, quiet: bool
+) -> "Confirmation":
     """Train what is missing, open the test folder and judge; leave the command where it was stopped before that."""
     from pneumosearch.cli.views import EpochView, stopped
     from pneumosearch.confirm.replicates import finished_replicates

@@ -21,7 +21,7 @@ Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
+class ConfirmationPlan:
     """What a confirmation trains, before it trains."""
 
     record: StudyRecord  # of the search
@@ -49,7 +49,7 @@ class Plan:
         return f"confirmation of '{self.record.name}': {names}; seeds {', '.join(map(str, self.seeds))}"
 
 
-def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> Plan:
+def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> ConfirmationPlan:
     """Choose the baseline and the `top` best other configurations by validation, and `n_seeds` seeds none has seen.
 
     Raises:
@@ -64,7 +64,7 @@ def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> Plan:
         raise StoreError(f"study '{record.name}' has no complete trial besides the baseline; search on, then confirm")
     used = {trial.run.seed for trial in record.trials if trial.run}
     seeds = fresh_seeds(int(str(record.spec["seed"])), used, n_seeds)
-    return Plan(record, (baseline, *finalists[:top]), seeds)
+    return ConfirmationPlan(record, (baseline, *finalists[:top]), seeds)
 
 
 def _candidates(record: StudyRecord) -> list[TrialRecord]:
@@ -96,7 +96,7 @@ def _replicate_run(trial: TrialRecord, seed: int) -> RunSpec:
     return RunSpec(config=run.config, seed=seed, protocol="holdout", precision=run.precision)
 
 
-def finished_replicates(store: Store, plan: Plan) -> dict[RunSpec, TrialRecord]:
+def finished_replicates(store: Store, plan: ConfirmationPlan) -> dict[RunSpec, TrialRecord]:
     """Return the replicates of the plan that are trained and whose network is kept, by their run."""
     if plan.study not in store.names():
         return {}
@@ -109,7 +109,7 @@ def finished_replicates(store: Store, plan: Plan) -> dict[RunSpec, TrialRecord]:
     }
 
 
-def train_replicates(session: Session, plan: Plan, say: Say) -> bool:
+def train_replicates(session: Session, plan: ConfirmationPlan, say: Say) -> bool:
     """Train what is missing of the plan's replicates; tell whether all are there.
 
     Raises:

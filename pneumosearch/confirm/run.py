@@ -1,6 +1,6 @@
 """Confirming a search: its best configurations and the baseline on fresh seeds, and then, once, the test images."""
 
-from pneumosearch.confirm.replicates import Plan, Say, run_of, train_replicates
+from pneumosearch.confirm.replicates import ConfirmationPlan, Say, run_of, train_replicates
 from pneumosearch.confirm.test_access import open_test
 from pneumosearch.errors import StoreError
 from pneumosearch.records.confirmation import Confirmation
@@ -8,17 +8,17 @@ from pneumosearch.search.session import Interrupted, Session
 from pneumosearch.storage.store import Store
 
 
-def stored_confirmation(store: Store, plan: Plan) -> Confirmation | None:
+def stored_confirmation(store: Store, plan: ConfirmationPlan) -> Confirmation | None:
     """Return the stored confirmation of the same candidates and seeds, for which no image need be read again."""
     return next((one for one in store.confirmations(plan.record.name) if _same(plan, one)), None)
 
 
-def _same(plan: Plan, confirmation: Confirmation) -> bool:
+def _same(plan: ConfirmationPlan, confirmation: Confirmation) -> bool:
     there = [(one.trial, one.config) for one in confirmation.candidates]
     return confirmation.seeds == plan.seeds and there == [(t.number, run_of(t).config) for t in plan.candidates]
 
 
-def confirm(session: Session, plan: Plan, *, say: Say, warn: Say) -> Confirmation | None:
+def confirm(session: Session, plan: ConfirmationPlan, *, say: Say, warn: Say) -> Confirmation | None:
     """Train the missing replicates; when all are there, open the test folder, judge, and keep the confirmation.
 
     Args:
@@ -44,7 +44,7 @@ def confirm(session: Session, plan: Plan, *, say: Say, warn: Say) -> Confirmatio
         return None
 
 
-def _check_images(session: Session, plan: Plan) -> None:
+def _check_images(session: Session, plan: ConfirmationPlan) -> None:
     config = run_of(plan.candidates[0]).config
     found = session.source.described("holdout", config.image_size, config.equalization)
     if found.fingerprint != plan.record.data.fingerprint:

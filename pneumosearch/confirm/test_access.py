@@ -12,7 +12,7 @@ from PIL import Image
 
 from pneumosearch import __version__
 from pneumosearch.config import RunSpec
-from pneumosearch.confirm.replicates import Plan, Say, finished_replicates, run_of
+from pneumosearch.confirm.replicates import ConfirmationPlan, Say, finished_replicates, run_of
 from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
 from pneumosearch.data.cache import Pixels
 from pneumosearch.data.decoding import PixelArray
@@ -31,7 +31,7 @@ from pneumosearch.training.loop import predict
 N_WRONG_PICTURES: Final = 12
 
 
-def open_test(session: Session, plan: Plan, warn: Say) -> Confirmation:
+def open_test(session: Session, plan: ConfirmationPlan, warn: Say) -> Confirmation:
     """Judge the plan's replicates by the test images and keep the confirmation, which counts as one opening.
 
     Args:
@@ -58,7 +58,7 @@ def most_wrong(labels: Sequence[int], probabilities: npt.NDArray[np.float64]) ->
 class _Opening:
     """The one look at the test images, when every replicate is there."""
 
-    def __init__(self, session: Session, plan: Plan) -> None:
+    def __init__(self, session: Session, plan: ConfirmationPlan) -> None:
         self.store, self.source, self.stop, self.plan = session.store, session.source, session.stop, plan
         self.trained = finished_replicates(session.store, plan)
         self.number = len(session.store.confirmations(plan.record.name)) + 1

@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 from pneumosearch.cli.app import app
 from pneumosearch.config import Equalization, RunSpec, TrialConfig
 from pneumosearch.confirm import test_access as opening_module
-from pneumosearch.confirm.replicates import Plan, finished_replicates, fresh_seeds, plan_confirmation
+from pneumosearch.confirm.replicates import ConfirmationPlan, finished_replicates, fresh_seeds, plan_confirmation
 from pneumosearch.confirm.run import confirm, stored_confirmation
 from pneumosearch.confirm.test_access import most_wrong
 from pneumosearch.data.cache import load_pixels
@@ -92,7 +92,7 @@ class Attempt:
     """One run of confirm, with what it said."""
 
     def __init__(self, store: Store, source: DataSource, top: int = 2, seeds: int = 2) -> None:
-        self.plan: Plan = plan_confirmation(store.record("tiny"), top, seeds)
+        self.plan: ConfirmationPlan = plan_confirmation(store.record("tiny"), top, seeds)
         self.stop, self.said, self.warned = StopFlag(), list[str](), list[str]()
         self.session = Session(store, source, SilentListener(), self.stop)
 
