@@ -4,6 +4,7 @@ import os
 import platform
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -117,9 +118,14 @@ def identity(process: psutil.Process) -> Owner:
 
 
 def _host() -> str:
-    """Return the machine, or the container, in which process numbers are unique."""
-    namespace = Path("/proc/self/ns/pid")
-    return platform.node() + (f" {namespace.stat().st_ino}" if namespace.exists() else "")
+    """Return the running system, or the container on it, in which process numbers are unique.
+
+    A host name is no proof: images of a cloud share theirs, and so does every `localhost`. The number of this boot is
+    drawn anew at each start; where the system has none, the network card's address stands in.
+    """
+    boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    start = boot.read_text().strip() if boot.exists() else f"{uuid.getnode():x}"
+    return f"{platform.node()} {start}" + (f" {namespace.stat().st_ino}" if namespace.exists() else "")
 
 
 def _lives(owner: Owner) -> bool:

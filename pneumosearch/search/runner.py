@@ -6,7 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -148,7 +148,7 @@ class StudyRun:
             LostLease: Another process trains it.
         """
         store = self.session.store
-        with heartbeats(store.storage, trial_id(trial), self.leases.grace) if store.shared else nullcontext():
+        with heartbeats(store.storage, trial_id(trial), self.leases.grace):
             try:
                 self._train(trial, defers)
             except UpdateFinishedTrialError as error:

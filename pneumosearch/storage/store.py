@@ -95,11 +95,6 @@ class Store(TrialFiles):
             else:
                 attributes.ARTIFACTS.set(study, self.artifacts_url)
 
-    @property
-    def shared(self) -> bool:
-        """Whether processes of other machines may use the storage too."""
-        return not self.url.startswith("sqlite")
-
     def names(self) -> list[str]:
         """Return the names of the studies of pneumosearch, sorted; one that could not be ours is none of them."""
         with explained(self.url):

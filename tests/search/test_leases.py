@@ -72,6 +72,13 @@ def test_lease_of_this_machine_expires_with_its_process() -> None:
     assert leases.expired(running(0, owner=None))  # given back
 
 
+def test_machine_of_the_same_name_is_another_machine() -> None:
+    name, _, *namespace = str(this_process().host).split()
+    clone = " ".join([name, "another-boot", *namespace])
+    living_there = {"host": clone, "pid": 2**22 + 1, "started": 1.0}  # no process of this number is here
+    assert not Leases().expired(running(0, owner=living_there))
+
+
 def test_lease_of_a_process_that_ended_but_is_not_reaped_expires() -> None:
     process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
     try:

@@ -81,7 +81,6 @@ def test_report_over_the_proxy_equals_that_of_the_file(server: StorageServer, st
     there = Store(server.url, store.results, must_exist=True)
     fake_study(there, 5)
     assert there.names() == ["fake"]
-    assert there.shared
     assert study_summary(there.record("fake")) == study_summary(store.record("fake"))
     assert [trial.number for trial in there.record("fake").trials] == [0, 1, 2, 3, 4]
 
