@@ -161,7 +161,6 @@ CONTINUES: Final = Attribute[int]("continues", int)  # number of the earlier tri
 CONTINUES_AFTER: Final = Attribute[int]("continues_after", int)  # epochs of that one
 
 # Of trials: how they went.
-HISTORY: Final = Attribute[History]("history", History, exclude_none=True)
 SCREENING: Final = Attribute[Screening]("screening", Screening, exclude_none=True)
 N_PARAMETERS: Final = Attribute[int]("n_parameters", int)
 FAILURE: Final = Attribute[str]("failure", str)
@@ -173,6 +172,44 @@ OWNER: Final = Attribute[Owner]("owner", Owner)
 BEAT: Final = Attribute[str]("beat", str)  # a sign of life, which changes
 TAKEN_UP: Final = Attribute[TakenUp]("taken_up", TakenUp)
 CHECKPOINTS: Final = Attribute[list[dict[str, Any]]]("checkpoints", list[dict[str, Any]])  # as `checkpoint_sync` says
+
+
+class Epochs:
+    """The epochs of a trial: each an attribute of its own, so that none grows with the training.
+
+    MySQL keeps at most 64 KB in one attribute. Earlier versions kept one list of all epochs, which is still read.
+    """
+
+    list_key: Final = "history"
+    prefix: Final = "epoch:"
+
+    def count(self, owner: HasAttributes) -> int:
+        """Return the number of epochs, without checking them."""
+        attributes = owner.user_attrs
+        return len(attributes.get(self.list_key, ())) + sum(key.startswith(self.prefix) for key in attributes)
+
+    def of(self, owner: HasAttributes) -> History:
+        """Return the epochs in order. Raises pydantic's `ValidationError` where one is none."""
+        return self.among(owner.user_attrs)
+
+    def among(self, attributes: Mapping[str, Any]) -> History:
+        """Return the epochs among the stored attributes of a trial."""
+        return _HISTORY.validate_python(tuple(self.stored(attributes)))
+
+    def stored(self, attributes: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return the epochs as they are stored, in order and unchecked."""
+        entries = [*attributes.get(self.list_key, ())]
+        entries += [value for key, value in attributes.items() if key.startswith(self.prefix)]
+        return sorted(entries, key=lambda entry: entry["epoch"])
+
+    def extend(self, trial: TakesAttributes, history: History) -> None:
+        """Store the epochs of `history` that come after those which `trial` has."""
+        for epoch in history[self.count(trial) :]:
+            trial.set_user_attr(f"{self.prefix}{epoch.epoch}", epoch.model_dump(mode="json", exclude_none=True))
+
+
+_HISTORY: Final = TypeAdapter(History)
+HISTORY: Final = Epochs()
 
 
 class Openings:

@@ -49,7 +49,7 @@ class Claims:
             trial = self.study.ask()  # takes what is enqueued first
         else:
             trial = running_trial(self.study, frozen)
-        epochs = len(HISTORY.stored(trial) or ())
+        epochs = HISTORY.count(trial)
         if claim(trial, epochs) > MAX_CLAIMS:
             fail(
                 self.study,

@@ -154,7 +154,7 @@ class Objective:
 
         if not attributes.SCREENING.on(trial):
             train(small, self._images(trial, small), folder / "screening", ended)
-        if not attributes.HISTORY.stored(trial) and trial.should_prune():
+        if not attributes.HISTORY.count(trial) and trial.should_prune():
             raise optuna.TrialPruned("at its screening")
         if self.session.stop():
             raise Interrupted
@@ -192,9 +192,8 @@ class Objective:
             attribute.copy(earlier, trial)
         self.session.listener(TrialStarted(trial.number, attributes.RUN.needed(earlier.user_attrs)))
         self._take_screening(trial, earlier)
-        epochs = attributes.HISTORY.of(earlier) or ()
-        history = tuple(epoch.model_copy(update={"seconds": 0.0}) for epoch in epochs)
-        attributes.HISTORY.set(trial, history)
+        history = tuple(epoch.model_copy(update={"seconds": 0.0}) for epoch in attributes.HISTORY.of(earlier))
+        attributes.HISTORY.extend(trial, history)
         for epoch in history:
             trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)
         if earlier.state == TrialState.PRUNED or earlier.value is None:
@@ -211,11 +210,9 @@ class Objective:
     ) -> None:
         check_lease(trial)
         upload(self.session.store, trial, folder, history)
-        recorded = len(attributes.HISTORY.stored(trial) or ())
-        for epoch in history[recorded:]:
+        for epoch in history[attributes.HISTORY.count(trial) :]:
             trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)
-        if len(history) > recorded:
-            attributes.HISTORY.set(trial, history)
+        attributes.HISTORY.extend(trial, history)
         self.session.listener(EpochEnded(trial.number, history))
         if len(history) < run.config.epochs and trial.should_prune():
             self._add_picture(trial, history)
@@ -251,7 +248,7 @@ def _same_config(trial: optuna.Trial, config: TrialConfig) -> FrozenTrial | None
     """Return the ended trial before `trial` that trained `config` for the most epochs."""
     wanted = config.model_dump(mode="json")
     ended = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
-    begun = (t for t in ended if attributes.HISTORY.on(t) or attributes.SCREENING.on(t))
+    begun = (t for t in ended if attributes.HISTORY.count(t) or attributes.SCREENING.on(t))
     trained = (t for t in begun if t.number < trial.number and not attributes.DUPLICATE_OF.on(t))
     same = (t for t in trained if attributes.RUN.stored(t)["config"] == wanted)
-    return max(same, key=lambda t: len(attributes.HISTORY.stored(t) or ()), default=None)
+    return max(same, key=attributes.HISTORY.count, default=None)

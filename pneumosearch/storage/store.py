@@ -267,7 +267,7 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             state=state,
             run=attributes.RUN.among(stored),
             value=trial.value if state == "complete" else None,  # Optuna gives pruned trials their last value
-            history=attributes.HISTORY.among(stored) or (),
+            history=attributes.HISTORY.among(stored),
             screening=attributes.SCREENING.among(stored),
             n_parameters=attributes.N_PARAMETERS.among(stored),
             failure=_printable(attributes.FAILURE.among(stored)),

@@ -12,6 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from benchmarks.live_data import Course
+from pneumosearch.records.attributes import HISTORY
 from pneumosearch.storage.queries import TrialRow, read_rows
 
 EPOCHS_FILE: Final = "epochs.jsonl"
@@ -166,7 +167,7 @@ class _StoreWatch:
         if "duplicate_of" in row.user_attrs:
             return
         known = self._known.get(row.number, row.user_attrs.get("continues_after", 0))
-        for epoch in row.user_attrs.get("history", [])[known:]:
+        for epoch in HISTORY.stored(row.user_attrs)[known:]:
             self._known[row.number] = epoch["epoch"]
             names = ("accuracy", "auc", "loss")
             values = {f"val_{name}": epoch[f"validation_{name}"] for name in names}

@@ -20,7 +20,9 @@ from benchmarks.common import circumstances, print_result
 from benchmarks.stores import DESCRIPTION
 from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
+from pneumosearch.records.attributes import HISTORY
 from pneumosearch.records.dataset import DataDescription
+from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.search.leases import check_lease
 from pneumosearch.search.objective import Objective
 from pneumosearch.search.proposers import SamplerProposer
@@ -37,15 +39,17 @@ _STARTING: Final = 600  # seconds until all workers must have started
 _ENDING: Final = 3600  # seconds until all workers must have ended
 _MAX_ERRORS: Final = 100  # after which a worker gives up
 _STUDY: Final = "measured"
-_EPOCH: Final = {
-    "epoch": 1,
-    "train_accuracy": 0.9,
-    "train_loss": 0.2,
-    "validation_accuracy": 0.9,
-    "validation_loss": 0.2,
-    "learning_rate": 0.001,
-    "seconds": TRAINING,
-}
+_EPOCH: Final = EpochMetrics.model_validate(
+    {
+        "epoch": 1,
+        "train_accuracy": 0.9,
+        "train_loss": 0.2,
+        "validation_accuracy": 0.9,
+        "validation_loss": 0.2,
+        "learning_rate": 0.001,
+        "seconds": TRAINING,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class ShortTraining:
         time.sleep(TRAINING)
         check_lease(trial)
         trial.report(0.9, 1)
-        trial.set_user_attr("history", [_EPOCH])
+        HISTORY.extend(trial, (_EPOCH,))
         self.trained.append(trial.number)
         return 0.9
 

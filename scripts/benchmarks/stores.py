@@ -9,6 +9,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from pneumosearch.config import RunSpec
+from pneumosearch.records.attributes import HISTORY
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.space import Space
 from pneumosearch.storage.store import Store
@@ -49,7 +50,7 @@ def _trial(number: int, space: Space, data: DataDescription, rng: np.random.Gene
         "data": data.model_dump(mode="json"),
         "versions": {"python": "3.11.7", "keras": "3.15.1", "tensorflow": "2.21.0"},
         "owner": {"host": "host", "pid": 1, "started": 0.0},
-        "history": history,
+        **{f"{HISTORY.prefix}{epoch['epoch']}": epoch for epoch in history},
         "n_parameters": 2314337,
     }
     trial = create_trial(

@@ -10,6 +10,7 @@ import pytest
 import pneumosearch
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import ConfigError
+from pneumosearch.records.attributes import HISTORY
 from pneumosearch.search import objective as objective_module
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import TrainingResult
@@ -28,7 +29,7 @@ def test_objective_serves_a_plain_optuna_study_in_memory(phantoms: Path, tmp_pat
     first, second = study.trials
     assert first.params == {"zoom": 0.3}
     assert [trial.user_attrs["run"]["seed"] for trial in study.trials] == [232, 233]
-    assert first.value in [epoch["validation_accuracy"] for epoch in first.user_attrs["history"]]
+    assert first.value in [epoch.validation_accuracy for epoch in HISTORY.of(first)]
     assert sorted(second.intermediate_values) == [1, 2]
     assert not list((tmp_path / "results" / "checkpoints").glob("*/*"))
     assert not list(tmp_path.rglob("*.db"))

@@ -19,6 +19,7 @@ from optuna.storages import GrpcStorageProxy
 from optuna.trial import TrialState
 
 from pneumosearch.errors import ConfigError, StoreError
+from pneumosearch.records.attributes import HISTORY
 from pneumosearch.report.summary import study_summary
 from pneumosearch.storage import grpc_server
 from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, demanded_token, given_token
@@ -262,7 +263,7 @@ def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: 
     trials = store.load_study("fake").get_trials(deepcopy=False)
     assert restarts >= 1
     assert [trial.number for trial in trials] == list(range(n_trials))
-    assert all(trial.state.is_finished() and len(trial.user_attrs["history"]) == 2 for trial in trials)
+    assert all(trial.state.is_finished() and HISTORY.count(trial) == 2 for trial in trials)
 
 
 def test_trial_begun_before_the_server_was_started_again_goes_on(store: Store, tmp_path: Path) -> None:

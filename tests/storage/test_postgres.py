@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from benchmarks.storages import storages
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.errors import StoreError
+from pneumosearch.records.attributes import HISTORY
 from pneumosearch.report.summary import study_summary
 from pneumosearch.storage.retry import MARK, ConnectionLost
 from pneumosearch.storage.store import Store, trial_record
@@ -40,7 +41,7 @@ def fake_study(store: Store, n_trials: int, seconds: float = 0.0) -> optuna.Stud
         for epoch in history:
             trial.report(epoch.evaluation("auc"), epoch.epoch)
         time.sleep(seconds)
-        trial.set_user_attr("history", [epoch.model_dump(exclude_none=True) for epoch in history])
+        HISTORY.extend(trial, history)
         pruned = number % 3 == 2
         study.tell(trial, None if pruned else 0.9, TrialState.PRUNED if pruned else TrialState.COMPLETE)
     return study
@@ -49,7 +50,7 @@ def fake_study(store: Store, n_trials: int, seconds: float = 0.0) -> optuna.Stud
 def assert_all_there(study: optuna.Study, n_trials: int) -> None:
     trials = study.get_trials(deepcopy=False)
     assert [trial.number for trial in trials] == list(range(n_trials))
-    assert all(trial.state.is_finished() and len(trial.user_attrs["history"]) == 2 for trial in trials)
+    assert all(trial.state.is_finished() and HISTORY.count(trial) == 2 for trial in trials)
 
 
 @pytest.fixture
