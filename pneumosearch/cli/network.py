@@ -42,7 +42,7 @@ def serve(
         _warn(host, tls is not None)
         _print("workers: pneumosearch worker --storage URL, with the URL below" + _certificate_hint(certificate))
         if token is not None:
-            _print(f"token: {token.place}; on workers set PNEUMOSEARCH_TOKEN, or PNEUMOSEARCH_TOKEN_FILE to a copy")
+            _print(f"token: {token.source}; on workers set PNEUMOSEARCH_TOKEN, or PNEUMOSEARCH_TOKEN_FILE to a copy")
         print(server.url, flush=True)
         server.wait()
 
@@ -60,20 +60,20 @@ def dashboard(
 
     Example: [bold]pneumosearch dashboard --port 8080[/bold]
     """
-    from pneumosearch.dashboard.server import Door, serve
+    from pneumosearch.dashboard.server import Endpoint, serve
     from pneumosearch.storage.auth import token_for
 
     _check_pair(certificate, key)
     token = token_for(host, results)
-    door = Door(host, port, token.secret if token else None, certificate, key)
+    endpoint = Endpoint(host, port, token.secret if token else None, certificate, key)
 
     def print_url() -> None:
         _warn(host, certificate is not None)
-        _print(f"dashboard: {door.url}{_link(token)}")
+        _print(f"dashboard: {endpoint.url}{_link(token)}")
 
     store = options.open_store(storage, results, artifacts, must_exist=True)
     store.use_artifacts_of(*store.names())
-    serve(store, door, print_url)
+    serve(store, endpoint, print_url)
 
 
 def _check_pair(certificate: Path | None, key: Path | None) -> None:
@@ -99,7 +99,7 @@ def _certificate_hint(certificate: Path | None) -> str:
 def _link(token: "Token | None") -> str:
     if token is None:
         return ""
-    content = token.place if token.place.startswith("$") else f"$(cat {token.place})"
+    content = token.source if token.source.startswith("$") else f"$(cat {token.source})"
     return f"?token={content}"
 
 

@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import parse_qs, urlsplit
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from pneumosearch.storage.auth import same
+from pneumosearch.storage.auth import tokens_equal
 
 COOKIE: Final = "pneumosearch"
 
@@ -72,13 +72,13 @@ class Guard:
 
     def _is_known(self, environ: WSGIEnvironment) -> bool:
         kind, _, shown = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
-        if kind.lower() == "bearer" and same(shown, str(self._token)):
+        if kind.lower() == "bearer" and tokens_equal(shown, str(self._token)):
             return True
         try:
             cookie = SimpleCookie(environ.get("HTTP_COOKIE", "")).get(COOKIE)
         except CookieError:
             return False
-        return cookie is not None and same(cookie.value, self._pass)
+        return cookie is not None and tokens_equal(cookie.value, self._pass)
 
     def _shows_token(self, environ: WSGIEnvironment) -> bool:
         try:
@@ -86,7 +86,7 @@ class Guard:
         except ValueError:  # more fields than that
             return False
         at_door = str(environ.get("PATH_INFO")) == "/"
-        return at_door and len(shown) == 1 and same(shown[0], str(self._token))
+        return at_door and len(shown) == 1 and tokens_equal(shown[0], str(self._token))
 
     def _let_in(self, start: StartResponse) -> Iterable[bytes]:
         cookie = f"{COOKIE}={self._pass}; Path=/; HttpOnly; SameSite=Strict" + ("; Secure" if self._secure else "")

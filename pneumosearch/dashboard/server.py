@@ -35,7 +35,7 @@ _LARGEST_HEADER: Final = 2**16  # bytes
 _log = logging.getLogger(__name__)
 
 
-class Door(NamedTuple):
+class Endpoint(NamedTuple):
     """Where the dashboard listens, and whom it lets in.
 
     Args:
@@ -63,22 +63,22 @@ def write_note(store: Store, name: str) -> None:
     save_note(store.load_study(name), markdown(store.record(name), top=10))
 
 
-def serve(store: Store, door: Door, opened: Callable[[], None] = lambda: None) -> None:
+def serve(store: Store, endpoint: Endpoint, opened: Callable[[], None] = lambda: None) -> None:
     """Serve the dashboard until interrupted.
 
     Args:
         store: What to show.
-        door: Where, and to whom.
+        endpoint: Where, and to whom.
         opened: Called when the dashboard can be visited.
 
     Raises:
         StoreError: A token is missing, the port is taken or not allowed, or the certificate cannot be used.
     """
-    if door.token is None and not is_loopback(door.host):
-        raise StoreError(f"{door.host}: other machines can reach it, so that a token is needed; none was given")
-    secure = door.certificate is not None
-    app = Guard(pages(store), door.token, local=is_loopback(door.host), secure=secure)
-    server = _server(app, door)
+    if endpoint.token is None and not is_loopback(endpoint.host):
+        raise StoreError(f"{endpoint.host}: other machines can reach it, so that a token is needed; none was given")
+    secure = endpoint.certificate is not None
+    app = Guard(pages(store), endpoint.token, local=is_loopback(endpoint.host), secure=secure)
+    server = _server(app, endpoint)
     try:
         for name in store.names():
             write_note(store, name)
@@ -105,26 +105,26 @@ def _read_ahead(storage: BaseStorage) -> None:
                 storage.get_all_trials(study_id(study), deepcopy=False)
 
 
-def _server(app: Guard, door: Door) -> Server:
-    """Return a server that listens at `door`."""
-    server = _Server((door.host, door.port), app, MAX_REQUESTS, timeout=_TIMEOUT)
+def _server(app: Guard, endpoint: Endpoint) -> Server:
+    """Return a server that listens at `endpoint`."""
+    server = _Server((endpoint.host, endpoint.port), app, MAX_REQUESTS, timeout=_TIMEOUT)
     server.max_request_header_size = _LARGEST_HEADER
-    server.ssl_adapter = _tls(door)
+    server.ssl_adapter = _tls(endpoint)
     try:
         server.prepare()
     except (OSError, OverflowError) as error:
-        reason = f"port {door.port} of {door.host} cannot be used ({error}); choose another --port"
+        reason = f"port {endpoint.port} of {endpoint.host} cannot be used ({error}); choose another --port"
         raise StoreError(reason) from error
     return server
 
 
-def _tls(door: Door) -> BuiltinSSLAdapter | None:
-    if door.certificate is None:
+def _tls(endpoint: Endpoint) -> BuiltinSSLAdapter | None:
+    if endpoint.certificate is None:
         return None
     try:
-        return _Tls(door.certificate, door.key)
+        return _Tls(endpoint.certificate, endpoint.key)
     except (OSError, ssl.SSLError) as error:
-        raise StoreError(f"{door.certificate}: no usable certificate and key ({error})") from error
+        raise StoreError(f"{endpoint.certificate}: no usable certificate and key ({error})") from error
 
 
 class _Server(Server):

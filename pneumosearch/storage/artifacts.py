@@ -19,7 +19,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from pneumosearch.errors import ArtifactsError, ConfigError, StoreError
 from pneumosearch.storage.artifact_backends import FILE_SYSTEMS, MARKER, Bucket, Folder, Place, is_key
-from pneumosearch.storage.retry import ConnectionLost, first_line, persist
+from pneumosearch.storage.retry import ConnectionLost, call_with_retry, first_line
 
 #: For how long calls wait for a place that has gone away, s.
 PATIENCE: Final = 60.0
@@ -158,7 +158,7 @@ class Artifacts:
                 raise StoreError(f"{name}: cannot be used ({reason})") from error
 
         try:
-            return persist(attempt, self.patience, name)
+            return call_with_retry(attempt, self.patience, name)
         except StoreError as error:
             raise ArtifactsError(str(error)) from error
 

@@ -1,4 +1,4 @@
-"""Secrets that open the network doors: where they come from, and how they are compared."""
+"""The tokens of the gRPC server and the dashboard: where they come from, and how they are compared."""
 
 import hmac
 import os
@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from pneumosearch.errors import ConfigError
 
-#: Environment variables that hold a token, or name the file that does.
+#: Environment variables with a token, or with the name of its file.
 VARIABLE: Final = "PNEUMOSEARCH_TOKEN"
 FILE_VARIABLE: Final = "PNEUMOSEARCH_TOKEN_FILE"
 
@@ -24,14 +24,14 @@ _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class Token(NamedTuple):
-    """A secret and, in words that may be shown, where it is to be found."""
+    """A secret, and where it is kept, which may be shown."""
 
     secret: str
-    place: str
+    source: str
 
 
-def given_token(file: Path | None = None) -> Token | None:
-    """Return the token of `file`, else of the environment; None where neither says.
+def configured_token(file: Path | None = None) -> Token | None:
+    """Return the token of `file`, else of the environment; None where neither has one.
 
     Raises:
         ConfigError: It is too short or holds characters that no header may, or its file cannot be read.
@@ -43,19 +43,19 @@ def given_token(file: Path | None = None) -> Token | None:
     return _read(file or Path(os.environ[FILE_VARIABLE]))
 
 
-def demanded_token(results: Path) -> Token:
-    """Return the token of the environment, else that of the results folder, which is drawn the first time.
+def required_token(results: Path) -> Token:
+    """Return the token of the environment, else that of the results folder, which is made the first time.
 
     Raises:
-        ConfigError: As `given_token`; the file cannot be written, or others may read it.
+        ConfigError: As `configured_token`; the file cannot be written, or others may read it.
     """
-    given = given_token()
+    given = configured_token()
     if given is not None:
         return given
     path = results / _FILE
     try:
         if not path.exists():
-            _draw(path)
+            _create(path)
         if stat.S_IMODE(path.stat().st_mode) & 0o077:
             raise ConfigError(f"{path}: others may read this token; delete it for a new one, or chmod 600")
     except OSError as error:
@@ -64,27 +64,27 @@ def demanded_token(results: Path) -> Token:
 
 
 def token_for(host: str, results: Path) -> Token | None:
-    """Return the token that a server at `host` asks for: one is demanded where other machines may reach it."""
-    return given_token() if is_loopback(host) else demanded_token(results)
+    """Return the token that a server at `host` asks for: it needs one where other machines may reach it."""
+    return configured_token() if is_loopback(host) else required_token(results)
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether only this machine can reach a server that listens at `host`."""
+    """Tell whether a server that listens at `host` can be reached from this machine alone."""
     return host in _LOOPBACK
 
 
 def name_in_url(host: str) -> str:
-    """Return what stands in a URL for the address a server listens at: of "all addresses", this machine's name."""
+    """Return the host for the URL of a server that listens at `host`: for "all addresses", this machine's name."""
     name = platform.node() if host in ("0.0.0.0", "::") else host  # noqa: S104  compared, not bound
     return f"[{name}]" if ":" in name else name
 
 
-def same(given: str, secret: str) -> bool:
-    """Compare in a time that tells nothing about where they differ."""
+def tokens_equal(given: str, secret: str) -> bool:
+    """Compare in a time that does not depend on where they differ."""
     return hmac.compare_digest(given.encode(errors="surrogateescape"), secret.encode())
 
 
-def _draw(path: Path) -> None:
+def _create(path: Path) -> None:
     """Write a new token to `path`, unless another process does so first: both then read the same."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
@@ -107,7 +107,7 @@ def _read(path: Path) -> Token:
     return _checked(text, str(path))
 
 
-def _checked(secret: str, place: str) -> Token:
+def _checked(secret: str, source: str) -> Token:
     if len(secret) < SHORTEST or not (secret.isascii() and secret.isprintable()) or " " in secret:
-        raise ConfigError(f"{place}: a token is {SHORTEST} or more visible ASCII characters; this one is not")
-    return Token(secret, place)
+        raise ConfigError(f"{source}: a token is {SHORTEST} or more visible ASCII characters; this one is not")
+    return Token(secret, source)

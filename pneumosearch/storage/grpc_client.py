@@ -1,7 +1,9 @@
-"""A store behind a pneumosearch server: Optuna's gRPC storage with a token, TLS, patience and a lock for all clients.
+"""The client of a pneumosearch server: Optuna's gRPC storage with a token, TLS, retries and a lock for all clients.
 
-The server is in `serving`. What fails for want of a connection is done again as `patience` says of databases; of a new
-trial the server remembers the mark, so that an attempt that is still under way there makes none beside the next one.
+Optuna's own proxy, even through an SSH tunnel, lacks the lock by which workers propose and claim trials one at a time,
+and gives up, or makes a trial twice, where the connection breaks. The server is in `grpc_server`. Calls are retried as
+`retry` says of databases; the server remembers the mark of a new trial, so that an attempt that is still running there
+makes none beside the next one.
 """
 
 import copy
@@ -23,8 +25,8 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
 from pneumosearch.errors import StoreError
-from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, given_token
-from pneumosearch.storage.retry import ConnectionLost, persist, repeat, told_again
+from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, configured_token
+from pneumosearch.storage.retry import ConnectionLost, add_retries, call_with_retry, repeat_state_change
 
 #: Kinds of URLs: without and with TLS.
 SCHEMES: Final = ("grpc", "grpcs")
@@ -32,20 +34,20 @@ SCHEMES: Final = ("grpc", "grpcs")
 #: Port where a URL names none.
 PORT: Final = 13000
 
-#: The call that holds the lock, its two fields, and the sign by which the server says that it is held.
-CLAIM: Final = "/pneumosearch.Claims/Hold"
-HELD: Final = "pneumosearch-held"
+#: The call that holds the lock, and the metadata by which the server says that it is held.
+LOCK_METHOD: Final = "/pneumosearch.Claims/Hold"
+LOCKED: Final = "pneumosearch-held"
 
-#: System attribute of a trial by which its creator, through the server, finds it again.
-ASKED: Final = "pneumosearch:asked"
+#: System attribute by which the client that made a trial finds it again.
+REQUEST_MARK: Final = "pneumosearch:asked"
 
-#: Seconds after which a held lock is given to the next in line all the same.
-LONGEST_HOLD: Final = 600.0
+#: Seconds after which a held lock is given to the next client in any case.
+LONGEST_LOCK: Final = 600.0
 
-#: Seconds between two signs of life on a silent connection, and seconds to wait for the answer.
+#: Seconds between two pings of a silent connection, and seconds to wait for the answer.
 KEEPALIVE: Final = (20.0, 10.0)
 
-_CLAIM_PATIENCE: Final = 300.0  # seconds
+_LOCK_PATIENCE: Final = 300.0  # seconds
 _LONGEST_CALL: Final = 120.0  # seconds; all trials of a study of 10,000 are read in a few
 _LARGEST_ANSWER: Final = 2**30  # bytes
 _RECONNECT: Final = (100, 5000)  # ms, first and longest pause
@@ -59,7 +61,7 @@ _Result = TypeVar("_Result")
 
 
 class Address(NamedTuple):
-    """Where a server is, as a URL says it."""
+    """The address of a server, from a URL."""
 
     host: str
     port: int
@@ -80,7 +82,7 @@ class Address(NamedTuple):
 
     @property
     def target(self) -> str:
-        """Host and port, as gRPC wants them."""
+        """Host and port in gRPC's form."""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
@@ -90,12 +92,12 @@ def _path(url: URL, key: str) -> Path | None:
 
 
 class ProxyStorage(GrpcStorageProxy):
-    """The storage behind a server of pneumosearch, each call of which is repeated for a while where that has gone away.
+    """The storage behind a server of pneumosearch; each call is retried for a while where the server is away.
 
     Args:
-        address: Where the server is.
-        patience: For how long a call is repeated, s.
-        name: What messages call the server: its URL.
+        address: Of the server.
+        patience: For how long a call is retried, s.
+        name: The server's URL, for messages.
 
     Raises:
         ConfigError: The token cannot be read.
@@ -110,19 +112,19 @@ class ProxyStorage(GrpcStorageProxy):
 
     def _setup(self) -> None:
         """Connect; called by Optuna, also where the storage is unpickled, which carries no token."""
-        token = given_token(self.address.token_file)
+        token = configured_token(self.address.token_file)
         self._channel = grpc.intercept_channel(_channel(self.address), _Bearer(token.secret if token else None))
         self._stub = api_pb2_grpc.StorageServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._cache = optuna_client.GrpcClientCache(self._stub)
 
-    def patiently(self, call: Callable[[], _Result], again: Callable[[], _Result] | None = None) -> _Result:
-        """Return what `call` returns, repeated while the server is away; `again` in its place after the first time.
+    def with_retry(self, call: Callable[[], _Result], again: Callable[[], _Result] | None = None) -> _Result:
+        """Return what `call` returns, retried while the server is away; retries call `again` where there is one.
 
         Raises:
             StoreError: The server was away for longer than `patience`, or refuses.
         """
-        following = None if again is None else functools.partial(self._told, again)
-        return persist(functools.partial(self._told, call), self.patience, self.name, following)
+        following = None if again is None else functools.partial(self._explained, again)
+        return call_with_retry(functools.partial(self._explained, call), self.patience, self.name, following)
 
     def wait_server_ready(self, timeout: float | None = None) -> None:
         """Wait until the server answers and takes the token. Raises `StoreError` where it does not in time."""
@@ -131,60 +133,62 @@ class ProxyStorage(GrpcStorageProxy):
             try:
                 GrpcStorageProxy.get_study_id_from_name(self, "")
             except KeyError:
-                return  # an answer like any other
+                return  # the server answers: there is no such study
 
-        persist(functools.partial(self._told, ask), self.patience if timeout is None else timeout, self.name)
+        call_with_retry(
+            functools.partial(self._explained, ask), self.patience if timeout is None else timeout, self.name
+        )
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Make a trial, exactly one, and return its id."""
         marked = copy.copy(template_trial) or optuna.trial.create_trial(state=TrialState.RUNNING)
         mark = uuid4().hex
-        marked.system_attrs = {**marked.system_attrs, ASKED: mark}
+        marked.system_attrs = {**marked.system_attrs, REQUEST_MARK: mark}
         create = functools.partial(super().create_new_trial, study_id, marked)
 
         def again() -> int:
             trials = GrpcStorageProxy.get_all_trials(self, study_id, deepcopy=False)
-            there = (trial._trial_id for trial in trials if trial.system_attrs.get(ASKED) == mark)
+            there = (trial._trial_id for trial in trials if trial.system_attrs.get(REQUEST_MARK) == mark)
             return next(there, None) or create()
 
-        return self.patiently(create, again)
+        return self.with_retry(create, again)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Claim or end a trial; False where it was claimed before."""
-        tell = functools.partial(super().set_trial_state_values, trial_id, state, values)
-        return self.patiently(tell, lambda: told_again(self, tell, trial_id, state, values))
+        set_state = functools.partial(super().set_trial_state_values, trial_id, state, values)
+        return self.with_retry(set_state, lambda: repeat_state_change(self, set_state, trial_id, state, values))
 
     def delete_study(self, study_id: int) -> None:
         """Delete a study. Raises `StoreError` where the server is away: whether it did so then is unknown."""
         delete = functools.partial(super().delete_study, study_id)
-        persist(functools.partial(self._told, delete), 0.0, self.name)
+        call_with_retry(functools.partial(self._explained, delete), 0.0, self.name)
 
     @contextmanager
-    def claim(self, name: str, patience: float = _CLAIM_PATIENCE) -> Iterator[None]:
-        """Hold a lock that excludes all other clients, and all who lock the storage itself, in order of asking.
+    def study_lock(self, name: str, patience: float = _LOCK_PATIENCE) -> Iterator[None]:
+        """Hold a lock that excludes all other clients, and all who lock the storage itself; first come, first served.
 
-        It ends with the block, with this process or its connection, with the server, and after ten minutes.
+        It is released at the end of the block, of this process, its connection or the server, and after ten minutes.
 
         Args:
             name: Of the study.
-            patience: Seconds to wait for others.
+            patience: Seconds to wait for it.
 
         Raises:
             StoreError: Others held it longer than that, or the server is away.
         """
-        call = self.patiently(lambda: self._claimed(name, patience))
+        call = self.with_retry(lambda: self._lock_call(name, patience))
         try:
             yield
         finally:
             call.cancel()
 
-    def _claimed(self, name: str, patience: float) -> Any:
-        """Return the call that holds the lock, once it does; others may hold it for so many seconds."""
-        # Of a stream, whose opening is told when it comes; that of a single answer would come with the answer.
-        hold = self._channel.unary_stream(CLAIM, request_serializer=_as_json)
-        call = hold({"study": name, "patience": patience}, timeout=patience + LONGEST_HOLD)
+    def _lock_call(self, name: str, patience: float) -> Any:
+        """Return the call that holds the lock, as soon as it does; wait for others for so many seconds."""
+        # A stream: its initial metadata arrives at once, that of a single answer only with the answer.
+        hold = self._channel.unary_stream(LOCK_METHOD, request_serializer=_as_json)
+        call = hold({"study": name, "patience": patience}, timeout=patience + LONGEST_LOCK)
         try:
-            held = HELD in dict(call.initial_metadata() or ())
+            held = LOCKED in dict(call.initial_metadata() or ())
         except BaseException:
             call.cancel()
             raise
@@ -192,8 +196,8 @@ class ProxyStorage(GrpcStorageProxy):
             raise call.exception() or ConnectionLost("the server let go of the lock")
         return call
 
-    def _told(self, call: Callable[[], _Result]) -> _Result:
-        """Call, and tell in one line what went wrong on the way."""
+    def _explained(self, call: Callable[[], _Result]) -> _Result:
+        """Call; turn an error of gRPC into one line."""
         try:
             return call()
         except grpc.RpcError as error:
@@ -207,11 +211,11 @@ class ProxyStorage(GrpcStorageProxy):
             raise StoreError(f"{self.name}: the storage cannot be used ({details or code.name})") from error
 
 
-repeat(ProxyStorage, GrpcStorageProxy)
+add_retries(ProxyStorage, GrpcStorageProxy)
 
 
 def _may_pass(code: grpc.StatusCode, details: str) -> bool:
-    """Tell whether the same may succeed later; what is too large, or meets another certificate, will not."""
+    """Tell whether the same may succeed later: not a message that is too large, nor another certificate."""
     if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
         return "message larger than" not in details
     return code in _PASSING and not any(words in details for words in _REFUSING_TEXTS)
@@ -230,7 +234,7 @@ def _channel(address: Address) -> grpc.Channel:
         ("grpc.initial_reconnect_backoff_ms", _RECONNECT[0]),
         ("grpc.min_reconnect_backoff_ms", _RECONNECT[0]),
         ("grpc.max_reconnect_backoff_ms", _RECONNECT[1]),
-        ("grpc.enable_http_proxy", 0),  # which would be told the token
+        ("grpc.enable_http_proxy", 0),  # it would see the token
     ]
     if not address.secure:
         return grpc.insecure_channel(address.target, options)
@@ -253,7 +257,7 @@ class _Details(NamedTuple):
 
 
 class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[misc]  # no types
-    """Adds the token to every call, and an end to those that have none."""
+    """Adds the token to every call, and a timeout to those that have none."""
 
     def __init__(self, secret: str | None) -> None:
         self._metadata = () if secret is None else (("authorization", f"Bearer {secret}"),)

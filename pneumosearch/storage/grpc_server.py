@@ -1,4 +1,8 @@
-"""The server of a store for workers that reach no database: Optuna's gRPC service behind a token, and one lock."""
+"""The server of a store for workers that reach no database: Optuna's gRPC service behind a token, with a lock.
+
+Optuna's `run_grpc_proxy_server` has no lock, by which workers propose and claim trials one at a time, makes a trial
+twice where an answer is lost, and answers whoever reaches its port, as other users of a shared login node do.
+"""
 
 import json
 import threading
@@ -16,26 +20,35 @@ from optuna.storages._grpc import servicer
 from optuna.storages._grpc.auto_generated import api_pb2, api_pb2_grpc
 
 from pneumosearch.errors import PneumosearchError, StoreError
-from pneumosearch.storage.auth import is_loopback, name_in_url, same
-from pneumosearch.storage.grpc_client import ASKED, CLAIM, HELD, KEEPALIVE, LONGEST_HOLD, PORT, SCHEMES, ProxyStorage
+from pneumosearch.storage.auth import is_loopback, name_in_url, tokens_equal
+from pneumosearch.storage.grpc_client import (
+    KEEPALIVE,
+    LOCK_METHOD,
+    LOCKED,
+    LONGEST_LOCK,
+    PORT,
+    REQUEST_MARK,
+    SCHEMES,
+    ProxyStorage,
+)
 from pneumosearch.storage.locks import study_lock
-from pneumosearch.storage.retry import ConnectionLost, PatientStorage, first_line
+from pneumosearch.storage.retry import ConnectionLost, RetryingStorage, first_line
 
-#: Clients that may hold or wait for the lock at a time; each takes a thread.
-MAX_CLAIMS: Final = 256
+#: Clients that hold or wait for the lock at a time; each takes a thread.
+MAX_LOCK_CALLS: Final = 256
 
 #: Calls that use the storage at a time; further ones wait.
 MAX_CALLS: Final = 4
 
 #: Threads of a server.
-THREADS: Final = MAX_CLAIMS + 32
+THREADS: Final = MAX_LOCK_CALLS + 32
 
 #: Bytes of a request at most; an attribute is some kB.
 LARGEST_REQUEST: Final = 16 * 2**20
 
 _MAX_RPCS: Final = 4 * THREADS
 _MARKS: Final = 4096  # new trials that are remembered
-_GRACE: Final = 2.0  # seconds for the calls under way when the server stops
+_GRACE: Final = 2.0  # seconds for running calls when the server stops
 
 
 class Tls(NamedTuple):
@@ -50,14 +63,14 @@ class StorageServer:
 
     Args:
         server: Of gRPC, started.
-        url: What clients are to give.
+        url: What clients give as storage.
     """
 
     def __init__(self, server: grpc.Server, url: str) -> None:
         self._server, self.url = server, url
 
     def stop(self) -> None:
-        """Take no more calls, end those under way, and release the lock."""
+        """Accept no more calls, end running ones, and release the lock."""
         self._server.stop(_GRACE).wait()
 
     def wait(self) -> None:
@@ -74,7 +87,7 @@ class StorageServer:
 
 
 def serve_storage(
-    storage: PatientStorage | ProxyStorage,
+    storage: RetryingStorage | ProxyStorage,
     host: str = "127.0.0.1",
     port: int = PORT,
     token: str | None = None,
@@ -86,7 +99,7 @@ def serve_storage(
         storage: What to serve.
         host: Address to listen at.
         port: Port to listen at; 0 for any that is free.
-        token: What clients must show; None only where no other machine can reach the server.
+        token: What clients must send; None only where no other machine can reach the server.
         tls: Encrypt with this certificate.
 
     Raises:
@@ -95,10 +108,10 @@ def serve_storage(
     if token is None and not is_loopback(host):
         raise StoreError(f"{host}: other machines can reach it, so that a token is needed; none was given")
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="serving")
-    doors = [_Door(token), _Turns()]
-    server = grpc.server(pool, interceptors=doors, options=_options(), maximum_concurrent_rpcs=_MAX_RPCS)
+    interceptors = [_TokenCheck(token), _CallLimit()]
+    server = grpc.server(pool, interceptors=interceptors, options=_options(), maximum_concurrent_rpcs=_MAX_RPCS)
     api_pb2_grpc.add_StorageServiceServicer_to_server(_Service(storage), server)  # type: ignore[no-untyped-call]
-    server.add_generic_rpc_handlers((_Claims(storage).handler(),))
+    server.add_generic_rpc_handlers((_LockService(storage).handler(),))
     bound = _bind(server, host, port, tls)
     server.start()
     return StorageServer(server, f"{SCHEMES[tls is not None]}://{name_in_url(host)}:{bound}")
@@ -130,17 +143,17 @@ def _bind(server: grpc.Server, host: str, port: int, tls: Tls | None) -> int:
         raise StoreError(f"port {port} of {host} cannot be served{with_tls}; choose another --port") from error
 
 
-class _Door(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC has no types
-    """Refuses every call that does not show the token, before its request is read."""
+class _TokenCheck(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC has no types
+    """Refuses every call without the token, before its request is read."""
 
     def __init__(self, token: str | None) -> None:
         self._wanted = None if token is None else f"Bearer {token}"
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         shown = [str(value) for key, value in details.invocation_metadata if key == "authorization"]
-        if self._wanted is None or (len(shown) == 1 and same(shown[0], self._wanted)):
+        if self._wanted is None or (len(shown) == 1 and tokens_equal(shown[0], self._wanted)):
             return continuation(details)
-        # Of streams, which wait for no request: a caller who sends none would keep a thread.
+        # A stream does not wait for a request: a caller who sends none would keep a thread.
         return grpc.stream_stream_rpc_method_handler(_refuse)
 
 
@@ -149,19 +162,19 @@ def _refuse(requests: Iterator[bytes], context: grpc.ServicerContext) -> NoRetur
     raise AssertionError("abort always raises")
 
 
-class _Turns(grpc.ServerInterceptor):  # type: ignore[misc]
-    """Lets a few calls use the storage at a time, and tells in one line why one failed."""
+class _CallLimit(grpc.ServerInterceptor):  # type: ignore[misc]
+    """Lets a few calls use the storage at a time, and turns an error into one line."""
 
     def __init__(self) -> None:
-        self._turns = threading.BoundedSemaphore(MAX_CALLS)
+        self._slots = threading.BoundedSemaphore(MAX_CALLS)
 
     def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         handler = continuation(details)
-        if handler is None or details.method == CLAIM:
+        if handler is None or details.method == LOCK_METHOD:
             return handler
 
         def call(request: Any, context: grpc.ServicerContext) -> Any:
-            with self._turns:
+            with self._slots:
                 try:
                     return handler.unary_unary(request, context)
                 except Exception as error:
@@ -173,16 +186,16 @@ class _Turns(grpc.ServerInterceptor):  # type: ignore[misc]
 
 
 def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
-    """End a call; one that a database was away for may be tried again."""
+    """End a call; the client may retry where the database was away."""
     passing = isinstance(error, PneumosearchError | ConnectionLost)
     context.abort(grpc.StatusCode.UNAVAILABLE if passing else grpc.StatusCode.INTERNAL, first_line(error))
     raise AssertionError("abort always raises")
 
 
 class _Service(servicer.OptunaStorageProxyService):
-    """Optuna's over its cache, which makes no second trial of a request that comes again."""
+    """Optuna's service over its cache; a repeated request makes no second trial."""
 
-    def __init__(self, storage: PatientStorage | ProxyStorage) -> None:
+    def __init__(self, storage: RetryingStorage | ProxyStorage) -> None:
         super().__init__(get_storage(storage))
         self._uncached = servicer.OptunaStorageProxyService(storage)
         self._made: OrderedDict[str, int] = OrderedDict()
@@ -192,7 +205,7 @@ class _Service(servicer.OptunaStorageProxyService):
         self, request: api_pb2.CreateNewTrialRequest, context: grpc.ServicerContext
     ) -> api_pb2.CreateNewTrialReply:
         """Make a trial, or find the one that an earlier attempt made."""
-        mark = request.template_trial.system_attributes.get(ASKED, "")
+        mark = request.template_trial.system_attributes.get(REQUEST_MARK, "")
         with self._making:
             if mark in self._made:
                 return api_pb2.CreateNewTrialReply(trial_id=self._made[mark])
@@ -206,35 +219,35 @@ class _Service(servicer.OptunaStorageProxyService):
     def SetTrialParameter(  # noqa: N802
         self, request: api_pb2.SetTrialParameterRequest, context: grpc.ServicerContext
     ) -> api_pb2.SetTrialParameterReply:
-        """Set a parameter past the cache, to which a trial begun before the server started is unknown."""
+        """Set a parameter past the cache, which does not know a trial from before the server started."""
         return self._uncached.SetTrialParameter(request, context)
 
 
-class _Claims:
-    """The lock: one client at a time, in order of asking, until it lets go or its connection ends.
+class _LockService:
+    """The lock: one client at a time, first come, first served, until it releases it or its connection ends.
 
-    One line for all studies: what excludes those who use an SQLite file directly is one lock for the whole file.
+    One queue for all studies: what excludes those who use an SQLite file directly is one lock for the whole file.
     """
 
-    def __init__(self, storage: PatientStorage | ProxyStorage) -> None:
+    def __init__(self, storage: RetryingStorage | ProxyStorage) -> None:
         self._storage = storage
-        self._places = threading.BoundedSemaphore(MAX_CLAIMS)
-        self._line: deque[threading.Event] = deque()
+        self._places = threading.BoundedSemaphore(MAX_LOCK_CALLS)
+        self._queue: deque[threading.Event] = deque()
         self._changing = threading.Lock()
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """Return what serves the call."""
-        service, method = CLAIM.strip("/").split("/")
+        """Return the handler of the call."""
+        service, method = LOCK_METHOD.strip("/").split("/")
         hold = grpc.unary_stream_rpc_method_handler(self.hold, json.loads)
         return grpc.method_handlers_generic_handler(service, {method: hold})
 
     def hold(self, request: Any, context: grpc.ServicerContext) -> Iterator[bytes]:
         """Wait for the lock, say that it is held, and hold it until the call ends."""
-        name, patience = str(request["study"]), min(float(request["patience"]), LONGEST_HOLD)
+        name, patience = str(request["study"]), min(float(request["patience"]), LONGEST_LOCK)
         if not self._places.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_CLAIMS} others wait for the lock")
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_LOCK_CALLS} others wait for the lock")
         try:
-            with self._in_line() as first:
+            with self._queued() as first:
                 self._hold(name, patience, first, context)
         finally:
             self._places.release()
@@ -250,31 +263,31 @@ class _Claims:
         if not context.add_callback(end):
             return
         if not first.wait(patience):
-            context.abort(grpc.StatusCode.ABORTED, _taken(name, patience))
+            context.abort(grpc.StatusCode.ABORTED, _timed_out(name, patience))
         if ended.is_set():
             return
         try:
             with study_lock(self._storage, name, patience):
-                context.send_initial_metadata(((HELD, "1"),))
+                context.send_initial_metadata(((LOCKED, "1"),))
                 ended.wait()
         except StoreError as error:
             context.abort(grpc.StatusCode.ABORTED, str(error))
 
     @contextmanager
-    def _in_line(self) -> Iterator[threading.Event]:
-        """Stand in line; give the event that tells that nobody is before us any more."""
+    def _queued(self) -> Iterator[threading.Event]:
+        """Join the queue; give the event that is set when nobody is before us any more."""
         ticket = threading.Event()
         with self._changing:
-            self._line.append(ticket)
-            self._line[0].set()
+            self._queue.append(ticket)
+            self._queue[0].set()
         try:
             yield ticket
         finally:
             with self._changing:
-                self._line.remove(ticket)
-                if self._line:
-                    self._line[0].set()
+                self._queue.remove(ticket)
+                if self._queue:
+                    self._queue[0].set()
 
 
-def _taken(name: str, patience: float) -> str:
+def _timed_out(name: str, patience: float) -> str:
     return f"study '{name}': others hold its lock since {patience:.0f} s"

@@ -1,4 +1,8 @@
-"""One process at a time proposes and claims the trials of a study, on however many machines they run."""
+"""The lock of a study: one process at a time proposes and claims its trials, on however many machines they run.
+
+Locking is left to filelock, PostgreSQL and MySQL; Optuna has no lock that spans two calls. This module picks the right
+one for a storage and bounds the wait.
+"""
 
 import zlib
 from collections.abc import Iterator
@@ -10,9 +14,9 @@ from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 
 from pneumosearch.errors import StoreError
-from pneumosearch.storage.retry import ConnectionLost, PatientStorage
+from pneumosearch.storage.retry import ConnectionLost, RetryingStorage
 
-#: Seconds to wait for others, each of which needs well under one.
+#: Seconds to wait for others, each of which needs well under a second.
 PATIENCE: Final = 300
 
 _RELEASE: Final = {"postgresql": "SELECT pg_advisory_unlock_all()", "mysql": "DO RELEASE_ALL_LOCKS()"}
@@ -20,20 +24,20 @@ _RELEASE: Final = {"postgresql": "SELECT pg_advisory_unlock_all()", "mysql": "DO
 
 @contextmanager
 def study_lock(storage: Any, name: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the lock of a study: a file beside an SQLite database, a lock of the database's own, or the proxy's.
+    """Hold the lock of a study: a file beside an SQLite database, a database's advisory lock, or the gRPC server's.
 
-    Each is released by the system when its process or its connection ends.
+    Each is released when its process or its connection ends.
 
     Args:
-        storage: An Optuna storage over an SQLAlchemy engine, or one with a context manager `claim(name, patience)`.
+        storage: An Optuna storage over an SQLAlchemy engine, or one with a method `study_lock(name, patience)`.
         name: Of the study.
         patience: Seconds to wait for it.
 
     Raises:
         StoreError: Another process holds it longer than that.
     """
-    if hasattr(storage, "claim"):
-        lock = storage.claim(name, patience)
+    if hasattr(storage, "study_lock"):
+        lock = storage.study_lock(name, patience)
     elif storage.engine.dialect.name == "sqlite":
         lock = _file_lock(storage.engine, patience)
     else:
@@ -53,13 +57,13 @@ def _file_lock(engine: Engine, patience: float) -> Iterator[None]:
 
 
 @contextmanager
-def _database_lock(storage: PatientStorage, name: str, patience: float) -> Iterator[None]:
-    """Hold a lock of PostgreSQL or MySQL, which ends with its connection; a restart of the database is waited for."""
-    connection = storage.patiently(lambda: _acquired(storage.engine, name, patience))
+def _database_lock(storage: RetryingStorage, name: str, patience: float) -> Iterator[None]:
+    """Hold an advisory lock, which ends with its connection; retried while the database restarts."""
+    connection = storage.with_retry(lambda: _acquired(storage.engine, name, patience))
     try:
         yield
     finally:
-        with connection, suppress(ConnectionLost, SQLAlchemyError):  # lost with its lock
+        with connection, suppress(ConnectionLost, SQLAlchemyError):  # the lock is lost with its connection
             connection.execute(text(_RELEASE[storage.engine.dialect.name]))
 
 

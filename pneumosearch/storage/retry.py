@@ -1,22 +1,22 @@
-"""Optuna's storage in a database that may go away for a while: what fails for want of a connection is done again.
+"""Optuna's storage in a database that may go away for a while: calls whose connection is lost are retried.
 
-Every call of Optuna's storage is one transaction. One that fails before its commit is sent has left nothing; of one
-that fails at its commit, nobody can tell from here whether it stands. So each call is repeated in a way that is right
-in both cases:
+tenacity retries; which calls may be repeated, and how, is decided here. Every call of Optuna's storage is one
+transaction. One that fails before its commit is sent has left nothing; of one that fails at its commit, the client
+cannot tell whether it was done. So each call is repeated in a way that is right in both cases:
 
-- Reading, attributes, parameters, intermediate values, heartbeats: the same again has the same effect as once.
+- Reading, attributes, parameters, intermediate values, heartbeats: to do it twice has the same effect as once.
 - A new trial carries a mark, and is looked for by it before another is made. `create_new_study` meets the study that
   the first attempt made, as `create_study(load_if_exists=True)` expects.
-- The end of a trial: one that stands already, with the same state and values, was told by the first attempt.
+- The end of a trial: where the same state and values are stored already, the first attempt succeeded.
 - Claiming a waiting trial: whether the first attempt or another worker claimed it cannot be known, so the answer is
-  no. Nothing is trained twice; a trial claimed by nobody is taken over like one whose worker died.
+  no. Nothing is trained twice; a trial claimed by nobody is reclaimed like one whose worker died.
 - `delete_study` is not repeated.
 """
 
 import functools
+import itertools
 import json
 import logging
-import random
 import time
 import weakref
 from collections.abc import Callable, Sequence
@@ -30,13 +30,14 @@ from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import OperationalError
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from pneumosearch.errors import StoreError
 
 #: System attribute of a trial by which its creator finds it again.
 MARK: Final = "pneumosearch:created"
 
-#: Calls that have the same effect twice as once. Those of Optuna's cache, some of which are private, are among them.
+#: Calls that have the same effect twice as once, with those that Optuna's cache makes, some of which are private.
 REPEATABLE: Final = (
     "create_new_study",
     "set_study_user_attr",
@@ -64,9 +65,8 @@ REPEATABLE: Final = (
     "_get_stale_trial_ids",
 )
 
-_FIRST_WAIT: Final = 0.1  # seconds; each further one is twice as long
-_LONGEST_WAIT: Final = 5.0
-_SILENT: Final = 2.0  # seconds of waiting that nobody need know of: a deadlock resolved, a lock released
+_BACKOFF: Final = wait_random_exponential(multiplier=0.1, min=0.05, max=5.0)  # seconds
+_SILENT: Final = 2.0  # seconds of retrying without a warning: a deadlock is resolved, a lock released
 
 # PostgreSQL: serialization, deadlock, shutdown, crash, starting up, no more connections.
 _PASSING_STATES: Final = frozenset({"40001", "40P01", "57P01", "57P02", "57P03", "53300"})
@@ -74,8 +74,8 @@ _PASSING_STATES: Final = frozenset({"40001", "40P01", "57P01", "57P02", "57P03",
 # killed, no connection, gone, lost.
 _PASSING_CODES: Final = frozenset({1020, 1040, 1053, 1205, 1213, 1927, 2003, 2006, 2013})
 _SQLITE_PASSING: Final = frozenset({5, 6})  # busy, locked
-# What a server, or the lack of one of that name, answers to every further attempt as well. Other answers are taken for
-# passing ones: a connection refused, a server that starts.
+# Errors that every further attempt would meet as well. Others are taken for temporary: a connection refused, a server
+# that starts.
 _REFUSING_CODES: Final = frozenset({1044, 1045, 1049, 1698})  # MySQL: access denied, unknown database
 _REFUSING_TEXTS: Final = (
     "password authentication failed",
@@ -93,13 +93,13 @@ class ConnectionLost(Exception):
     """The database did not answer, or gave up the transaction; the same may succeed later. Says why in one line."""
 
 
-class PatientStorage(RDBStorage):
-    """Optuna's RDB storage, each call of which is repeated for a while where the database has gone away.
+class RetryingStorage(RDBStorage):
+    """Optuna's RDB storage; each call is retried for a while where the database is away.
 
     Args:
         url: An SQLAlchemy URL.
-        patience: For how long a call is repeated, s.
-        name: What messages call the database: its URL without the password.
+        patience: For how long a call is retried, s.
+        name: The database's URL without the password, for messages.
         engine_kwargs: For SQLAlchemy's `create_engine`.
         skip_compatibility_check: Do not compare versions of tables.
 
@@ -128,16 +128,16 @@ class PatientStorage(RDBStorage):
     @engine.setter
     def engine(self, engine: Engine) -> None:
         event.listen(engine, "handle_error", _as_connection_lost)
-        weakref.finalize(self, engine.dispose)  # or the connections would stay until the server misses them
+        weakref.finalize(self, engine.dispose)  # or the connections would stay open until the server times them out
         self.__dict__["engine"] = engine
 
-    def patiently(self, call: Callable[[], _Result], again: Callable[[], _Result] | None = None) -> _Result:
-        """Return what `call` returns, repeated while the connection is lost; `again` in its place after the first time.
+    def with_retry(self, call: Callable[[], _Result], again: Callable[[], _Result] | None = None) -> _Result:
+        """Return what `call` returns, retried while the connection is lost; retries call `again` where there is one.
 
         Raises:
-            StoreError: The database was gone for longer than `patience`.
+            StoreError: The database was away for longer than `patience`.
         """
-        return persist(call, self.patience, self.name, again)
+        return call_with_retry(call, self.patience, self.name, again)
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Make a trial, exactly one, and return its id."""
@@ -145,18 +145,18 @@ class PatientStorage(RDBStorage):
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         create = super()._create_new_trial
-        if self.engine.dialect.name == "sqlite":  # which answers itself: what fails there has left nothing
-            return self.patiently(lambda: create(study_id, template_trial))
+        if self.engine.dialect.name == "sqlite":  # no connection can be lost: a call that fails has left nothing
+            return self.with_retry(lambda: create(study_id, template_trial))
         marked = template_trial or optuna.trial.create_trial(state=TrialState.RUNNING)
         marked.system_attrs = {**marked.system_attrs, MARK: uuid4().hex}
 
         def again() -> FrozenTrial:
             return self._created(study_id, marked.system_attrs[MARK]) or create(study_id, marked)
 
-        return self.patiently(lambda: create(study_id, marked), again)
+        return self.with_retry(lambda: create(study_id, marked), again)
 
     def _created(self, study_id: int, mark: str) -> FrozenTrial | None:
-        """Return the trial with this mark, once the attempt to make it has ended either way: it locks the study."""
+        """Return the trial with this mark. It waits for an attempt that still runs, as both lock the study."""
         with self.engine.begin() as connection:
             connection.execute(
                 text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE"), {"study": study_id}
@@ -173,31 +173,35 @@ class PatientStorage(RDBStorage):
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Claim or end a trial; False where it was claimed before."""
-        tell = functools.partial(super().set_trial_state_values, trial_id, state, values)
-        return self.patiently(tell, lambda: told_again(self, tell, trial_id, state, values))
+        set_state = functools.partial(super().set_trial_state_values, trial_id, state, values)
+        return self.with_retry(set_state, lambda: repeat_state_change(self, set_state, trial_id, state, values))
 
 
-def repeat(patient: type, original: type) -> None:
-    """Let the calls of the class `original` that bear it be repeated in its child `patient`, by `patient.patiently`."""
+def add_retries(retrying: type, original: type) -> None:
+    """Wrap each repeatable call of `original` in its child class `retrying`, whose `with_retry` retries it."""
     for name in REPEATABLE:
         if hasattr(original, name):
-            setattr(patient, name, _repeated(getattr(original, name)))
+            setattr(retrying, name, _repeated(getattr(original, name)))
 
 
 def _repeated(original: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(original)
     def call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return self.patiently(lambda: original(self, *args, **kwargs))
+        return self.with_retry(lambda: original(self, *args, **kwargs))
 
     return call
 
 
-def told_again(
-    storage: BaseStorage, tell: Callable[[], bool], trial_id: int, state: TrialState, values: Sequence[float] | None
+def repeat_state_change(
+    storage: BaseStorage,
+    set_state: Callable[[], bool],
+    trial_id: int,
+    state: TrialState,
+    values: Sequence[float] | None,
 ) -> bool:
-    """Claim or end a trial by `tell` where an attempt whose answer was lost may have done so."""
+    """Claim or end a trial by `set_state` where an attempt whose answer was lost may have done so."""
     try:
-        return tell()
+        return set_state()
     except UpdateFinishedTrialError:
         stored = storage.get_trial(trial_id)
         if stored.state == state and (values is None or stored.values == list(values)):
@@ -205,40 +209,47 @@ def told_again(
         raise
 
 
-repeat(PatientStorage, RDBStorage)
+add_retries(RetryingStorage, RDBStorage)
 
 
-def persist(
-    call: Callable[[], _Result], patience: float, name: str, again: Callable[[], _Result] | None = None
+def call_with_retry(
+    call: Callable[[], _Result], timeout: float, name: str, again: Callable[[], _Result] | None = None
 ) -> _Result:
-    """Call until no connection is lost on the way, with growing pauses, for `patience` seconds from the first call on.
+    """Call until no connection is lost on the way, with a growing backoff, for up to `timeout` seconds.
 
     Args:
         call: What to do.
-        patience: Seconds; 0 for a single attempt.
+        timeout: Seconds; 0 for a single attempt.
         name: Of the database, for messages.
         again: What to do after the first attempt; `call` where there is none.
 
     Raises:
         StoreError: The time is up.
     """
-    begin, pause, told = time.monotonic(), _FIRST_WAIT, False
-    while True:
-        try:
-            result = call()
-        except ConnectionLost as error:
-            waited = time.monotonic() - begin
-            if waited >= patience:
-                raise StoreError(_gone(name, waited, error)) from error
-            if waited >= _SILENT and not told:
-                _log.warning("%s: %s; trying again for %.0f s", name, error, patience - waited)
-                told = True
-            time.sleep(min(pause * random.uniform(0.5, 1.0), patience - waited))  # noqa: S311  no secret
-            call, pause = again or call, min(2 * pause, _LONGEST_WAIT)
-        else:
-            if told:
-                _log.warning("%s: back after %.0f s", name, time.monotonic() - begin)
-            return result
+    attempts, warned = itertools.chain((call,), itertools.repeat(again or call)), False
+
+    def attempt() -> _Result:
+        return next(attempts)()
+
+    def warn(state: RetryCallState) -> None:
+        nonlocal warned
+        waited, error = state.seconds_since_start or 0.0, state.outcome and state.outcome.exception()
+        if waited >= _SILENT and not warned:
+            _log.warning("%s: %s; trying again for %.0f s", name, error, timeout - waited)
+            warned = True
+
+    def pause(state: RetryCallState) -> float:
+        return min(_BACKOFF(state), max(timeout - (state.seconds_since_start or 0.0), 0.0))
+
+    begin, lost = time.monotonic(), retry_if_exception_type(ConnectionLost)
+    retrying = Retrying(retry=lost, stop=stop_after_delay(timeout), wait=pause, before_sleep=warn, reraise=True)
+    try:
+        result = retrying(attempt)
+    except ConnectionLost as error:
+        raise StoreError(_gone(name, time.monotonic() - begin, error)) from error
+    if warned:
+        _log.warning("%s: back after %.0f s", name, time.monotonic() - begin)
+    return result
 
 
 def _gone(name: str, waited: float, error: ConnectionLost) -> str:

@@ -26,7 +26,7 @@ from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.trial import Purpose, State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.storage.optuna_private import study_id, trial_id
 from pneumosearch.storage.queries import TrialRow, read_rows
-from pneumosearch.storage.retry import PatientStorage
+from pneumosearch.storage.retry import RetryingStorage
 from pneumosearch.storage.trial_files import SAFE_NAME, TrialFiles, network_file
 from pneumosearch.storage.urls import PATIENCE, explained, open_storage, safe_url
 
@@ -183,8 +183,8 @@ class Store(TrialFiles):
 
     def _rows(self, identifier: int) -> Sequence[FrozenTrial | TrialRow]:
         storage = self.storage
-        if isinstance(storage, PatientStorage):
-            return storage.patiently(lambda: list(read_rows(storage.engine, identifier)))
+        if isinstance(storage, RetryingStorage):
+            return storage.with_retry(lambda: list(read_rows(storage.engine, identifier)))
         return storage.get_all_trials(identifier, deepcopy=False)
 
     def test_openings(self, data: DataDescription) -> list[TestOpening]:

@@ -22,7 +22,7 @@ from sqlalchemy.exc import (
 
 from pneumosearch._utils.atomic import writable_folder
 from pneumosearch.errors import StoreError
-from pneumosearch.storage.retry import ConnectionLost, PatientStorage, first_line, persist
+from pneumosearch.storage.retry import ConnectionLost, RetryingStorage, call_with_retry, first_line
 
 if TYPE_CHECKING:
     from pneumosearch.storage.grpc_client import ProxyStorage
@@ -89,7 +89,7 @@ _SETTING_UP: Final = 5  # attempts at the tables of a new database, which others
 
 def open_storage(
     url: str, *, must_exist: bool = False, patience: float = PATIENCE, opening_patience: float | None = None
-) -> "PatientStorage | ProxyStorage":
+) -> "RetryingStorage | ProxyStorage":
     """Open the storage at `url`, and make its tables in a new database.
 
     Args:
@@ -110,8 +110,8 @@ def open_storage(
         _check_sqlite(url, parsed.database, must_exist)
         patience = first = min(patience, SQLITE_PATIENCE)
 
-    def attempt() -> PatientStorage:
-        return PatientStorage(
+    def attempt() -> RetryingStorage:
+        return RetryingStorage(
             parsed.render_as_string(hide_password=False),
             patience=patience,
             name=safe_url(url),
@@ -122,7 +122,7 @@ def open_storage(
 
     with explained(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return persist(lambda: _set_up(attempt), first, safe_url(url))
+        return call_with_retry(lambda: _set_up(attempt), first, safe_url(url))
 
 
 def _open_proxy(url: URL, patience: float, first: float) -> "ProxyStorage":
@@ -169,7 +169,7 @@ def engine_arguments(url: URL) -> dict[str, Any]:
     }
 
 
-def _set_up(attempt: Callable[[], PatientStorage]) -> PatientStorage:
+def _set_up(attempt: Callable[[], RetryingStorage]) -> RetryingStorage:
     """Open a storage whose tables another process may be making at this moment."""
     for _ in range(_SETTING_UP - 1):
         try:

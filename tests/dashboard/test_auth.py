@@ -24,11 +24,11 @@ from hypothesis import strategies as st
 from optuna.trial import create_trial
 
 from pneumosearch.dashboard.auth import COOKIE, Guard
-from pneumosearch.dashboard.server import Door, pages, serve
+from pneumosearch.dashboard.server import Endpoint, pages, serve
 from pneumosearch.errors import StoreError
 from pneumosearch.storage.auth import VARIABLE
 from pneumosearch.storage.grpc_server import Tls
-from pneumosearch.storage.retry import PatientStorage
+from pneumosearch.storage.retry import RetryingStorage
 from pneumosearch.storage.store import Store
 from tests.storage.test_grpc import certificate  # noqa: F401  a fixture
 from tests.support.fakes import SPEC, a_description
@@ -177,15 +177,15 @@ def test_answers_tell_browsers_to_be_careful_and_artifacts_run_nothing(guard: Gu
 
 def test_open_address_without_a_token_and_unusable_ports_are_told(store: Store, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="so that a token is needed"):
-        serve(store, Door("0.0.0.0"))  # noqa: S104  refused
+        serve(store, Endpoint("0.0.0.0"))  # noqa: S104  refused
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         with pytest.raises(StoreError, match=r"port \d+ of 127.0.0.1 cannot be used .*choose another --port"):
-            serve(store, Door(port=taken.getsockname()[1]))
+            serve(store, Endpoint(port=taken.getsockname()[1]))
     (tmp_path / "x.pem").write_text("no certificate")
     with pytest.raises(StoreError, match="no usable certificate and key"):
-        serve(store, Door(certificate=tmp_path / "x.pem", key=tmp_path / "x.pem"))
+        serve(store, Endpoint(certificate=tmp_path / "x.pem", key=tmp_path / "x.pem"))
 
 
 @contextmanager
@@ -232,15 +232,15 @@ def test_dashboard_has_ended_trials_in_memory(store: Store, monkeypatch: pytest.
     study = store.open_study("a", "search", "accuracy", SPEC, a_description())
     study.add_trials([create_trial(value=0.5), create_trial(value=0.75)])
     read: list[int] = []
-    original = PatientStorage._get_trials
+    original = RetryingStorage._get_trials
 
-    def noted(self: PatientStorage, *args: Any, **kwargs: Any) -> Any:
+    def noted(self: RetryingStorage, *args: Any, **kwargs: Any) -> Any:
         trials = original(self, *args, **kwargs)
         read.extend(trial.number for trial in trials)
         return trials
 
-    monkeypatch.setattr(PatientStorage, "_get_trials", noted)
-    monkeypatch.setattr(PatientStorage, "get_all_trials", None)  # which reads them all each time
+    monkeypatch.setattr(RetryingStorage, "_get_trials", noted)
+    monkeypatch.setattr(RetryingStorage, "get_all_trials", None)  # which reads them all each time
     monkeypatch.setattr("optuna_dashboard._storage.timedelta", lambda **_: timedelta(0))  # it keeps them for seconds
     dashboard: Any = pages(store)
     for _ in range(2):

@@ -22,8 +22,8 @@ from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.records.attributes import HISTORY
 from pneumosearch.report.summary import study_summary
 from pneumosearch.storage import grpc_server
-from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, demanded_token, given_token
-from pneumosearch.storage.grpc_client import CLAIM, ProxyStorage
+from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, configured_token, required_token
+from pneumosearch.storage.grpc_client import LOCK_METHOD, ProxyStorage
 from pneumosearch.storage.grpc_server import StorageServer, Tls, serve_storage
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.retry import REPEATABLE, ConnectionLost
@@ -40,7 +40,7 @@ import sys, time
 from pathlib import Path
 from pneumosearch.storage.store import Store
 store = Store(sys.argv[1], Path(sys.argv[2]))
-with store.storage.claim("default"):
+with store.storage.study_lock("default"):
     print("held", flush=True)
     time.sleep(600)
 """
@@ -103,7 +103,7 @@ def test_call_without_the_right_token_is_refused_at_once(
 def test_no_method_of_the_service_answers_without_a_token(server: StorageServer) -> None:
     methods = [f"/optuna.StorageService/{name}" for name in ("GetAllStudies", "CreateNewStudy", "DeleteStudy", "None")]
     with grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel:
-        for method in (*methods, CLAIM):
+        for method in (*methods, LOCK_METHOD):
             for metadata in ((), (("authorization", "Bearer"),), (("authorization", f"Bearer {TOKEN}"),) * 2):
                 with pytest.raises(grpc.RpcError) as error:
                     channel.unary_unary(method)(b"", timeout=5, metadata=metadata)
@@ -141,25 +141,25 @@ def test_token_is_read_from_environment_or_file_and_never_from_a_url(
             Store(wrong, tmp_path)
     monkeypatch.setenv(VARIABLE, "short")
     with pytest.raises(ConfigError, match=r"^\$PNEUMOSEARCH_TOKEN: a token is 16 or more") as refused:
-        given_token()
+        configured_token()
     assert "short" not in str(refused.value)
     monkeypatch.delenv(VARIABLE)
     with pytest.raises(ConfigError, match="none: no token can be read from it"):
-        given_token(tmp_path / "none")
+        configured_token(tmp_path / "none")
 
 
 def test_drawn_token_is_kept_and_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(VARIABLE)
-    token = demanded_token(tmp_path / "results")
+    token = required_token(tmp_path / "results")
     path = tmp_path / "results" / "token"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert len(token.secret) > 40
-    assert token.secret not in token.place
-    assert demanded_token(tmp_path / "results") == token
+    assert token.secret not in token.source
+    assert required_token(tmp_path / "results") == token
     assert [entry.name for entry in path.parent.iterdir()] == ["token"]
     path.chmod(0o644)
     with pytest.raises(ConfigError, match="others may read this token"):
-        demanded_token(tmp_path / "results")
+        required_token(tmp_path / "results")
 
 
 def test_open_address_without_a_token_and_a_taken_port_are_refused(store: Store, server: StorageServer) -> None:
@@ -177,7 +177,7 @@ def test_lock_is_held_by_one_client_at_a_time_while_many_wait_and_call(server: S
     def take_turns(storage: ProxyStorage) -> None:
         nonlocal inside, most, turns
         for _ in range(5):
-            with storage.claim("default"):
+            with storage.study_lock("default"):
                 inside += 1
                 most = max(most, inside)
                 storage.get_all_studies()
@@ -194,10 +194,10 @@ def test_lock_is_given_in_order_of_asking(server: StorageServer, tmp_path: Path)
     storage, order = client(server, tmp_path), list[int]()
 
     def ask(number: int) -> None:
-        with storage.claim("default"):
+        with storage.study_lock("default"):
             order.append(number)
 
-    with storage.claim("default"):
+    with storage.study_lock("default"):
         threads = []
         for number in range(6):
             threads.append(in_thread(lambda number=number: ask(number)))  # type: ignore[misc]
@@ -211,13 +211,13 @@ def test_lock_that_others_hold_is_waited_for_so_long_and_excludes_users_of_the_f
     server: StorageServer, store: Store, tmp_path: Path
 ) -> None:
     storage = client(server, tmp_path)
-    with storage.claim("default"), pytest.raises(StoreError, match="others hold its lock since 0 s"):
-        storage.claim("default", 0.2).__enter__()
+    with storage.study_lock("default"), pytest.raises(StoreError, match="others hold its lock since 0 s"):
+        storage.study_lock("default", 0.2).__enter__()
     with study_lock(store.storage, "default"), pytest.raises(StoreError, match="another process holds it"):
-        storage.claim("default", 0.2).__enter__()
-    with storage.claim("default"), pytest.raises(StoreError, match="another process holds it"):
+        storage.study_lock("default", 0.2).__enter__()
+    with storage.study_lock("default"), pytest.raises(StoreError, match="another process holds it"):
         study_lock(store.storage, "default", 0.2).__enter__()
-    with storage.claim("default", 5):
+    with storage.study_lock("default", 5):
         pass
 
 
@@ -230,20 +230,20 @@ def test_lock_is_released_when_its_holder_is_killed(server: StorageServer, tmp_p
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         with pytest.raises(StoreError, match="others hold its lock"):
-            storage.claim("default", 0.3).__enter__()
+            storage.study_lock("default", 0.3).__enter__()
         holder.kill()
-        with storage.claim("default", 10):
+        with storage.study_lock("default", 10):
             pass
 
 
 def test_clients_beyond_the_places_in_line_wait_outside(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_server, "MAX_CLAIMS", 1)
+    monkeypatch.setattr(grpc_server, "MAX_LOCK_CALLS", 1)
     with serve_storage(store.storage, port=0, token=TOKEN) as server:
         storage = client(server, tmp_path, patience=0.5)
-        with storage.claim("default"), pytest.raises(StoreError, match="1 others wait for the lock"):
-            storage.claim("default").__enter__()
+        with storage.study_lock("default"), pytest.raises(StoreError, match="1 others wait for the lock"):
+            storage.study_lock("default").__enter__()
 
 
 def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: Path) -> None:
@@ -286,7 +286,7 @@ def test_server_that_stays_away_is_told_in_one_line(store: Store, tmp_path: Path
     assert "\n" not in str(error.value)
     with pytest.raises(StoreError, match="cannot be used"):
         proxy(there).delete_study(0)
-    with pytest.raises(StoreError, match="cannot be used"), proxy(there).claim("default"):
+    with pytest.raises(StoreError, match="cannot be used"), proxy(there).study_lock("default"):
         pass
 
 
@@ -383,7 +383,7 @@ def test_with_tls_clients_talk_to_the_server_of_that_certificate_alone(
         assert server.url.startswith("grpcs://")
         there = Store(f"{server.url}?certificate={certificate.certificate}", tmp_path)
         assert there.names() == []
-        with proxy(there).claim("default", 5):
+        with proxy(there).study_lock("default", 5):
             pass
         with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
             Store(server.url, tmp_path, patience=20)

@@ -12,7 +12,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.errors import StoreError
-from pneumosearch.storage.retry import REPEATABLE, ConnectionLost, PatientStorage, persist
+from pneumosearch.storage.retry import REPEATABLE, ConnectionLost, RetryingStorage, call_with_retry
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import DATABASE_WORKERS, SQLITE_WORKERS, advice, engine_arguments, parsed_url, safe_url
 from tests.support.fakes import trial_id
@@ -103,14 +103,14 @@ def test_lost_connection_is_tried_again_and_then_told() -> None:
             raise ConnectionLost("connection refused")
         return "there"
 
-    assert persist(fail_twice, 5.0, "db") == "there"
+    assert call_with_retry(fail_twice, 5.0, "db") == "there"
     assert calls == [0, 1, 2]
 
     def fail() -> None:
         raise ConnectionLost("connection refused")
 
     with pytest.raises(StoreError, match=r"^db: the storage cannot be used \(connection refused.*the same command"):
-        persist(fail, 0.2, "db")
+        call_with_retry(fail, 0.2, "db")
 
 
 def test_every_call_of_optunas_storage_is_repeated_or_meant_not_to_be() -> None:
@@ -118,8 +118,8 @@ def test_every_call_of_optunas_storage_is_repeated_or_meant_not_to_be() -> None:
     abstract = {name for name in base.__abstractmethods__ if hasattr(RDBStorage, name)}
     overridden = {"create_new_trial", "set_trial_state_values"}
     assert abstract - set(REPEATABLE) - overridden == {"delete_study"}
-    assert all(getattr(PatientStorage, name) is not getattr(RDBStorage, name) for name in REPEATABLE)
-    assert overridden <= vars(PatientStorage).keys()
+    assert all(getattr(RetryingStorage, name) is not getattr(RDBStorage, name) for name in REPEATABLE)
+    assert overridden <= vars(RetryingStorage).keys()
 
 
 def test_end_of_a_trial_that_stands_though_its_answer_was_lost_is_told_once(
@@ -192,7 +192,7 @@ def _losing_commits(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
 
 def test_lock_of_sqlite_is_waited_for_even_where_sqlite_answers_at_once(store: Store) -> None:
     storage = store.storage
-    assert isinstance(storage, PatientStorage)
+    assert isinstance(storage, RetryingStorage)
     study = optuna.create_study(storage=storage)
     [path] = [Path(store.url.removeprefix("sqlite:///"))]
     lock = sqlite3.connect(path, isolation_level=None)
@@ -211,7 +211,7 @@ def test_lock_of_sqlite_is_waited_for_even_where_sqlite_answers_at_once(store: S
                     connection.connection.dbapi_connection.execute("PRAGMA busy_timeout = 1000")  # type: ignore[union-attr]
         study.set_user_attr("done", True)
 
-    storage.patiently(call)
+    storage.with_retry(call)
     lock.close()
     assert study.user_attrs == {"done": True}
     assert busy == [True]
