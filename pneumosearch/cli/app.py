@@ -105,6 +105,7 @@ def baseline(
     run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol, precision=computed_in)
     stop = StopFlag()
     with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+        view.show_device()
         record = train_once(Session(store, source, view, stop), f"baseline-{protocol}", "baseline", run)
     if record is None:
         raise _interrupted()
@@ -189,6 +190,7 @@ def rerun(
     source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern)
     stop = StopFlag()
     with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+        view.show_device()
         comparison = rerun_trial(Session(store, source, view, stop), record, trial)
     if comparison is None:
         raise _interrupted()

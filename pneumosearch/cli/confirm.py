@@ -73,6 +73,7 @@ def _confirmed(
 
     stop = StopFlag.after(stop_after)
     with EpochView(source.manifest.kind, quiet=quiet) as view, stopping_on_ctrl_c(stop, view.say):
+        view.show_device()
         confirmation = confirmed(Session(store, source, view, stop), plan, say=view.say, warn=_warn)
     if confirmation is None:
         raise stopped(stop.reason, f"{len(finished_replicates(store, plan))} of {len(plan.runs)} replicates")

@@ -26,7 +26,7 @@ from pneumosearch.report.tables import (
     phantom_warning,
     points,
 )
-from pneumosearch.search.events import EpochEnded, TrialDeferred, TrialEnded, TrialEvent, TrialStarted
+from pneumosearch.search.events import DeviceFound, EpochEnded, TrialDeferred, TrialEnded, TrialEvent, TrialStarted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -92,6 +92,7 @@ class _View:
     def __init__(self, kind: str, *, quiet: bool) -> None:
         self.kind, self.quiet = kind, quiet
         self.console = Console(stderr=True, quiet=quiet)
+        self._devices: list[DeviceFound] = []
         self._live = Live(console=self.console, auto_refresh=False) if self.console.is_terminal and not quiet else None
 
     def __enter__(self) -> Self:
@@ -110,6 +111,8 @@ class _View:
     def __call__(self, event: TrialEvent) -> None:
         """Show an event; a view is a `Listener`."""
         match event:
+            case DeviceFound():
+                self._show_device(event)
             case TrialStarted(number, run):
                 self.trial_started(number, run)
             case EpochEnded(number, history):
@@ -118,6 +121,19 @@ class _View:
                 self.trial_deferred(number)
             case TrialEnded(record):
                 self.trial_ended(record)
+
+    def show_device(self) -> None:
+        """Show where this process is about to train, which imports Keras."""
+        from pneumosearch.network.backend import device_in_words, idle_gpu_warning
+
+        self._show_device(DeviceFound(device_in_words(), idle_gpu_warning()))
+
+    def _show_device(self, found: DeviceFound) -> None:
+        if found not in self._devices:  # each process of a study says so
+            self._devices.append(found)
+            self.say(f"training on {found.device}")
+            if found.warning:
+                self.say(f"warning: {found.warning}")
 
     def trial_started(self, number: int, run: RunSpec) -> None:
         """Show that a trial starts or resumes."""

@@ -46,6 +46,14 @@ def training_device() -> Literal["cpu", "gpu"]:
     return "gpu" if "gpu" in place or "cuda" in place else "cpu"
 
 
+def device_in_words() -> str:
+    """Return the device that trains, for the user."""
+    if training_device() == "gpu":
+        return "the GPU" if len(visible_devices()) < 2 else f"a GPU ({', '.join(visible_devices())} are visible)"
+    threads = threads_a_training()
+    return f"the processor, {threads} thread{'s' * (threads > 1)}"
+
+
 def idle_gpu_warning() -> str | None:
     """Return a warning if accelerators are visible that the backend does not use, otherwise None."""
     devices = visible_devices()

@@ -38,7 +38,15 @@ class TrialEnded:
     record: TrialRecord
 
 
-TrialEvent = TrialStarted | EpochEnded | TrialDeferred | TrialEnded
+@dataclass(frozen=True)
+class DeviceFound:
+    """A process is about to train, and knows where it computes."""
+
+    device: str  # in words, such as "the processor, 2 threads"
+    warning: str | None = None  # of a device that it could use and does not
+
+
+TrialEvent = DeviceFound | TrialStarted | EpochEnded | TrialDeferred | TrialEnded
 
 #: Receives each event as it happens.
 Listener = Callable[[TrialEvent], None]

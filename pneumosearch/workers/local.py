@@ -19,6 +19,8 @@ from pneumosearch._utils.hardware import environments
 from pneumosearch._utils.processes import Helper
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
+from pneumosearch.network.backend import device_in_words, idle_gpu_warning
+from pneumosearch.search.events import DeviceFound
 from pneumosearch.search.leases import GRACE
 from pneumosearch.search.runner import MAX_FAILURES, Outcome, open_search
 from pneumosearch.search.session import Session, StopFlag
@@ -163,6 +165,7 @@ def train_trials(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag)
         send: Receives what happens, and at last how it ended.
         stop: Another thread sets it.
     """
+    send(DeviceFound(device_in_words(), idle_gpu_warning()))
     session = Session(Store(job.url, job.results, artifacts=job.artifacts), job.source, send, stop)
     run = open_search(session, job.spec, max_failures=job.max_failures, grace=job.grace)
     outcome = run.until(job.n_trials, at_most=job.trials_a_process)

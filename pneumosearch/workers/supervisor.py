@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pneumosearch.errors import PneumosearchError
-from pneumosearch.search.events import EpochEnded, TrialEnded, TrialEvent, TrialStarted
+from pneumosearch.search.events import DeviceFound, EpochEnded, TrialEnded, TrialEvent, TrialStarted
 from pneumosearch.search.runner import Outcome, check_failures
 from pneumosearch.search.session import Session
 
@@ -119,6 +119,8 @@ def _handle_events(
                 ended.append((number, event))
             case Failed(error):
                 raise error
+            case DeviceFound():
+                session.listener(event)
             case _:
                 process.note(event)
                 deaths.forget()

@@ -5,6 +5,7 @@ import pytest
 from pneumosearch.cli.views import StudyView
 from pneumosearch.config import RunSpec
 from pneumosearch.records.trial import StudyRecord
+from pneumosearch.search.events import DeviceFound
 from tests.support.fakes import a_history, a_study, a_trial
 
 
@@ -55,3 +56,11 @@ def test_store_is_not_asked_again_where_nobody_else_is_at_the_study() -> None:
             view.trial_ended(trial)
     assert len(looks) == 1
     assert len(view.records) == 3
+
+
+def test_device_is_shown_once_and_an_idle_gpu_is_a_warning(capsys: pytest.CaptureFixture[str]) -> None:
+    with StudyView("images", 8, "accuracy", quiet=False) as view:
+        for _ in range(2):  # one process after the other
+            view(DeviceFound("the processor, 2 threads", "a GPU is visible, but not used"))
+    said = capsys.readouterr().err.splitlines()
+    assert said == ["training on the processor, 2 threads", "warning: a GPU is visible, but not used"]

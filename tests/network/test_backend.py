@@ -44,6 +44,15 @@ def test_gpu_that_is_not_used_is_a_warning(monkeypatch: pytest.MonkeyPatch) -> N
     )
 
 
+def test_device_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "training_device", lambda: "cpu")
+    monkeypatch.setenv("TF_NUM_INTRAOP_THREADS", "3")
+    assert backend.device_in_words() == "the processor, 3 threads"
+    monkeypatch.setattr(backend, "training_device", lambda: "gpu")
+    monkeypatch.setattr(backend, "visible_devices", lambda: ["0"])
+    assert backend.device_in_words() == "the GPU"
+
+
 def test_device_is_the_one_that_keras_computes_on() -> None:
     assert backend.training_device() in ("cpu", "gpu")
 
