@@ -100,9 +100,10 @@ def feed_trial(draw: random.Random, folder: Path) -> None:
 
     from pneumosearch.report import render
     from pneumosearch.storage.store import Store
+    from pneumosearch.storage.urls import sqlite_url
 
     (folder / "store.db").write_bytes(_stored())
-    store, trials = Store(f"sqlite:///{folder}/store.db", folder), _attributes()
+    store, trials = Store(sqlite_url(folder / "store.db"), folder), _attributes()
     study = store.load_study("fuzzed")
     with contextlib.redirect_stdout(io.StringIO()) as said:
         if draw.random() < 0.3:
@@ -123,11 +124,12 @@ def _stored() -> bytes:
     from benchmarks.stores import DESCRIPTION
     from pneumosearch.records.dataset import DataDescription
     from pneumosearch.storage.store import Store
+    from pneumosearch.storage.urls import sqlite_url
     from pneumosearch.studyfile import StudySpec
 
     spec, data = StudySpec(name="fuzzed"), DataDescription.model_validate(DESCRIPTION)
     with tempfile.TemporaryDirectory() as folder:
-        store = Store(f"sqlite:///{folder}/store.db", Path(folder))
+        store = Store(sqlite_url(Path(folder) / "store.db"), Path(folder))
         store.open_study("fuzzed", "search", spec.metric, spec.identity(), data)
         return (Path(folder) / "store.db").read_bytes()
 

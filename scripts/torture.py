@@ -14,6 +14,7 @@ import typer
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import sqlite_url
 from tests.support.hosts import network
 from tests.support.mariadb import mariadb_server
 from tests.support.postgres import postgres_server
@@ -98,7 +99,7 @@ def torture(
         except Stuck as stuck:
             print(f"stuck after {dict(victims.done)}: {stuck}", file=sys.stderr)
             raise typer.Exit(1) from stuck
-        twin = Store(f"sqlite:///{folder}/twin/pneumosearch.db", folder / "twin", must_exist=True)
+        twin = Store(sqlite_url(folder / "twin" / "pneumosearch.db"), folder / "twin", must_exist=True)
         disturbed = Store(victims.stored(), folder / "disturbed", must_exist=True)
         compared = compare(disturbed.record("torture"), twin.record("torture"))
     result: dict[str, Any] = {"executor": executor.value, "workers": workers, "storage": storage.value}

@@ -14,6 +14,7 @@ from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import sqlite_url
 from tests.support.order import slow_first
 from tests.support.s3 import make_bucket, s3_environment, s3_server
 
@@ -81,7 +82,7 @@ def source(phantoms: Path, cache_dir: Path) -> DataSource:
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(f"sqlite:///{tmp_path}/store.db", tmp_path / "results")
+    return Store(sqlite_url(tmp_path / "store.db"), tmp_path / "results")
 
 
 @pytest.fixture(scope="session")

@@ -98,8 +98,9 @@ def open_store(
         begins: Make the artifacts' place, for commands that begin studies; others want it there.
     """
     from pneumosearch.storage.store import Store
+    from pneumosearch.storage.urls import sqlite_url
 
-    url = storage or f"sqlite:///{results}/pneumosearch.db"
+    url = storage or sqlite_url(results / "pneumosearch.db")
     store = Store(url, results, must_exist=must_exist, opening_patience=OPENING_PATIENCE, artifacts=artifacts)
     store.use_artifacts_of(study)
     if store.shared_artifacts is not None and not must_exist:

@@ -178,11 +178,12 @@ def artifacts_url(given: str) -> str:
             f"--artifacts {parts.scheme}://...: no credentials in the URL, where logs and the store would show them; "
             f"{_CREDENTIALS.get(parts.scheme, 'give them by the environment')}"
         )
-    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/"):
+    extra = parts.query or parts.fragment  # a folder's name has ? and # as %3F and %23
+    if parts.scheme == "file" and parts.netloc in ("", "localhost") and parts.path.startswith("/") and not extra:
         return str(Path(unquote(parts.path)).absolute())
     prefix = parts.path.strip("/")
     fits = _fits(parts) and (is_key(prefix) if prefix else parts.scheme != "sftp")
-    if not fits or parts.query or parts.fragment:
+    if not fits or extra:
         raise ConfigError(f"--artifacts '{given}': wanted {_EXAMPLES}")
     return f"{parts.scheme}://" + "/".join(filter(None, (parts.netloc, prefix)))
 

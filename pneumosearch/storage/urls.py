@@ -21,7 +21,7 @@ from sqlalchemy.exc import (
 )
 
 from pneumosearch._utils.atomic import writable_folder
-from pneumosearch.errors import StoreError
+from pneumosearch.errors import StoreError, printable
 from pneumosearch.storage.retry import ConnectionLost, RetryingStorage, call_with_retry, first_line
 
 if TYPE_CHECKING:
@@ -140,6 +140,20 @@ def parsed_url(url: str) -> URL:
     except (ArgumentError, ValueError) as error:  # the latter of a port that is no number
         raise StoreError(f"'{safe_url(url)}' is no storage URL; wanted something like {_EXAMPLE}") from error
     return parsed.set(drivername=_DRIVERS.get(parsed.drivername, parsed.drivername))
+
+
+def sqlite_url(path: Path) -> str:
+    """Return the URL of an SQLite file, whatever its name. Raises `StoreError` where the name is not UTF-8."""
+    try:
+        return URL.create("sqlite", database=str(path)).render_as_string()
+    except UnicodeEncodeError as error:
+        raise StoreError(f"{printable(str(path))}: not a UTF-8 name; give another --results or --storage") from error
+
+
+def sqlite_path(url: str) -> Path | None:
+    """Return the SQLite file that `url` names; None where it is of another kind of database. Raises `StoreError`."""
+    parsed = parsed_url(url)
+    return Path(parsed.database) if is_sqlite(url) and parsed.database else None
 
 
 def is_sqlite(url: str) -> bool:

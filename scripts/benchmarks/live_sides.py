@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
+from urllib.parse import quote
 
-from sqlalchemy import create_engine, text
+from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from benchmarks.live_data import Course
@@ -152,7 +153,8 @@ class _StoreWatch:
 
     def _rows(self) -> list[TrialRow]:
         # Open for writing: a killed process may leave a transaction that the next one must roll back.
-        engine = create_engine(f"sqlite:///file:{self._database}?mode=rw&uri=true")
+        database = f"file:{quote(str(self._database))}"  # SQLite reads it as a URI of its own
+        engine = create_engine(URL.create("sqlite", database=database, query={"mode": "rw", "uri": "true"}))
         try:
             with engine.connect() as connection:
                 study = connection.execute(text("SELECT study_id FROM studies WHERE study_name = 'race'")).scalar()

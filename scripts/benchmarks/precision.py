@@ -19,6 +19,7 @@ from pneumosearch.records.trial import TrialRecord
 from pneumosearch.search.runner import train_once
 from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import sqlite_url
 
 STUDY: Final = "precision"
 PRECISIONS: Final = ("float32", "bfloat16")
@@ -48,7 +49,7 @@ def precision(
     Example: scripts/bench precision --data chest_xray --output /tmp/precision
     """
     output.mkdir(parents=True, exist_ok=True)
-    store = Store(f"sqlite:///{output.resolve()}/trials.db", output)
+    store = Store(sqlite_url(output.resolve() / "trials.db"), output)
     source, stop = DataSource(read_manifest(data), output), StopFlag()
     config = TrialConfig(epochs=epochs, image_size=size)
     runs = [

@@ -32,7 +32,7 @@ def scale(
             start = time.perf_counter()
             url = write_store(Path(name), n)
             writing = (time.perf_counter() - start) / n
-            bytes_per_trial = Path(url.removeprefix("sqlite:///")).stat().st_size / n
+            bytes_per_trial = sum(path.stat().st_size for path in Path(name).glob("*.db")) / n
             report, suggest, tell = _times(url, Path(name), repeats)
         rows.append((n, report, suggest, tell, 1000 * writing, bytes_per_trial / 1024))
         print(f"{n} trials: report {report:.2f} s, suggestion {suggest:.3f} s", file=sys.stderr)

@@ -31,6 +31,7 @@ from pneumosearch.search.samplers import PerTrialSampler
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.grpc_server import serve_storage
 from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import sqlite_url
 from pneumosearch.studyfile import StudySpec
 from tests.support.postgres import NoPostgres, free_port, postgres_server
 
@@ -214,7 +215,7 @@ def _new_study(url: str, results: Path) -> Place:
 
 @contextmanager
 def _sqlite(folder: Path) -> Iterator[Place]:
-    yield _new_study(f"sqlite:///{folder}/store.db", folder)
+    yield _new_study(sqlite_url(folder / "store.db"), folder)
 
 
 @contextmanager
@@ -225,7 +226,7 @@ def _postgresql(folder: Path) -> Iterator[Place]:
 
 @contextmanager
 def _grpc(folder: Path) -> Iterator[Place]:
-    place, port = _new_study(f"sqlite:///{folder}/store.db", folder), free_port()
+    place, port = _new_study(sqlite_url(folder / "store.db"), folder), free_port()
     server = get_context("spawn").Process(target=_serve, args=(place, port), daemon=True)
     server.start()
     try:

@@ -13,6 +13,7 @@ from pneumosearch.records.attributes import HISTORY
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.space import Space
 from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import sqlite_url
 from pneumosearch.studyfile import StudySpec
 
 DESCRIPTION = {
@@ -31,7 +32,7 @@ DESCRIPTION = {
 
 def write_store(folder: Path, n: int) -> str:
     """Write a search of `n` ended trials, a third of them pruned; return its URL."""
-    url = f"sqlite:///{folder}/large-{n}.db"
+    url = sqlite_url(folder / f"large-{n}.db")
     spec, data = StudySpec(), DataDescription.model_validate(DESCRIPTION)
     stored = spec.model_dump(mode="json", exclude={"name"})
     study = Store(url, folder).open_study(spec.name, "search", spec.metric, stored, data)

@@ -18,6 +18,7 @@ from pneumosearch.search.events import TrialEnded, TrialEvent
 from pneumosearch.search.runner import open_search
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import sqlite_url
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.workers.local import TRIALS_A_PROCESS, run_locally
 
@@ -40,7 +41,7 @@ def trial(
     spec = checked_spec({"pruner": "none", "sampler": "random", "fixed": {"image_size": size, "epochs": epochs}}, "")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        store, source = Store(f"sqlite:///{folder}/trials.db", folder), DataSource(read_manifest(data), folder)
+        store, source = Store(sqlite_url(folder / "trials.db"), folder), DataSource(read_manifest(data), folder)
         clock = _Clock()
         session = Session(store, source, clock, StopFlag())
         open_search(session, spec)  # decodes the images, once for all trials

@@ -126,6 +126,7 @@ def test_objects_are_below_the_prefix(bucket: str) -> None:
 def test_urls_are_stored_without_what_depends_on_where_one_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert artifacts_url("shared") == artifacts_url(f"file://{tmp_path}/shared/") == str(tmp_path / "shared")
+    assert artifacts_url("run?1") == artifacts_url((tmp_path / "run?1").as_uri()) == str(tmp_path / "run?1")
     assert artifacts_url("s3://studies/") == "s3://studies"
     assert artifacts_url("s3://studies/a/b/") == "s3://studies/a/b"
 
@@ -145,6 +146,8 @@ def test_urls_are_stored_without_what_depends_on_where_one_is(tmp_path: Path, mo
         "s3://bucket/a//b",
         "s3://bucket/x?endpoint=evil",
         "file://other-host/x",
+        "file:///x?1",
+        "file:///x#1",
     ],
 )
 def test_other_urls_are_refused(url: str) -> None:

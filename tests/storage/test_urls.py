@@ -14,7 +14,17 @@ from optuna.trial import FrozenTrial, TrialState
 from pneumosearch.errors import StoreError
 from pneumosearch.storage.retry import REPEATABLE, ConnectionLost, RetryingStorage, call_with_retry
 from pneumosearch.storage.store import Store
-from pneumosearch.storage.urls import DATABASE_WORKERS, SQLITE_WORKERS, advice, engine_arguments, parsed_url, safe_url
+from pneumosearch.storage.urls import (
+    DATABASE_WORKERS,
+    SQLITE_WORKERS,
+    absolute_url,
+    advice,
+    engine_arguments,
+    parsed_url,
+    safe_url,
+    sqlite_path,
+    sqlite_url,
+)
 from tests.support.fakes import trial_id
 from tests.support.postgres import free_port
 
@@ -87,6 +97,32 @@ def test_refusal_of_mysql_is_told_at_once(tmp_path: Path, monkeypatch: pytest.Mo
 def test_name_of_no_server_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="the storage cannot be used"):
         Store("postgresql://me@no-such-host.invalid/db", tmp_path, opening_patience=0)
+
+
+ODD_NAMES = ["run?1", "run#1", "a%20b", "%", "two words", "Umläute", "run+1", "a&b=c", "file:x", "{name}", "100%ü?#"]
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_file_of_any_name_has_a_url_that_names_it_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for path in (Path(name) / "x.db", tmp_path / name / "x.db"):
+        assert sqlite_path(sqlite_url(path)) == path
+        assert sqlite_path(absolute_url(sqlite_url(path))) == tmp_path / name / "x.db"
+    Store(sqlite_url(Path(name) / "x.db"), Path(name))
+    Store(sqlite_url(tmp_path / name / "x.db"), tmp_path / name, must_exist=True)
+    assert [path.relative_to(tmp_path) for path in tmp_path.rglob("*") if path.is_file()] == [Path(name) / "x.db"]
+
+
+def test_a_name_that_is_no_utf_8_is_told(tmp_path: Path) -> None:
+    with pytest.raises(StoreError, match="not a UTF-8 name; give another --results"):
+        sqlite_url(tmp_path / "run\udcff" / "x.db")
+
+
+@pytest.mark.parametrize("url", ["postgresql://me@host/db", "sqlite://", "grpc://host:1"])
+def test_other_storages_are_no_file(url: str) -> None:
+    assert sqlite_path(url) is None
 
 
 def test_braces_in_a_url_are_no_template(tmp_path: Path) -> None:
@@ -194,7 +230,8 @@ def test_lock_of_sqlite_is_waited_for_even_where_sqlite_answers_at_once(store: S
     storage = store.storage
     assert isinstance(storage, RetryingStorage)
     study = optuna.create_study(storage=storage)
-    [path] = [Path(store.url.removeprefix("sqlite:///"))]
+    path = sqlite_path(store.url)
+    assert path is not None
     lock = sqlite3.connect(path, isolation_level=None)
     busy: list[bool] = []
 

@@ -18,6 +18,7 @@ from typing import Any
 import psutil
 
 from pneumosearch._utils.hardware import thread_variables
+from pneumosearch.storage.urls import sqlite_url
 from tests.support.hosts import NETWORK, Hosts
 from tests.support.mariadb import MariadbServer
 from tests.support.postgres import Mode, PostgresServer, free_port
@@ -107,7 +108,7 @@ class Victims(ABC):
 
     def stored(self) -> str:
         """Return the storage URL by which the disturbed study is read."""
-        return self.server.url() if self.server else f"sqlite:///{self.folder}/disturbed/pneumosearch.db"
+        return self.server.url() if self.server else sqlite_url(self.folder / "disturbed" / "pneumosearch.db")
 
     def disturb(self, kills: int, trials: int, patience: float) -> int:
         """Kill so often, asking for more trials while there is too little to kill; return how many there were.
@@ -307,7 +308,7 @@ class HostVictims(Victims):
 
     def stored(self) -> str:
         """Return the URL of the file that the first machine serves: its network is not ours."""
-        return f"sqlite:///{self.folder}/disturbed/pneumosearch.db"
+        return sqlite_url(self.folder / "disturbed" / "pneumosearch.db")
 
     def begin(self, number: int, arguments: list[str]) -> subprocess.Popen[bytes]:
         """Start a command on a machine, in the folder of the first or one of its own."""
