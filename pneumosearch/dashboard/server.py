@@ -4,6 +4,7 @@ The server is cheroot, because it speaks TLS, which waitress leaves to a proxy i
 """
 
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -16,9 +17,10 @@ import optuna_dashboard
 from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cheroot.wsgi import Server
 from optuna.storages import BaseStorage, get_storage
-from optuna_dashboard import save_note
+from optuna_dashboard import get_note, save_note
 
 from pneumosearch.dashboard.auth import Guard
+from pneumosearch.dashboard.protection import Protection
 from pneumosearch.errors import StoreError
 from pneumosearch.report.tables import markdown
 from pneumosearch.storage.auth import is_loopback, name_in_url
@@ -29,6 +31,7 @@ from pneumosearch.storage.urls import STORAGE_ERRORS
 #: Requests that are answered at a time; further ones wait.
 MAX_REQUESTS: Final = 32
 
+_STAYS: Final = "\n*This report is written anew. Notes of your own stay if they are above its heading.*\n"
 _TIMEOUT: Final = 30  # seconds for a visitor to send or take something
 _LARGEST_HEADER: Final = 2**16  # bytes
 
@@ -59,8 +62,14 @@ class Endpoint(NamedTuple):
 
 
 def write_note(store: Store, name: str) -> None:
-    """Write the report of a study into its note, which plain optuna-dashboard shows as well."""
-    save_note(store.load_study(name), markdown(store.record(name), top=10))
+    """Write the report of a study into its note, which plain optuna-dashboard shows as well.
+
+    What a user wrote above the report's heading stays.
+    """
+    study, report = store.load_study(name), markdown(store.record(name), top=10)
+    heading = re.escape(report.partition("\n")[0])
+    own = re.split(rf"^{heading}$", get_note(study), maxsplit=1, flags=re.MULTILINE)[0].strip()
+    save_note(study, "\n\n".join(filter(None, (own, report + _STAYS))))
 
 
 def serve(store: Store, endpoint: Endpoint, opened: Callable[[], None] = lambda: None) -> None:
@@ -95,7 +104,7 @@ def pages(store: Store) -> Any:
     """
     storage = get_storage(store.storage)
     threading.Thread(target=_read_ahead, args=(storage,), daemon=True).start()
-    return optuna_dashboard.wsgi(storage, artifact_store=store.artifacts)
+    return Protection(optuna_dashboard.wsgi(storage, artifact_store=store.artifacts), store)
 
 
 def _read_ahead(storage: BaseStorage) -> None:

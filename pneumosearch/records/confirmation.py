@@ -1,5 +1,6 @@
 """What a confirmation found, as plain values: replicates, estimates over seeds, the verdict; one JSON document."""
 
+import re
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
@@ -8,6 +9,10 @@ from pydantic import BaseModel, ConfigDict
 from pneumosearch.config import TrialConfig
 
 _LONGEST_STEM: Final = 100  # characters of an image's name in a picture's
+
+
+#: What such names look like.
+CONFIRMATION_FILE: Final = re.compile(r"confirmation-\d+\.json")
 
 
 def confirmation_file(number: int) -> str:
