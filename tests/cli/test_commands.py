@@ -140,7 +140,7 @@ def test_dry_run_prints_the_plan_and_trains_nothing(studied: Terminal, terminal:
     out, _ = terminal.call("study", wide, "--dry-run", "--data", str(phantoms))
     assert "warmup_epochs" in out
     assert "when lr_schedule is cosine" in out
-    assert "not known before a trial has run" in out
+    assert "unknown until a trial has run" in out
     terminal.call("report", "--name", "wide", code=1)
 
 

@@ -148,7 +148,7 @@ def test_card_of_a_replicate_has_its_test_figures_and_that_of_its_candidate_thos
     assert file_classifier(folder).threshold == replicate.at_threshold.threshold
     folder = export_trial(store, "tiny", winner.trial, tmp_path / "candidate")
     card = (folder / "README.md").read_text()
-    assert "2 networks of this configuration on other seeds, not\n  this network itself" in card
+    assert "2 networks of this configuration with other seeds, not\n  this network itself" in card
     assert f"{winner.at_half['accuracy'].mean:.1%} in the mean" in card
     assert file_classifier(folder).threshold == winner.ensemble_at_threshold.threshold
 
@@ -184,7 +184,7 @@ def test_network_of_the_original_protocol_reads_images_as_it_was_trained(
     card = (folder / "README.md").read_text()
     assert "shrunk to the nearest pixels" in card
     assert "INTER_NEAREST_EXACT" in card
-    assert "- Test images, which also chose the epoch: accuracy" in card
+    assert "- Test images, which also selected the epoch: accuracy" in card
     assert "not measured" not in card
 
 
