@@ -1,4 +1,7 @@
-"""What stands between the network and the dashboard, which has no log-in of its own: a token, and plain caution.
+"""Access to the dashboard: a token and checks before optuna-dashboard, which has no log-in and can delete studies.
+
+An SSH tunnel replaces the token for those who have an account on its machine, but not the checks: any page that a
+browser has open can send requests to localhost.
 
 - With a token: a visitor logs in by a link `/?token=...`, which sets a cookie that is derived from the token, or sends
   it as `Authorization: Bearer ...`. Everything else is answered 401.

@@ -39,12 +39,12 @@ _log = logging.getLogger(__name__)
 
 
 class Endpoint(NamedTuple):
-    """Where the dashboard listens, and whom it lets in.
+    """Where the dashboard listens, and who may open it.
 
     Args:
         host: Address.
         port: Port.
-        token: What visitors must show; None only where no other machine can reach it.
+        token: What visitors must send; None only where no other machine can reach it.
         certificate: PEM file for TLS, with its chain.
         key: PEM file of its key.
     """
@@ -57,7 +57,7 @@ class Endpoint(NamedTuple):
 
     @property
     def url(self) -> str:
-        """What visitors open, but for the token."""
+        """The URL without the token."""
         return f"http{'s' if self.certificate else ''}://{name_in_url(self.host)}:{self.port}/"
 
 
@@ -77,11 +77,11 @@ def serve(store: Store, endpoint: Endpoint, opened: Callable[[], None] = lambda:
 
     Args:
         store: What to show.
-        endpoint: Where, and to whom.
-        opened: Called when the dashboard can be visited.
+        endpoint: Where, and for whom.
+        opened: Called when the dashboard accepts connections.
 
     Raises:
-        StoreError: A token is missing, the port is taken or not allowed, or the certificate cannot be used.
+        StoreError: A token is missing, the port cannot be used, or the certificate cannot.
     """
     if endpoint.token is None and not is_loopback(endpoint.host):
         raise StoreError(f"{endpoint.host}: other machines can reach it, so that a token is needed; none was given")
@@ -98,9 +98,9 @@ def serve(store: Store, endpoint: Endpoint, opened: Callable[[], None] = lambda:
 
 
 def pages(store: Store) -> Any:
-    """Return the dashboard as a WSGI application, which reads an ended trial from the database once.
+    """Return the dashboard as a WSGI application, which reads a finished trial from the database once.
 
-    It begins to read at once, so that the first visitor need not wait for it.
+    It starts reading at once, so that the first visitor does not wait.
     """
     storage = get_storage(store.storage)
     threading.Thread(target=_read_ahead, args=(storage,), daemon=True).start()
@@ -108,7 +108,7 @@ def pages(store: Store) -> Any:
 
 
 def _read_ahead(storage: BaseStorage) -> None:
-    with suppress(*STORAGE_ERRORS, StoreError):  # a visitor's own reading meets them again, and tells
+    with suppress(*STORAGE_ERRORS, StoreError):  # a request meets them again, and its answer says so
         for study in storage.get_all_studies():
             with suppress(KeyError):  # removed meanwhile
                 storage.get_all_trials(study_id(study), deepcopy=False)
@@ -138,7 +138,7 @@ def _tls(endpoint: Endpoint) -> BuiltinSSLAdapter | None:
 
 class _Server(Server):
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Keep visitors who leave or cannot speak TLS off the terminal; the dashboard answers its own errors."""
+        """Write no errors of connections to the terminal; the dashboard answers its own errors."""
         _log.debug(msg)
 
     @staticmethod

@@ -20,7 +20,7 @@ from optuna.artifacts.exceptions import ArtifactNotFound
 
 from pneumosearch._utils.atomic import replacing
 
-#: File or object by which a place is known: a folder without it is a mount point whose disk is not there.
+#: File or object that marks an artifact store: a folder without it is a mount point whose disk is not mounted.
 MARKER: Final = "pneumosearch-artifacts.txt"
 
 #: The package and class of each kind of URL. fsspec's own class for SFTP trusts the key of any host.
@@ -31,18 +31,18 @@ FILE_SYSTEMS: Final = {
     "sftp": ("sshfs", "SSHFileSystem"),
 }
 
-_WORD: Final = r"[A-Za-z0-9~%][A-Za-z0-9._~%-]*"  # no dot first: neither "..", nor what is being written
+_WORD: Final = r"[A-Za-z0-9~%][A-Za-z0-9._~%-]*"  # no dot first: neither "..", nor a temporary file
 _KEY: Final = re.compile(rf"{_WORD}(/{_WORD})*")
 _CHUNK: Final = 2**20  # bytes
 _BLOCK: Final = 2**24  # bytes that are read at a time
 
-# One attempt, as `Artifacts` repeats: so there is one limit.
+# One attempt, as `Artifacts` retries: so there is one time limit.
 _S3: Final = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}}
 _SFTP: Final = {"known_hosts": (), "connect_timeout": 10, "keepalive_interval": 20}  # (): the user's
 _Result = TypeVar("_Result")
 
 
-class Place(Protocol):
+class Backend(Protocol):
     """What keeps artifacts by their keys: an artifact store of Optuna whose folders can be listed and removed."""
 
     def open_reader(self, artifact_id: str) -> BinaryIO:
@@ -66,7 +66,7 @@ class Folder(FileSystemArtifactStore):
 
     Args:
         root: The folder.
-        marked: Whether it is one that was made to be shared, and is not written to while its marker is missing.
+        marked: Whether it is shared between machines; then nothing is written while its marker is missing.
     """
 
     def __init__(self, root: Path, *, marked: bool = False) -> None:
@@ -101,7 +101,7 @@ class Folder(FileSystemArtifactStore):
         return sorted(child.name for child in path.iterdir() if child.is_dir()) if path.is_dir() else []
 
     def remove_folder(self, folder: str) -> None:
-        """Remove a folder, and what was being written there when its process died."""
+        """Remove a folder, with temporary files of processes that died."""
         with suppress(FileNotFoundError):
             shutil.rmtree(self._root / checked_key(folder))
 
@@ -191,12 +191,12 @@ def _not_found(key: str) -> Iterator[None]:
 
 
 def is_key(text: str) -> bool:
-    """Tell whether a key, or a prefix of keys, stays in its place."""
+    """Tell whether a key, or a prefix of keys, stays below the root."""
     return _KEY.fullmatch(text) is not None
 
 
 def checked_key(key: str) -> str:
-    """Return a key, which may come from a store. Raises `ArtifactNotFound` for one that would leave the place."""
+    """Return a key, which may come from a store. Raises `ArtifactNotFound` for one that would leave the root."""
     if not is_key(key):
         raise ArtifactNotFound(f"no artifact can have the key {key!r}")
     return key

@@ -18,10 +18,10 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from pneumosearch.errors import ArtifactsError, ConfigError, StoreError
-from pneumosearch.storage.artifact_backends import FILE_SYSTEMS, MARKER, Bucket, Folder, Place, is_key
+from pneumosearch.storage.artifact_backends import FILE_SYSTEMS, MARKER, Backend, Bucket, Folder, is_key
 from pneumosearch.storage.retry import ConnectionLost, call_with_retry, first_line
 
-#: For how long calls wait for a place that has gone away, s.
+#: For how long calls are retried while the artifact store is away, s.
 PATIENCE: Final = 60.0
 
 _ABOUT: Final = b"Checkpoints, networks and pictures of pneumosearch. Do not remove this file.\n"
@@ -49,14 +49,14 @@ _Result = TypeVar("_Result")
 
 
 class Artifacts:
-    """Artifacts of a URL, each call repeated for a while where the place has gone away.
+    """The artifact store at a URL; each call is retried for a while where that is away.
 
-    It is an artifact store of Optuna, for its dashboard and `upload_artifact`.
+    It follows Optuna's protocol of artifact stores, for its dashboard and `upload_artifact`.
 
     Args:
         url: As `artifacts_url` returns it.
-        patience: For how long calls are repeated, s.
-        earlier: Where to look for what is not there: it was kept before the study had this URL.
+        patience: For how long calls are retried, s.
+        earlier: Folder with the artifacts from before the study had this URL.
 
     Raises:
         ConfigError: The URL cannot be used, or the package that it needs is missing.
@@ -64,22 +64,22 @@ class Artifacts:
 
     def __init__(self, url: str, *, patience: float = PATIENCE, earlier: Folder | None = None) -> None:
         self.url, self.patience = artifacts_url(url), patience
-        self._place, self._earlier = _place(self.url), earlier
+        self._backend, self._earlier = _backend(self.url), earlier
 
     def make(self) -> None:
-        """Make the place fit to be used, which tells now whether it can be written.
+        """Write the marker, so that it is known now whether artifacts can be written.
 
         Raises:
-            ArtifactsError: It cannot.
+            ArtifactsError: They cannot.
         """
-        if isinstance(self._place, Folder):
-            self._ask(lambda: Path(self.url).mkdir(parents=True, exist_ok=True))
-        self._ask(lambda: self._place.write(MARKER, BytesIO(_ABOUT)))
+        if isinstance(self._backend, Folder):
+            self._with_retry(lambda: Path(self.url).mkdir(parents=True, exist_ok=True))
+        self._with_retry(lambda: self._backend.write(MARKER, BytesIO(_ABOUT)))
 
     def check(self) -> None:
-        """Raise `ArtifactsError` where the place cannot be read or was never made."""
+        """Raise `ArtifactsError` where the marker cannot be read or was never written."""
         try:
-            self._ask(lambda: self._place.open_reader(MARKER).close())
+            self._with_retry(lambda: self._backend.open_reader(MARKER).close())
         except ArtifactNotFound as error:
             raise ArtifactsError(
                 f"artifacts in {self.url}: there are none (no {MARKER}); mount or name the right place with --artifacts"
@@ -88,23 +88,23 @@ class Artifacts:
     def open_reader(self, artifact_id: str) -> BinaryIO:
         """Open an artifact. Raises `ArtifactNotFound`."""
         try:
-            return self._ask(lambda: self._place.open_reader(artifact_id))
+            return self._with_retry(lambda: self._backend.open_reader(artifact_id))
         except ArtifactNotFound:
             return self._kept_earlier(lambda folder: folder.open_reader(artifact_id))
 
     def read(self, artifact_id: str, take: Callable[[BinaryIO], _Result]) -> _Result:
-        """Return what `take` makes of an artifact; it is called again where reading fails on the way.
+        """Return what `take` makes of an artifact; it is called again where reading fails halfway.
 
         Raises:
             ArtifactNotFound: There is none.
         """
 
         def attempt() -> _Result:
-            with self._place.open_reader(artifact_id) as file:
+            with self._backend.open_reader(artifact_id) as file:
                 return take(file)
 
         try:
-            return self._ask(attempt)
+            return self._with_retry(attempt)
         except ArtifactNotFound:
             return self._kept_earlier(lambda folder: folder.read(artifact_id, take))
 
@@ -114,32 +114,32 @@ class Artifacts:
 
         def attempt() -> None:
             content_body.seek(begin)
-            self._place.write(artifact_id, content_body)
+            self._backend.write(artifact_id, content_body)
 
-        self._ask(attempt)
+        self._with_retry(attempt)
 
     def remove(self, artifact_id: str) -> None:
         """Remove an artifact, where there is one."""
         with suppress(ArtifactNotFound):
-            self._ask(lambda: self._place.remove(artifact_id))
+            self._with_retry(lambda: self._backend.remove(artifact_id))
 
     def names(self, folder: str) -> list[str]:
         """Return the names of the folders in `folder`, sorted."""
-        return self._ask(lambda: self._place.names(folder))
+        return self._with_retry(lambda: self._backend.names(folder))
 
     def remove_folder(self, folder: str) -> None:
         """Remove all artifacts whose key begins with `folder` and a slash."""
-        self._ask(lambda: self._place.remove_folder(folder))
+        self._with_retry(lambda: self._backend.remove_folder(folder))
 
     def _kept_earlier(self, call: Callable[[Folder], _Result]) -> _Result:
-        """Look for what is not at the URL where it was kept before; say so where the URL is the wrong place."""
+        """Look for an artifact in the earlier folder; raise `ArtifactsError` where the URL is the wrong one."""
         if self._earlier is not None:
             with suppress(ArtifactNotFound):
                 return call(self._earlier)
         self.check()
         raise ArtifactNotFound(f"not in {self.url}")
 
-    def _ask(self, call: Callable[[], _Result]) -> _Result:
+    def _with_retry(self, call: Callable[[], _Result]) -> _Result:
         name = f"artifacts in {self.url}"
 
         def attempt() -> _Result:
@@ -151,8 +151,8 @@ class Artifacts:
                 reason = _reason(error)
                 if reason is None:
                     raise
-                if isinstance(self._place, Bucket):
-                    self._place.reconnect()
+                if isinstance(self._backend, Bucket):
+                    self._backend.reconnect()
                 if _may_pass(error):
                     raise ConnectionLost(reason) from error
                 raise StoreError(f"{name}: cannot be used ({reason})") from error
@@ -189,13 +189,13 @@ def artifacts_url(given: str) -> str:
 
 
 def _fits(parts: SplitResult) -> bool:
-    """Tell whether a URL is of a kind that can be used, and names a bucket or a host."""
+    """Tell whether the scheme of a URL is known, and whether it names a bucket or a host."""
     if parts.scheme not in FILE_SYSTEMS:
         return False
     return (_HOST if parts.scheme == "sftp" else _BUCKET).fullmatch(parts.netloc) is not None
 
 
-def _place(url: str) -> Place:
+def _backend(url: str) -> Backend:
     if "://" not in url:
         return Folder(Path(url), marked=True)
     try:
@@ -207,7 +207,7 @@ def _place(url: str) -> Place:
 
 
 def _reason(error: Exception) -> str | None:
-    """Say in one line why a place failed; None where it is no failure of a place but an error in this program."""
+    """Return in one line why the artifact store failed; None where the error is one of this program."""
     if not isinstance(error, OSError | ValueError) and type(error).__module__ == "builtins":
         return None
     text = getattr(error, "strerror", None) or first_line(error)
@@ -226,7 +226,7 @@ def _may_pass(error: Exception) -> bool:
 
 
 def _without_secrets(text: str) -> str:
-    """Return a message without what the environment keeps secret, of which an endpoint's URL may have a part."""
+    """Return a message without credentials of the environment or of an endpoint's URL."""
     for value in (value for name, value in os.environ.items() if value and _SECRETS.fullmatch(name)):
         text = text.replace(value, "***")
     return re.sub(r"//[^/@\s]*@", "//***@", text)

@@ -1,4 +1,4 @@
-"""Storages by their URLs: opening one, telling in one line why it cannot be used, and which is right for how many."""
+"""Storages by their URLs: open one, say in one line why it cannot be used, advise which suits how many workers."""
 
 import re
 import warnings
@@ -27,7 +27,7 @@ from pneumosearch.storage.retry import ConnectionLost, RetryingStorage, call_wit
 if TYPE_CHECKING:
     from pneumosearch.storage.grpc_client import ProxyStorage
 
-#: For how long a database that has gone away is waited for, s.
+#: For how long calls are retried while the database is away, s.
 PATIENCE: Final = 300.0
 
 #: The same for the lock of another process on an SQLite file, s.
@@ -241,7 +241,7 @@ def _remedy(url: str) -> str:
 
 
 def advice(url: str, n_workers: int) -> str | None:
-    """Return what to tell a user who chose the storage at `url` for so many workers; None where it is right."""
+    """Return advice for a user who chose the storage at `url` for so many workers; None where it suits them."""
     parsed = parsed_url(url)
     backend, database = parsed.get_backend_name(), parsed.database
     if backend == "sqlite" and database and n_workers > 1:
