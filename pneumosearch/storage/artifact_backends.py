@@ -5,6 +5,7 @@ half-written file where a process dies.
 """
 
 import errno
+import logging
 import re
 import shutil
 from collections.abc import Callable, Iterator
@@ -122,6 +123,7 @@ class Bucket:
         self._url = urlsplit(url)
         package, name = FILE_SYSTEMS[self._url.scheme]
         self._kind = getattr(import_module(package), name)
+        logging.getLogger(package).setLevel(logging.CRITICAL)  # errors are raised, too, and told in one line
         self._connected: Any = None
 
     def open_reader(self, artifact_id: str) -> BinaryIO:

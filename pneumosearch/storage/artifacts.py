@@ -211,18 +211,25 @@ def _reason(error: Exception) -> str | None:
     if not isinstance(error, OSError | ValueError) and type(error).__module__ == "builtins":
         return None
     text = getattr(error, "strerror", None) or first_line(error)
+    if _is_missing(error):
+        text = f"not found: {text}"
     file = getattr(error, "filename", None)
     return _without_secrets(f"{text}: {file}" if file else text)
 
 
 def _may_pass(error: Exception) -> bool:
     """Tell whether the same may succeed later."""
-    if isinstance(error, FileNotFoundError) and error.errno is None:
-        return False  # the answer of a server: there is no such bucket
+    if _is_missing(error):
+        return False
     status = getattr(error, "status_code", None) or getattr(error, "code", None)
     refused = isinstance(status, int) and 400 <= status < 500 and status != 429
     refused = refused or any(_REFUSALS.search(kind.__name__) for kind in type(error).__mro__)
     return not refused and getattr(error, "errno", None) not in _LASTING
+
+
+def _is_missing(error: Exception) -> bool:
+    """Tell whether a server answered that there is no such bucket; the system's own errors have a number."""
+    return isinstance(error, FileNotFoundError) and error.errno is None
 
 
 def _without_secrets(text: str) -> str:
