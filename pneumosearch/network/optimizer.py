@@ -8,6 +8,7 @@ import keras
 from keras import ops
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.network.keras_private import adam_moments, averaged_variables
 
 
 @keras.saving.register_keras_serializable(package="pneumosearch")
@@ -23,8 +24,8 @@ class FusedAdam(keras.optimizers.Adam):
         if keras.backend.backend() != "tensorflow":
             super().update_step(gradient, variable, learning_rate)
             return
-        index = self._get_variable_index(variable)
-        _apply_adam(self, variable, self._momentums[index].value, self._velocities[index].value, gradient)
+        momentum, velocity = adam_moments(self, variable)
+        _apply_adam(self, variable, momentum.value, velocity.value, gradient)
 
 
 def _apply_adam(adam: FusedAdam, variable: Any, momentum: Any, velocity: Any, gradient: Any) -> None:
@@ -72,8 +73,7 @@ def averaged_weights(model: keras.Model) -> Iterator[None]:
 
 
 def _swap(model: keras.Model) -> None:
-    # Keras' SwapEMAWeights reads this attribute too; there is no public one.
-    averages = model.optimizer._model_variables_moving_average
+    averages = averaged_variables(model.optimizer)
     for variable, average in zip(model.trainable_variables, averages, strict=True):
         last = ops.copy(variable)
         variable.assign(average)

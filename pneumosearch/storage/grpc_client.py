@@ -19,13 +19,13 @@ from uuid import uuid4
 import grpc
 import optuna
 from optuna.storages import GrpcStorageProxy
-from optuna.storages._grpc import client as optuna_client
-from optuna.storages._grpc.auto_generated import api_pb2_grpc
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.engine import URL
 
 from pneumosearch.errors import StoreError
 from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, configured_token
+from pneumosearch.storage.optuna_private import trial_id
+from pneumosearch.storage.optuna_private_grpc import GrpcClientCache, api_pb2_grpc
 from pneumosearch.storage.retry import ConnectionLost, add_retries, call_with_retry, repeat_state_change
 
 #: Kinds of URLs: without and with TLS.
@@ -115,7 +115,7 @@ class ProxyStorage(GrpcStorageProxy):
         token = configured_token(self.address.token_file)
         self._channel = grpc.intercept_channel(_channel(self.address), _Bearer(token.secret if token else None))
         self._stub = api_pb2_grpc.StorageServiceStub(self._channel)  # type: ignore[no-untyped-call]
-        self._cache = optuna_client.GrpcClientCache(self._stub)
+        self._cache = GrpcClientCache(self._stub)
 
     def with_retry(self, call: Callable[[], _Result], again: Callable[[], _Result] | None = None) -> _Result:
         """Return what `call` returns, retried while the server is away; retries call `again` where there is one.
@@ -148,7 +148,7 @@ class ProxyStorage(GrpcStorageProxy):
 
         def again() -> int:
             trials = GrpcStorageProxy.get_all_trials(self, study_id, deepcopy=False)
-            there = (trial._trial_id for trial in trials if trial.system_attrs.get(REQUEST_MARK) == mark)
+            there = (trial_id(trial) for trial in trials if trial.system_attrs.get(REQUEST_MARK) == mark)
             return next(there, None) or create()
 
         return self.with_retry(create, again)

@@ -16,8 +16,6 @@ from typing import Any, Final, NamedTuple, NoReturn, Self
 
 import grpc
 from optuna.storages import get_storage
-from optuna.storages._grpc import servicer
-from optuna.storages._grpc.auto_generated import api_pb2, api_pb2_grpc
 
 from pneumosearch.errors import PneumosearchError, StoreError
 from pneumosearch.storage.auth import is_loopback, name_in_url, tokens_equal
@@ -32,6 +30,7 @@ from pneumosearch.storage.grpc_client import (
     ProxyStorage,
 )
 from pneumosearch.storage.locks import study_lock
+from pneumosearch.storage.optuna_private_grpc import OptunaStorageProxyService, api_pb2, api_pb2_grpc
 from pneumosearch.storage.retry import ConnectionLost, RetryingStorage, first_line
 
 #: Clients that hold or wait for the lock at a time; each takes a thread.
@@ -192,12 +191,12 @@ def _abort(context: grpc.ServicerContext, error: Exception) -> NoReturn:
     raise AssertionError("abort always raises")
 
 
-class _Service(servicer.OptunaStorageProxyService):
+class _Service(OptunaStorageProxyService):
     """Optuna's service over its cache; a repeated request makes no second trial."""
 
     def __init__(self, storage: RetryingStorage | ProxyStorage) -> None:
         super().__init__(get_storage(storage))
-        self._uncached = servicer.OptunaStorageProxyService(storage)
+        self._uncached = OptunaStorageProxyService(storage)
         self._made: OrderedDict[str, int] = OrderedDict()
         self._making = threading.Lock()
 

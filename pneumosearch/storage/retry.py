@@ -33,6 +33,7 @@ from sqlalchemy.exc import OperationalError
 from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
 from pneumosearch.errors import StoreError
+from pneumosearch.storage.optuna_private import trial_id
 
 #: System attribute of a trial by which its creator finds it again.
 MARK: Final = "pneumosearch:created"
@@ -141,7 +142,7 @@ class RetryingStorage(RDBStorage):
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Make a trial, exactly one, and return its id."""
-        return self._create_new_trial(study_id, template_trial)._trial_id
+        return trial_id(self._create_new_trial(study_id, template_trial))
 
     def _create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> FrozenTrial:
         create = super()._create_new_trial

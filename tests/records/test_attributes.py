@@ -16,12 +16,13 @@ from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.records import attributes
 from pneumosearch.records.attributes import Attribute, Origin, Owner, TakenUp
 from pneumosearch.records.trial import Screening
-from pneumosearch.storage.store import Store
+from pneumosearch.storage.store import Store, add_test_opening
 from tests.conftest import ROOT
-from tests.support.fakes import SPEC, a_description, a_history, an_epoch
+from tests.support.fakes import SPEC, a_description, an_epoch
 
 ALL = {name: value for name, value in vars(attributes).items() if isinstance(value, Attribute)}
-KEYS = {attribute.key for attribute in ALL.values()} | {attributes.TEST_OPENINGS.list_key}
+LISTS = {attributes.TEST_OPENINGS.list_key, attributes.HISTORY.list_key}
+KEYS = {attribute.key for attribute in ALL.values()} | LISTS
 VALUES: dict[str, Any] = {
     "PURPOSE": "search",
     "METRIC": "accuracy",
@@ -31,7 +32,6 @@ VALUES: dict[str, Any] = {
     "VERSIONS": {"keras": "3.15"},
     "REPLICATE_OF": Origin(study="tiny", trial=3),
     "RERUN_OF": Origin(study="tiny", trial=3),
-    "HISTORY": a_history(0.5, 0.75),
     "SCREENING": Screening(image_size=64, epoch=an_epoch(1)),
     "OWNER": Owner(host="here", pid=7, started=0.25),
     "TAKEN_UP": TakenUp(epochs=2, times=1),
@@ -65,7 +65,7 @@ def test_value_of_another_type_is_told() -> None:
 
 
 def test_keys_are_distinct() -> None:
-    assert len(KEYS) == len(ALL) + 1
+    assert len(KEYS) == len(ALL) + len(LISTS)
 
 
 def keys_at_work(code: str) -> Iterator[tuple[int, str]]:
@@ -121,7 +121,7 @@ def test_openings_at_the_same_moment_are_all_kept(store: Store, monkeypatch: pyt
 
     def open_test(number: int) -> None:
         again = Store(store.url, store.results)
-        again.add_test_opening(again.load_study("mine"), number, "at once", "t" * 16)
+        add_test_opening(again.load_study("mine"), number, "at once", "t" * 16)
 
     monkeypatch.setattr(optuna.Study, "set_user_attr", write_together)
     threads = [threading.Thread(target=open_test, args=(number,)) for number in (4, 5)]
@@ -135,7 +135,7 @@ def test_openings_at_the_same_moment_are_all_kept(store: Store, monkeypatch: pyt
 def test_confirmation_that_two_processes_resume_at_once_counts_once(store: Store) -> None:
     study = store.open_study("mine", "search", "accuracy", SPEC, a_description())
     for why in ("of trial 3", "of trial 3", "of trial 4"):
-        store.add_test_opening(study, None, why, "t" * 16)
+        add_test_opening(study, None, why, "t" * 16)
     assert [opening.why for opening in store.record("mine").test_openings] == ["of trial 3", "of trial 4"]
     digest = hashlib.blake2b(b"of trial 3", digest_size=8).hexdigest()
     assert f"{attributes.TEST_OPENINGS.prefix}why-{digest}" in study.user_attrs
