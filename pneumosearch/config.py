@@ -215,6 +215,7 @@ class RunSpec(BaseModel):
     seed: Annotated[int, Field(ge=0, lt=2**32)] = PUBLISHED_SEED
     protocol: Protocol = "holdout"
     precision: Precision = "float32"
+    deterministic: StrictBool = False  # whether only operations that give the same digits each time may run
     stress: StrictBool = False  # whether changed copies of the validation images also judge each epoch
     precise: StrictBool = False  # whether each epoch is also judged with precise batch normalisation
 

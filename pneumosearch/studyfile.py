@@ -83,6 +83,8 @@ class StudySpec(BaseModel):
     """Regular expression, searched in each image's path below the data folder; its one group is the patient."""
     precision: PrecisionChoice = "auto"
     """Precision of the computation; `auto`: bfloat16 where the processor is faster with it."""
+    deterministic: StrictBool = False
+    """Run only operations that give the same digits each time. A processor has no others; a GPU does."""
     max_parameters: Annotated[int, Field(ge=1, strict=True)] | None = None
     """Largest number of parameters. Configurations over budget, but the baseline, are neither trained nor counted."""
     max_seconds_an_epoch: Annotated[float, Field(gt=0)] | None = None

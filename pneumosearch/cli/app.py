@@ -76,6 +76,7 @@ def baseline(
         ),
     ] = "holdout",
     precision: options.Precision = None,
+    deterministic: options.Deterministic = False,
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
@@ -102,7 +103,13 @@ def baseline(
     store = options.open_store(storage, results, artifacts, f"baseline-{protocol}", begins=True)
     source = options.open_source(data, results, skip_unreadable, patient_pattern)
     computed_in = "float32" if protocol == "original" else resolved_precision(precision or "auto")
-    run = RunSpec(config=TrialConfig(epochs=epochs), seed=seed, protocol=protocol, precision=computed_in)
+    run = RunSpec(
+        config=TrialConfig(epochs=epochs),
+        seed=seed,
+        protocol=protocol,
+        precision=computed_in,
+        deterministic=deterministic,
+    )
     stop = StopFlag()
     with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
         view.show_device()

@@ -67,6 +67,13 @@ Precision = Annotated[
         show_default="the study file's, or auto; float32 with the original protocol",
     ),
 ]
+Deterministic = Annotated[
+    bool,
+    typer.Option(
+        "--deterministic",
+        help="Run only operations that repeat to the last digit. On a processor all do.",
+    ),
+]
 StudyName = Annotated[str, typer.Option(help="Name of the study in the store.")]
 Timeout = Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]

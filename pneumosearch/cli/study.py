@@ -58,6 +58,7 @@ def study(
     dry_run: DryRun = False,
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     precision: options.Precision = None,
+    deterministic: options.Deterministic = False,
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
     storage: options.Storage = None,
@@ -74,7 +75,7 @@ def study(
     options.seconds_of(timeout)  # so that an error names the option
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
-    given["patient_pattern"] = patient_pattern
+    given |= {"patient_pattern": patient_pattern, "deterministic": deterministic or None}
     spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
     with nullcontext([]) if dry_run else executors.prestarted(crew) as helpers:

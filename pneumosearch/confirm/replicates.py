@@ -93,7 +93,9 @@ def run_of(trial: TrialRecord) -> RunSpec:
 
 def _replicate_run(trial: TrialRecord, seed: int) -> RunSpec:
     run = run_of(trial)
-    return RunSpec(config=run.config, seed=seed, protocol="holdout", precision=run.precision)
+    return RunSpec(
+        config=run.config, seed=seed, protocol="holdout", precision=run.precision, deterministic=run.deterministic
+    )
 
 
 def finished_replicates(store: Store, plan: ConfirmationPlan) -> dict[RunSpec, TrialRecord]:

@@ -12,12 +12,15 @@ from typing import Final, Literal
 
 from pneumosearch._utils.hardware import GROWING, quota_variables, threads_a_training, visible_devices
 from pneumosearch.config import Precision, PrecisionChoice
+from pneumosearch.errors import ConfigError
 
 _ENVIRONMENT: Final = {
     "KERAS_BACKEND": "tensorflow",
     "TF_CPP_MIN_LOG_LEVEL": "3",
     "CUDA_MODULE_LOADING": "LAZY",
 }
+
+_JAX_FLAG: Final = "--xla_gpu_deterministic_ops"
 
 
 @cache
@@ -44,6 +47,25 @@ def training_device() -> Literal["cpu", "gpu"]:
 
     place = str(keras.random.uniform((1,)).device).lower()  # "/job:localhost/.../device:GPU:0", "cuda:0", "TFRT_CPU_0"
     return "gpu" if "gpu" in place or "cuda" in place else "cpu"
+
+
+def make_deterministic() -> None:
+    """Let the backend run only operations that give the same digits each time, for the rest of this process.
+
+    Raises:
+        ConfigError: JAX on a GPU was started without the flag that it reads then.
+    """
+    start()
+    if os.environ["KERAS_BACKEND"] == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.experimental.enable_op_determinism()
+    elif os.environ["KERAS_BACKEND"] == "torch":
+        import torch
+
+        torch.use_deterministic_algorithms(True)
+    elif training_device() == "gpu" and _JAX_FLAG not in os.environ.get("XLA_FLAGS", ""):
+        raise ConfigError(f"deterministic: JAX on a GPU wants XLA_FLAGS={_JAX_FLAG}=true in the environment")
 
 
 def device_in_words() -> str:

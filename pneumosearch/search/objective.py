@@ -95,6 +95,7 @@ class Objective:
             seed=spec.seed + number,
             protocol=spec.protocol,
             precision=resolved_precision(spec.precision),
+            deterministic=spec.deterministic,
             stress=spec.stress,
             precise=spec.precise,
         )

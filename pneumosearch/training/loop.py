@@ -73,6 +73,8 @@ def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Tr
         TrainingError: A loss is not finite; the message has the epoch.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    if run.deterministic:
+        backend.make_deterministic()
     fit = _Fit(run, dataset, folder)
     if fit.history:
         on_epoch(fit.history)

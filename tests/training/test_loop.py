@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -295,3 +297,31 @@ def test_saved_network_loads_with_plain_keras_layers_and_the_same_outputs(source
     published_input = np.repeat(images.pixels[images.indices][..., None].astype(np.float32) / 255, 3, axis=-1)
     outputs = loaded.predict(published_input, verbose=0)[:, 0]
     assert np.allclose(outputs, predict(result.model, images), atol=1e-5)
+
+
+DETERMINISTIC = """
+import sys
+from pathlib import Path
+from pneumosearch.config import RunSpec
+from pneumosearch.data.manifest import read_manifest
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.training.loop import train
+run = RunSpec.model_validate_json(sys.argv[1])
+dataset = DataSource(read_manifest(Path(sys.argv[2])), Path(sys.argv[3])).load(
+    run.protocol, run.config.image_size, run.config.equalization
+)
+print([epoch.numbers() for epoch in train(run, dataset, Path(sys.argv[4]), lambda history: None).history])
+"""
+
+
+@pytest.mark.slow
+def test_deterministic_operations_give_the_same_numbers_on_a_processor(
+    source: DataSource, phantoms: Path, cache_dir: Path, tmp_path: Path
+) -> None:
+    plain = trained(a_run(seed=5), source, tmp_path / "plain")
+    run = a_run(seed=5, deterministic=True)  # in a process of its own, which stays so
+    arguments = [run.model_dump_json(), str(phantoms), str(cache_dir), str(tmp_path / "deterministic")]
+    ended = subprocess.run(
+        [sys.executable, "-c", DETERMINISTIC, *arguments], capture_output=True, text=True, check=True
+    )
+    assert ended.stdout.strip() == str([epoch.numbers() for epoch in plain.history])
