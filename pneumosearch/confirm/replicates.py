@@ -100,10 +100,8 @@ def _replicate_run(trial: TrialRecord, seed: int) -> RunSpec:
 
 def finished_replicates(store: Store, plan: ConfirmationPlan) -> dict[RunSpec, TrialRecord]:
     """Return the replicates of the plan that are trained and whose network is kept, by their run."""
-    if plan.study not in store.names():
-        return {}
     runs = plan.runs
-    complete = [trial for trial in store.record(plan.study).trials if trial.state == "complete"]
+    complete = [trial for trial in _replicates(store, plan) if trial.state == "complete"]
     return {
         trial.run: trial
         for trial in complete
@@ -111,13 +109,51 @@ def finished_replicates(store: Store, plan: ConfirmationPlan) -> dict[RunSpec, T
     }
 
 
+def failed_replicates(store: Store, plan: ConfirmationPlan) -> dict[RunSpec, TrialRecord]:
+    """Return the replicates of the plan whose loss was not finite, by their run: training them again fails again."""
+    runs, trials = plan.runs, _replicates(store, plan)
+    complete = {trial.run for trial in trials if trial.state == "complete"}
+    return {t.run: t for t in trials if t.diverged and t.run in runs and t.run not in complete}
+
+
+def _replicates(store: Store, plan: ConfirmationPlan) -> tuple[TrialRecord, ...]:
+    """Return all replicates in the store. Raises `StoreError` where they are those of a study that was deleted."""
+    if plan.study not in store.names():
+        return ()
+    record = store.record(plan.study)
+    if record.data.fingerprint != plan.record.data.fingerprint:
+        raise StoreError(
+            f"study '{plan.study}' was trained on other images ({record.data.folder}) than '{plan.record.name}'; "
+            "search under another --name"
+        )
+    return record.trials
+
+
+def check_judgeable(store: Store, plan: ConfirmationPlan) -> None:
+    """Raise `TrainingError` where too many replicates failed to compare each finalist with the baseline."""
+    finished, failed = finished_replicates(store, plan), failed_replicates(store, plan)
+    seeds = {trial.number: set[int]() for trial in plan.candidates}
+    for run, (trial, _) in plan.runs.items():
+        if run in finished:
+            seeds[trial.number].add(run.seed)
+    reasons = {trial.number: failed[run].failure for run, (trial, _) in plan.runs.items() if run in failed}
+    remedy = "the test images were not opened; confirm with more --seeds"
+    for trial in plan.candidates:
+        label, n = plan.label(trial), len(plan.seeds)
+        if not seeds[trial.number]:
+            raise TrainingError(f"{label}: {n} of {n} replicates failed ({reasons.get(trial.number)}); {remedy}")
+        if not seeds[trial.number] & seeds[plan.candidates[0].number]:
+            raise TrainingError(f"{label} and the baseline have no seed on which neither failed; {remedy}")
+
+
 def train_replicates(session: Session, plan: ConfirmationPlan, say: Say) -> bool:
-    """Train what is missing of the plan's replicates; tell whether all are there.
+    """Train what is missing of the plan's replicates; tell whether all are there, or failed for good.
 
     Raises:
-        TrainingError: A replicate failed; its candidate and seed are in the message.
+        TrainingError: A replicate failed for a reason that may pass; its candidate and seed are in the message.
     """
     finished, runs = finished_replicates(session.store, plan), plan.runs
+    finished |= failed_replicates(session.store, plan)
     for turn, (run, (trial, position)) in enumerate(runs.items(), start=1):
         name = f"{plan.label(trial)}, seed {run.seed}"
         if run in finished:
@@ -131,5 +167,8 @@ def train_replicates(session: Session, plan: ConfirmationPlan, say: Say) -> bool
             if train_once(session, plan.study, "confirm", run, about) is None:
                 return False
         except TrainingError as error:
-            raise TrainingError(f"replicate {turn} of {len(runs)} ({name}) failed: {error}") from error
+            text = f"replicate {turn} of {len(runs)} ({name}) failed: {error}"
+            if run not in failed_replicates(session.store, plan):
+                raise TrainingError(text) from error
+            say(f"{text}; the confirmation counts this failure")
     return not session.stop()

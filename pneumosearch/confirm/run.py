@@ -1,6 +1,6 @@
 """Confirming a search: its best configurations and the baseline on fresh seeds, and then, once, the test images."""
 
-from pneumosearch.confirm.replicates import ConfirmationPlan, Say, run_of, train_replicates
+from pneumosearch.confirm.replicates import ConfirmationPlan, Say, check_judgeable, run_of, train_replicates
 from pneumosearch.confirm.test_access import open_test
 from pneumosearch.errors import StoreError
 from pneumosearch.records.confirmation import Confirmation
@@ -32,12 +32,14 @@ def confirm(session: Session, plan: ConfirmationPlan, *, say: Say, warn: Say) ->
 
     Raises:
         StoreError: The images are not those of the search.
-        TrainingError: A replicate failed; the test folder was not opened.
+        TrainingError: A replicate failed for a reason that may pass, or too many failed to judge all candidates; the
+            test folder was not opened.
         DataError: Images cannot be read.
     """
     _check_images(session, plan)
     if not train_replicates(session, plan, say):
         return None
+    check_judgeable(session.store, plan)
     try:
         return open_test(session, plan, warn)
     except Interrupted:

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pneumosearch import __version__
 from pneumosearch.config import RunSpec
-from pneumosearch.confirm.replicates import ConfirmationPlan, Say, finished_replicates, run_of
+from pneumosearch.confirm.replicates import ConfirmationPlan, Say, failed_replicates, finished_replicates, run_of
 from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
 from pneumosearch.data.cache import Pixels
 from pneumosearch.data.decoding import PixelArray
@@ -21,7 +21,7 @@ from pneumosearch.errors import StoreError
 from pneumosearch.inference.predict import PlainNetwork
 from pneumosearch.metrics import best_threshold
 from pneumosearch.network.grad_cam import grad_cam, overlay
-from pneumosearch.records.confirmation import Candidate, Confirmation, Replicate, wrong_picture_file
+from pneumosearch.records.confirmation import Candidate, Confirmation, FailedReplicate, Replicate, wrong_picture_file
 from pneumosearch.records.trial import TestOpening, TrialRecord, is_baseline
 from pneumosearch.search.session import Interrupted, Session
 from pneumosearch.storage.store import add_test_opening
@@ -36,7 +36,7 @@ def open_test(session: Session, plan: ConfirmationPlan, warn: Say) -> Confirmati
 
     Args:
         session: Store and images.
-        plan: Whose replicates are all trained.
+        plan: Whose replicates are all trained, or failed for good.
         warn: Told when the test images were opened before.
 
     Raises:
@@ -60,7 +60,7 @@ class _Opening:
 
     def __init__(self, session: Session, plan: ConfirmationPlan) -> None:
         self.store, self.source, self.stop, self.plan = session.store, session.source, session.stop, plan
-        self.trained = finished_replicates(session.store, plan)
+        self.trained, self.failed = finished_replicates(session.store, plan), failed_replicates(session.store, plan)
         self.number = len(session.store.confirmations(plan.record.name)) + 1
         self.validation_of = cache(lambda size, equalization: self.source.load("holdout", size, equalization))
         self.test_of = cache(
@@ -122,11 +122,26 @@ class _Opening:
         role: Literal["baseline", "finalist"] = "baseline" if is_baseline(trial) else "finalist"
         replicates = [self._judged_replicate(replicate) for replicate in self._replicates(trial.number)]
         config, study = run_of(trial).config, self.plan.record.name
-        return candidate(replicates, self._labels, role=role, study=study, trial=trial.number, config=config)
+        return candidate(
+            replicates,
+            self._labels,
+            role=role,
+            study=study,
+            trial=trial.number,
+            config=config,
+            failures=self._failures(trial.number),
+        )
 
     def _replicates(self, number: int) -> list[TrialRecord]:
         """Return the trained replicates of candidate `number`, by seed."""
-        return [self.trained[run] for run, (trial, _) in self.plan.runs.items() if trial.number == number]
+        runs = [run for run, (trial, _) in self.plan.runs.items() if trial.number == number]
+        return [self.trained[run] for run in runs if run not in self.failed]
+
+    def _failures(self, number: int) -> list[FailedReplicate]:
+        """Return the replicates of candidate `number` that failed, by seed."""
+        runs = [run for run, (trial, _) in self.plan.runs.items() if trial.number == number and run in self.failed]
+        failed = [(run.seed, self.failed[run]) for run in runs]
+        return [FailedReplicate(trial=t.number, seed=seed, reason=t.failure or "") for seed, t in failed]
 
     def _judged_replicate(self, replicate: TrialRecord) -> Replicate:
         if self.stop.reason:  # Ctrl-C; that the time is up does not matter any more

@@ -21,7 +21,15 @@ from pneumosearch.intervals import (
 )
 from pneumosearch.metrics import brier_score, calibration_error, score
 from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
-from pneumosearch.records.confirmation import Candidate, Comparison, Estimate, Replicate, TestScores, Verdict
+from pneumosearch.records.confirmation import (
+    Candidate,
+    Comparison,
+    Estimate,
+    FailedReplicate,
+    Replicate,
+    TestScores,
+    Verdict,
+)
 from pneumosearch.records.dataset import PHANTOMS
 
 #: Metrics estimated over seeds: all of `TestScores` except the interval, which is of a single network.
@@ -75,6 +83,7 @@ def candidate(
     study: str,
     trial: int,
     config: TrialConfig,
+    failures: Sequence[FailedReplicate] = (),
 ) -> Candidate:
     """Return the metrics of a configuration over its replicates, and those of the ensemble with their mean probability.
 
@@ -85,6 +94,7 @@ def candidate(
         study: Name of the search.
         trial: Number of the trial in the search.
         config: The configuration.
+        failures: Its replicates that failed, which no figure counts.
     """
     ensemble = ensemble_probabilities(replicates)
     threshold = float(np.mean([replicate.at_threshold.threshold for replicate in replicates]))
@@ -98,6 +108,7 @@ def candidate(
         at_threshold=_estimates([replicate.at_threshold for replicate in replicates]),
         ensemble_at_half=scored(labels, ensemble, 0.5),
         ensemble_at_threshold=scored(labels, ensemble, threshold),
+        failures=tuple(failures),
     )
 
 
@@ -134,7 +145,9 @@ def _compared(
     candidates: Sequence[Candidate], position: int, labels: Sequence[int], patients: Sequence[str]
 ) -> Comparison:
     finalist, baseline = candidates[position].replicates, candidates[0].replicates
-    differences = bootstrap_differences(labels, _probabilities(finalist), _probabilities(baseline), patients)
+    pairs = [(one, other) for one in finalist for other in baseline if one.seed == other.seed]
+    paired, beside = (_probabilities(replicates) for replicates in zip(*pairs, strict=True))
+    differences = bootstrap_differences(labels, paired, beside, patients)
     truth = np.asarray(labels) > 0.5
     right, baseline_right = ((ensemble_probabilities(r) > 0.5) == truth for r in (finalist, baseline))
     only_finalist, only_baseline = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
@@ -149,6 +162,7 @@ def _compared(
         only_candidate_right=only_finalist,
         only_baseline_right=only_baseline,
         mcnemar_p=mcnemar_p(only_finalist, only_baseline),
+        n_seeds=len(pairs),
     )
 
 
@@ -216,6 +230,7 @@ def _sentences(
         "no difference can be shown": f"{name} cannot be shown to differ from the baseline on the test images.",
     }[verdict.conclusion]
     yield _difference(candidates[0], winner, comparisons[verdict.winner - 1])
+    yield from map(_failures, filter(lambda each: each.failures, candidates))
     yield _errors_of_ensembles(comparisons)
     yield _luck(verdict)
     if kind == "images":
@@ -226,8 +241,22 @@ def _difference(baseline: Candidate, winner: Candidate, comparison: Comparison) 
     own, other = (_over_seeds(each.at_half["accuracy"], len(each.replicates)) for each in (winner, baseline))
     return (
         f"Its test accuracy is {own}, the baseline's {other}: {100 * comparison.difference:+.1f} points "
-        f"(95% from {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}, bootstrap over patients and seeds)."
+        f"(95% from {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}, bootstrap over patients and seeds"
+        f"{_paired_over(baseline, winner, comparison)})."
     )
+
+
+def _paired_over(baseline: Candidate, winner: Candidate, comparison: Comparison) -> str:
+    if not (baseline.failures or winner.failures):
+        return ""
+    n = comparison.n_seeds
+    return f"; over the {n} seed{'s' * (n != 1)} on which neither failed"
+
+
+def _failures(each: Candidate) -> str:
+    failed, n = len(each.failures), len(each.failures) + len(each.replicates)
+    reasons = ", ".join(dict.fromkeys(failure.reason for failure in each.failures))
+    return f"Of {each.label}, {failed} of {n} replicates failed ({reasons}); no figure counts them."
 
 
 def _errors_of_ensembles(comparisons: Sequence[Comparison]) -> str:

@@ -164,6 +164,7 @@ CONTINUES_AFTER: Final = Attribute[int]("continues_after", int)  # epochs of tha
 SCREENING: Final = Attribute[Screening]("screening", Screening, exclude_none=True)
 N_PARAMETERS: Final = Attribute[int]("n_parameters", int)
 FAILURE: Final = Attribute[str]("failure", str)
+DIVERGED: Final = Attribute[bool]("diverged", bool)  # failed as a loss was not finite: the same run would fail again
 PASSED_OVER: Final = Attribute[str]("passed_over", str)  # why it was not trained
 DUPLICATE_OF: Final = Attribute[int]("duplicate_of", int)  # number of the earlier trial of the same configuration
 

@@ -75,6 +75,14 @@ class Replicate(_Record):
     probabilities: tuple[float, ...]  # of pneumonia, of each test image in the order of `Confirmation.images`
 
 
+class FailedReplicate(_Record):
+    """A training of a candidate whose loss was not finite: it has no network to judge."""
+
+    trial: int  # its number in the study of replicates
+    seed: int
+    reason: str
+
+
 class Candidate(_Record):
     """A configuration with its replicates."""
 
@@ -87,11 +95,18 @@ class Candidate(_Record):
     at_threshold: dict[str, Estimate]
     ensemble_at_half: TestScores  # of the mean probability over seeds
     ensemble_at_threshold: TestScores  # at the mean of the replicates' thresholds
+    failures: tuple[FailedReplicate, ...] = ()  # counted in no figure
 
     @property
     def label(self) -> str:
         """The name by which tables and figures call it."""
         return "baseline" if self.role == "baseline" else f"{self.study} {self.trial}"
+
+    @property
+    def label_with_failures(self) -> str:
+        """The same, with how many replicates failed where any did."""
+        failed, n = len(self.failures), len(self.failures) + len(self.replicates)
+        return f"{self.label} ({failed} of {n} failed)" if failed else self.label
 
 
 class Comparison(_Record):
@@ -107,6 +122,7 @@ class Comparison(_Record):
     only_candidate_right: int  # test images that one seed ensemble calls right, at 0.5, and the other wrong
     only_baseline_right: int
     mcnemar_p: float  # exact, two-sided
+    n_seeds: int | None = None  # on which both were trained; None in confirmations of earlier versions: all
 
 
 class Verdict(_Record):

@@ -59,6 +59,7 @@ class TrialRecord(BaseModel):
     screening: Screening | None = None
     n_parameters: int | None = None
     failure: str | None = None
+    diverged: bool = False  # the failure is a loss that was not finite: the same run would fail again
     passed_over: str | None = None  # why a configuration was not trained: what it would have cost
     duplicate_of: int | None = None  # the earlier trial of the same configuration whose result this one has
     continues: int | None = None  # the earlier trial that stopped at a rung and that this one goes on with

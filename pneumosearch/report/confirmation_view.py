@@ -66,17 +66,21 @@ def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
     winner, baseline = confirmation.candidates[verdict.winner], confirmation.candidates[0]
     compared = next(each for each in confirmation.comparisons if each.candidate == verdict.winner)
     own, other = winner.at_half["accuracy"], baseline.at_half["accuracy"]
-    n, label = len(confirmation.seeds), f"The search's best, {winner.label}"
-    seeds = f"mean of {n} seed{'s' * (n != 1)}"
+    label = f"The search's best, {winner.label}"
     return [
-        (label, f"{tables.percent(own.mean)} %", f"test accuracy, {seeds}; {_range(own)}"),
-        ("Baseline", f"{tables.percent(other.mean)} %", f"test accuracy, {seeds}; {_range(other)}"),
+        (label, f"{tables.percent(own.mean)} %", f"test accuracy, {_seeds(winner)}; {_range(own)}"),
+        ("Baseline", f"{tables.percent(other.mean)} %", f"test accuracy, {_seeds(baseline)}; {_range(other)}"),
         ("Difference", f"{tables.points(compared.difference)} points",
          f"of test accuracy; 95% from {_interval_in_points(compared)}"),
         ("Gain in the search", f"{tables.points(verdict.validation_gain)} points",
          f"of validation accuracy; the winner's curse alone explains {tables.points(verdict.expected_luck)} "
          f"(the best of {verdict.n_searched} equally good configurations)"),
     ]  # fmt: skip
+
+
+def _seeds(candidate: Candidate) -> str:
+    n = len(candidate.replicates)
+    return f"mean of {n} seed{'s' * (n != 1)}"
 
 
 def _range(estimate: Estimate) -> str:
@@ -89,7 +93,7 @@ def _interval_in_points(compared: Comparison) -> str:
 
 def _candidate(candidate: Candidate) -> list[str]:
     changes = tables.changes_text(candidate.config) or "nothing: it is the published network"
-    return [candidate.label, changes]
+    return [candidate.label_with_failures, changes]
 
 
 def _estimates(confirmation: Confirmation, at: Literal["at_half", "at_threshold"]) -> dict[str, Any]:
@@ -100,7 +104,7 @@ def _estimates(confirmation: Confirmation, at: Literal["at_half", "at_threshold"
         estimates: dict[str, Estimate] = getattr(candidate, at)
         cells = [_estimate(estimates[name], 100, 1) for name in _IN_PERCENT]
         cells += [_estimate(estimates[name], 1, 3) for name in _AS_FRACTIONS]
-        rows.append([candidate.label, *cells])
+        rows.append([candidate.label_with_failures, *cells])
     return {"headings": headings, "rows": rows}
 
 
@@ -126,6 +130,11 @@ def _replicates(confirmation: Confirmation) -> dict[str, Any]:
         ]
         for candidate in confirmation.candidates
         for each in candidate.replicates
+    ]
+    rows += [
+        [candidate.label, str(failure.seed), failure.reason, *["–"] * (len(headings) - 3)]
+        for candidate in confirmation.candidates
+        for failure in candidate.failures
     ]
     return {"headings": headings, "rows": rows}
 

@@ -75,7 +75,9 @@ def accuracies(confirmation: Confirmation, published: list[PublishedAccuracy]) -
     axes.grid(visible=False, axis="y")
     means = [f"{each.label} {100 * each.at_half['accuracy'].mean:.1f} %" for each in confirmation.candidates]
     others = [f"{each.name} {100 * each.accuracy:.1f} %" for each in published]
-    alt = f"Test accuracies: mean over {len(confirmation.seeds)} seeds of {', '.join(means)}"
+    failed = any(candidate.failures for candidate in confirmation.candidates)
+    over = f"{len(confirmation.seeds)} seeds" + ", without failed replicates," * failed
+    alt = f"Test accuracies: mean over {over} of {', '.join(means)}"
     alt += f"; published: {', '.join(others)}." if others else "."
     caption = "Diamonds: mean over seeds with 95% interval of the mean (Student's t); dots: single seeds."
     if published:

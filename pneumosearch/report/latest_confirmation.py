@@ -73,7 +73,7 @@ def candidates_table(confirmation: Confirmation) -> Table:
     differences = ["", *(_difference(comparison) for comparison in confirmation.comparisons)]
     p_values = ["", *(f"{comparison.mcnemar_p:.2g}" for comparison in confirmation.comparisons)]
     for candidate, difference, p in zip(confirmation.candidates, differences, p_values, strict=True):
-        table.add_row(escape(candidate.label), *_figures(candidate), difference, p)
+        table.add_row(escape(candidate.label_with_failures), *_figures(candidate), difference, p)
     return table
 
 

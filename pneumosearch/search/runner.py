@@ -4,6 +4,7 @@ import errno
 import itertools
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -173,7 +174,10 @@ class StudyRun:
         except UpdateFinishedTrialError:
             raise
         except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
-            fail(self.study, trial, self._reason(error))
+            reason = self._reason(error)
+            if isinstance(error, TrainingError):
+                attributes.DIVERGED.set(trial, True)
+            fail(self.study, trial, reason)
 
     def _clean_up(self) -> None:
         """Remove the checkpoints of trials that will not be resumed, and of those least likely to be."""
@@ -291,7 +295,7 @@ def train_once(
     data = objective.described(run)
     pruner = optuna.pruners.NopPruner()
     study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data, pruner=pruner)
-    study_run = StudyRun(session, study, objective, SamplerProposer(study))
+    study_run = StudyRun(session, study, objective, SamplerProposer(study), max_failures=sys.maxsize)  # not a search
     trial = study_run.next_trial(run)
     attributes.RUN.set(trial, run)
     for key, value in (about or {}).items():

@@ -271,6 +271,7 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             screening=attributes.SCREENING.among(stored),
             n_parameters=attributes.N_PARAMETERS.among(stored),
             failure=_printable(attributes.FAILURE.among(stored)),
+            diverged=attributes.DIVERGED.among(stored) or False,
             passed_over=_printable(attributes.PASSED_OVER.among(stored)),
             duplicate_of=attributes.DUPLICATE_OF.among(stored),
             continues=attributes.CONTINUES.among(stored),

@@ -14,13 +14,20 @@ from optuna.trial import TrialState, create_trial
 from PIL import Image
 
 from pneumosearch.errors import PneumosearchError, StoreError
-from pneumosearch.records.confirmation import Confirmation
+from pneumosearch.records.confirmation import Confirmation, FailedReplicate
 from pneumosearch.records.trial import StudyRecord, TestOpening
 from pneumosearch.report import figures, figures_search
 from pneumosearch.report.figures import INK
-from pneumosearch.report.latest_confirmation import MisclassifiedImage, latest_confirmation, misclassified_images
+from pneumosearch.report.latest_confirmation import (
+    MisclassifiedImage,
+    candidates_table,
+    confirmation_summary,
+    latest_confirmation,
+    misclassified_images,
+)
 from pneumosearch.report.page import page, write_page
 from pneumosearch.report.reproduce import study_file
+from pneumosearch.report.tables import table_cells
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from tests.support.fake_confirmation import a_confirmation
@@ -99,6 +106,20 @@ def test_page_begins_with_the_verdict_of_a_confirmation() -> None:
     assert "McNemar p" in words
     for published in ("86.2", "84.6", "Kermany 2018", "92.8"):
         assert published in words[words.index("Comparison with published results") :]
+
+
+def test_failed_replicates_are_shown_beside_those_that_are_judged() -> None:
+    confirmation = a_confirmation()
+    baseline, winner, third = confirmation.candidates
+    failure = FailedReplicate(trial=4, seed=winner.replicates[0].seed, reason="epoch 2: loss is nan")
+    failed = winner.model_copy(update={"replicates": winner.replicates[1:], "failures": (failure,)})
+    confirmation = confirmation.model_copy(update={"candidates": (baseline, failed, third)})
+    words = Elements(page(a_search(), confirmation, top=5)).words
+    assert "default 3 (1 of 3 failed)" in words
+    assert f"default 3 {failure.seed} epoch 2: loss is nan – – – – –" in words
+    assert "test accuracy, mean of 2 seeds" in words
+    assert [row[0] for row in table_cells(candidates_table(confirmation))[1]][1] == "default 3 (1 of 3 failed)"
+    assert confirmation_summary(confirmation)["candidates"][1]["failures"][0]["reason"] == "epoch 2: loss is nan"
 
 
 @pytest.mark.parametrize(
