@@ -53,10 +53,15 @@ def predict(
 
 
 def _reporting_errors(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
-    """Yield the predictions and print the error of each unreadable image on standard error."""
+    """Yield the predictions; print on standard error why images are unreadable or unlike those of the training."""
+    from pneumosearch.data.names import printable_name
+
     for prediction in predictions:
         if prediction.error:
             print(f"error: {as_message(prediction.error)}", file=sys.stderr)
+        if prediction.remarks:
+            name = printable_name(str(prediction.path))
+            print(as_message(f"warning: {name}: {'; '.join(prediction.remarks)}"), file=sys.stderr)
         yield prediction
 
 
@@ -65,7 +70,15 @@ def _print_json(classifier: "Classifier", found: "list[Prediction]") -> None:
     from pneumosearch.data.names import printable_name
     from pneumosearch.inference.predict import WARNING
 
-    rows = [{"image": printable_name(str(p.path)), "probability": p.probability, "decision": p.decision} for p in found]
+    rows = [
+        {
+            "image": printable_name(str(p.path)),
+            "probability": p.probability,
+            "decision": p.decision,
+            "remarks": list(p.remarks),
+        }
+        for p in found
+    ]
     print_json({"model": classifier.about, "threshold": classifier.threshold, "warning": WARNING, "predictions": rows})
 
 
@@ -74,16 +87,10 @@ def _print_csv(classifier: "Classifier", found: "list[Prediction]") -> None:
     from pneumosearch.report.summary import spreadsheet_safe
 
     writer = csv.writer(sys.stdout, lineterminator="\n")
-    writer.writerow(("image", "probability", "decision", "threshold"))
+    writer.writerow(("image", "probability", "decision", "threshold", "remarks"))
     for one in found:
-        writer.writerow(
-            (
-                spreadsheet_safe(printable_name(str(one.path))),
-                f"{one.probability:.6f}",
-                one.decision,
-                classifier.threshold,
-            )
-        )
+        name, remarks = spreadsheet_safe(printable_name(str(one.path))), "; ".join(one.remarks)
+        writer.writerow((name, f"{one.probability:.6f}", one.decision, classifier.threshold, remarks))
 
 
 def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
@@ -95,8 +102,11 @@ def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
 
     table = Table("image", "probability of pneumonia", f"decision at {classifier.threshold:.3f}")
     table.columns[0].overflow = "fold"  # names of images often differ only at the end
+    if any(one.remarks for one in found):
+        table.add_column("remarks", overflow="fold")
     for one in found:
-        table.add_row(escape(printable_name(str(one.path))), f"{one.probability:.4f}", one.decision)
+        cells = [escape(printable_name(str(one.path))), f"{one.probability:.4f}", one.decision]
+        table.add_row(*cells, *(["; ".join(one.remarks)] if len(table.columns) > len(cells) else []))
     Console().print(table)
 
 

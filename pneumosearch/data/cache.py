@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final, Literal, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -33,7 +33,7 @@ _CHUNK: Final = 256  # images decoded between two progress reports
 
 
 class _Form(NamedTuple):
-    """What is made of each decoded image."""
+    """How a decoded image becomes the input of a network."""
 
     size: int
     interpolation: Interpolation
@@ -85,9 +85,7 @@ def load_pixels(
     Raises:
         DataError: An image cannot be decoded (its name is in the message), or there is no room for the file.
     """
-    if part.unreadable:
-        if not skip_unreadable:
-            raise DataError(_unreadable_message(part, list(part.unreadable), "read"))
+    if skip_unreadable and part.unreadable:
         readable = part.without(part.unreadable)
         found = load_pixels(
             readable,
@@ -134,8 +132,13 @@ def cache_folder(wanted: Path) -> Path:
 def network_input(
     path: Path, size: int, interpolation: Interpolation, equalization: Equalization, bits: int | None = None
 ) -> PixelArray:
-    """Decode a file and make of it what `load_pixels` makes, (size, size); arguments and errors as of `decode`."""
-    return _Form(size, interpolation, equalization).of(decode(path, bits))
+    """Decode a file into the same pixels as `load_pixels`, (size, size); arguments and errors as of `decode`."""
+    return formed(decode(path, bits), size, interpolation, equalization)
+
+
+def formed(image: PixelArray, size: int, interpolation: Interpolation, equalization: Equalization) -> PixelArray:
+    """Turn decoded grey levels, (height, width), into the input of a network, (size, size)."""
+    return _Form(size, interpolation, equalization).of(image)
 
 
 def shrink(image: PixelArray, size: int, interpolation: Interpolation) -> PixelArray:
@@ -275,7 +278,7 @@ def _decode_all(
 def in_threads(
     images: Sequence[ImageFile], work: Callable[[ImageFile], Result], progress: Progress | None
 ) -> Iterator[tuple[ImageFile, Result]]:
-    """Yield each image with what `work` makes of it, in order; a few hundred are in hand at a time."""
+    """Yield each image with the result of `work`, in order; a few hundred are in memory at a time."""
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), _CHUNK):
             chunk = images[start : start + _CHUNK]
@@ -293,8 +296,8 @@ def _check_room(folder: Path, n_bytes: int) -> None:
         )
 
 
-def _unreadable_message(part: ManifestPart, bad: list[str], verb: Literal["read", "decoded"] = "decoded") -> str:
+def _unreadable_message(part: ManifestPart, bad: list[str]) -> str:
     more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
     first = next(image for image in part.images if image.name == bad[0])
-    reason = part.unreadable.get(bad[0]) or _problem(part.path(first))
-    return f"{part.folder / bad[0]}: cannot be {verb}{more} ({reason}); mend or remove it, or pass --skip-unreadable"
+    reason = _problem(part.path(first))
+    return f"{part.folder / bad[0]}: cannot be decoded ({reason}){more}; mend or remove it, or pass --skip-unreadable"

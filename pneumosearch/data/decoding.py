@@ -65,6 +65,15 @@ def deep_bits(path: Path) -> int | None:
     return found[1] if found else None
 
 
+def file_size(path: Path) -> tuple[int, int] | None:
+    """Return (width, height) of an image file, pixels; None where it cannot be read."""
+    try:
+        with opened(path) as image:
+            return image.size
+    except DataError:
+        return None
+
+
 @contextmanager
 def opened(path: Path) -> Iterator[Image.Image]:
     """Open an image file for what is done inside; raises as `decode`.

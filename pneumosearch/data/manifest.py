@@ -140,8 +140,10 @@ class ManifestPart:
     @cached_property
     def digests(self) -> tuple[str, ...]:
         """BLAKE2 digest of each file's bytes, in order. Raises `DataError` for a file that cannot be read."""
-        for reason in self.unreadable.values():
-            raise DataError(reason)
+        if self.unreadable:
+            first, *others = self.unreadable.values()
+            more = f" and {len(others)} more" if others else ""
+            raise DataError(f"{first}{more}; mend or remove it, or pass --skip-unreadable")
         return tuple(self._content(image).digest for image in self.images)
 
     @cached_property

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumosearch.config import Equalization, Protocol
+from pneumosearch.data.appearance import appearance_of, small
 from pneumosearch.data.batches import Labels
 from pneumosearch.data.cache import Pixels, Progress, cache_folder, load_pixels, part_bits
-from pneumosearch.data.decoding import PixelArray
+from pneumosearch.data.decoding import PixelArray, file_size
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
 from pneumosearch.data.names import storable_path
 from pneumosearch.data.shifts import stressed
 from pneumosearch.data.splits import Indices, brightness_split, kept_holdout_split
-from pneumosearch.records.dataset import DataDescription, Interpolation
+from pneumosearch.records.dataset import Appearance, DataDescription, Interpolation
 
 #: Seed of the validation split: one for all studies, so that their validation figures can be compared.
 SPLIT_SEED: Final = 232
@@ -25,6 +26,7 @@ SPLIT_SEED: Final = 232
 #: Writes down that the test folder of this fingerprint is about to be read. Where that fails, it is not read.
 WritesDown = Callable[[str], None]
 
+_N_SIZES: Final = 64  # files, or a few more, whose size is looked at
 _MEASURED_SIZE: Final = 64  # side in pixels at which brightness is measured
 
 
@@ -73,7 +75,7 @@ class DataSource:
 
         Args:
             protocol: "original" judges by the test folder, "holdout" by a tenth of the other images and "brightness"
-                by the darkest and the brightest of them, none of a patient who is in training.
+                by the darkest and the brightest of them, with no patient on both sides.
             size: Side of the images.
             equalization: Of their contrast.
             stress: Make changed copies of the validation images too.
@@ -98,7 +100,7 @@ class DataSource:
             return self.load(protocol, size, equalization).description
         pixels, test = self._pixels("development", size, "nearest", equalization), self._files("test")
         n_train = sum(image.split == "train" for image in pixels.part.images)
-        return self._describe((n_train, len(test.images)), "nearest", pixels, test)
+        return self._describe((n_train, len(test.images)), "nearest", equalization, pixels, test)
 
     def sealed_test(
         self, size: int, equalization: Equalization = "none", *, write_down: WritesDown | None = None
@@ -133,15 +135,13 @@ class DataSource:
 
         Test images count with as many, so that both are equally bright.
         """
-        files = self.manifest.part("development")
-        readable = files.without(files.unreadable) if self.skip_unreadable else files
-        return part_bits(readable, cache_folder(self.cache_dir), self.progress)
+        return part_bits(self._files("development"), cache_folder(self.cache_dir), self.progress)
 
     def fingerprint(self, part: Part) -> str:
         """Return the fingerprint of the files of `part` that can be read; no image is decoded.
 
         Raises:
-            DataError: A file cannot be read, and none is to be skipped.
+            DataError: A file cannot be read, and unreadable files are not skipped.
         """
         return self._files(part).fingerprint
 
@@ -158,7 +158,7 @@ class DataSource:
         labels = _labels(pixels.part)
         train = ImageSet(pixels.array, labels, split.train)
         validation = ImageSet(pixels.array, labels, split.validation)
-        description = self._describe((len(split.train), len(split.validation)), "area", pixels)
+        description = self._describe((len(split.train), len(split.validation)), "area", equalization, pixels)
         if protocol == "brightness":
             description = description.model_copy(update={"split_seed": None})
         return Dataset(train, validation, "validation", description)
@@ -181,7 +181,9 @@ class DataSource:
         in_train = np.array([image.split == "train" for image in pixels.part.images])
         train = ImageSet(pixels.array, _labels(pixels.part), np.flatnonzero(in_train))
         test = ImageSet(test_pixels.array, _labels(test_pixels.part), np.arange(len(test_pixels.array)))
-        description = self._describe((len(train.indices), len(test.indices)), "nearest", pixels, test_pixels.part)
+        description = self._describe(
+            (len(train.indices), len(test.indices)), "nearest", equalization, pixels, test_pixels.part
+        )
         skipped = pixels.skipped + test_pixels.skipped
         return Dataset(train, test, "test", description.model_copy(update={"skipped": skipped}))
 
@@ -201,6 +203,7 @@ class DataSource:
         self,
         sizes: tuple[int, int],
         interpolation: Interpolation,
+        equalization: Equalization,
         development: Pixels,
         test: ManifestPart | None = None,
     ) -> DataDescription:
@@ -218,7 +221,17 @@ class DataSource:
             skipped=development.skipped,
             patient_rule=self.manifest.patient_rule,
             bits=self.bits,
+            appearance=self._appearance(development, equalization),
         )
+
+    def _appearance(self, development: Pixels, equalization: Equalization) -> Appearance:
+        """Summarise the images outside the test folder, before equalization; the sizes are of some of their files."""
+        pixels, part = development.array, development.part
+        if equalization != "none":
+            pixels = self._pixels("development", _MEASURED_SIZE, "area", "none").array
+        some = part.images[:: max(1, len(part.images) // _N_SIZES)]
+        sizes = [size for image in some if (size := file_size(part.path(image))) is not None]
+        return appearance_of([small(image) for image in pixels], sizes)
 
 
 def _labels(part: ManifestPart) -> Labels:

@@ -1,4 +1,4 @@
 """Kept networks at work on images: prediction and export.
 
-Confirmations and the command line come in. Nothing here knows Optuna.
+Confirmations and the command line use it. Nothing here imports Optuna.
 """

@@ -59,7 +59,7 @@ def _classifier(
 ) -> Classifier:
     networks = [PlainNetwork(content) for content in contents]
     form = config.image_size, data.interpolation, config.equalization
-    return Classifier(networks, *form, threshold, about + on_phantoms(data.kind), data.bits)
+    return Classifier(networks, *form, threshold, about + on_phantoms(data.kind), data.bits, data.appearance)
 
 
 def _ensemble(store: Store, confirmation: Confirmation) -> Classifier:
@@ -111,7 +111,7 @@ def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
 
 
 def how_to_have_network(store: Store, record: StudyRecord, trial: TrialRecord) -> str:
-    """Say where the same training is kept or, where nowhere, how to have it and which trials of the study are kept."""
+    """Say which stored trial is the same training; if none is, how to train it again and which trials keep networks."""
     reruns = record.name + RERUNS
     for other in (record, *([store.record(reruns)] if reruns in store.names() else [])):
         for one in other.trials:
@@ -149,6 +149,7 @@ def _write(
         fingerprint=record.data.fingerprint,
         kind=record.data.kind,
         bits=record.data.bits,
+        appearance=record.data.appearance,
         versions=trial.versions or versions(),
     )
     (folder / ABOUT_FILE).write_text(about.model_dump_json(indent=1) + "\n", encoding="utf-8")

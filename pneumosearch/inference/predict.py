@@ -1,4 +1,4 @@
-"""Kept networks at work on images of one's own: probabilities, decisions, heat maps."""
+"""Stored networks applied to the user's images: probabilities, decisions, heat maps."""
 
 import filecmp
 from collections.abc import Iterator, Sequence
@@ -14,15 +14,16 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.config import Equalization, TrialConfig
-from pneumosearch.data.cache import network_input
-from pneumosearch.data.decoding import PixelArray
+from pneumosearch.data.appearance import differences, small
+from pneumosearch.data.cache import formed, network_input
+from pneumosearch.data.decoding import PixelArray, decode
 from pneumosearch.data.manifest import CLASSES
 from pneumosearch.data.names import printable_name
 from pneumosearch.data.scan import COPY_OF_FILE, SUFFIXES, PassedOver, Tally, find_images
 from pneumosearch.errors import ConfigError, DataError
 from pneumosearch.network import backend
 from pneumosearch.network.grad_cam import Calls, Heat, grad_cam, overlay
-from pneumosearch.records.dataset import Interpolation
+from pneumosearch.records.dataset import Appearance, Interpolation
 
 #: What every output that a person may act on says.
 WARNING: Final = "not for clinical use"
@@ -35,7 +36,7 @@ _BATCH: Final = 64  # images in memory at a time
 
 
 class ModelAbout(BaseModel):
-    """What `predict` has to know of an exported network beside its weights, in `model.json`."""
+    """What `predict` needs of an exported network besides its weights; the content of `model.json`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,6 +52,7 @@ class ModelAbout(BaseModel):
     fingerprint: str  # of the images that it was trained on
     kind: Literal["images", "phantoms"]  # of these images
     bits: int | None = None  # of the levels of these images, where they have more than 8 a pixel
+    appearance: Appearance | None = None  # of these images; None where an earlier version exported
     versions: dict[str, str]
     warning: str = WARNING
 
@@ -97,6 +99,14 @@ class Classifier:
     threshold: float
     about: str  # where it comes from, in words
     bits: int | None = None  # of the deep images that it was trained on
+    appearance: Appearance | None = None  # of the images that it was trained on; None where nothing is known of it
+
+    def examine(self, path: Path) -> tuple[PixelArray, tuple[str, ...]]:
+        """Decode a file as `read`; return also in what it lies far outside of what the network was trained on."""
+        image = decode(path, self.bits)
+        height, width = image.shape
+        remarks = differences(small(image), (width, height), self.appearance) if self.appearance else ()
+        return formed(image, self.size, self.interpolation, self.equalization), remarks
 
     def read(self, path: Path) -> PixelArray:
         """Decode a file as in training, (size, size). Raises `DataError` where it cannot be decoded."""
@@ -111,7 +121,7 @@ class Classifier:
         """Return the mean heat over the networks, (n, size, size) in [0, 1], for the answers `ill`, (n,).
 
         Raises:
-            ConfigError: A network whose heat cannot be told.
+            ConfigError: Grad-CAM does not work on a network of this form.
         """
         maps = [grad_cam(network.model, pixels, ill) for network in self.networks]
         return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
@@ -125,6 +135,7 @@ class Prediction:
     probability: float | None = None  # of pneumonia
     decision: str | None = None
     error: str | None = None
+    remarks: tuple[str, ...] = ()  # in what the image lies far outside of what the network was trained on
 
 
 class ImageFiles(NamedTuple):
@@ -183,7 +194,7 @@ def _without_copies(paths: list[Path], named: set[Path], tally: Tally) -> list[P
 def _same_content(first: Path, second: Path) -> bool:
     try:
         return filecmp.cmp(first, second, shallow=False)
-    except OSError:  # a file that cannot be read is told later
+    except OSError:  # reading the file reports it
         return False
 
 
@@ -207,10 +218,11 @@ def _predicted(
     classifier: Classifier, paths: Sequence[Path], explain: Path | None, names: dict[Path, str]
 ) -> Iterator[Prediction]:
     read: dict[Path, PixelArray] = {}
+    remarks: dict[Path, tuple[str, ...]] = {}
     errors: dict[Path, str] = {}
     for path in paths:
         try:
-            read[path] = classifier.read(path)
+            read[path], remarks[path] = classifier.examine(path)
         except DataError as error:
             errors[path] = str(error)
     probabilities: dict[Path, float] = {}
@@ -227,7 +239,8 @@ def _predicted(
         if path in errors:
             yield Prediction(path, error=errors[path])
         else:
-            yield Prediction(path, probabilities[path], CLASSES[probabilities[path] > classifier.threshold])
+            decision = CLASSES[probabilities[path] > classifier.threshold]
+            yield Prediction(path, probabilities[path], decision, remarks=remarks[path])
 
 
 def _write_pictures(folder: Path, pictures: dict[str, PixelArray]) -> None:
@@ -256,7 +269,7 @@ def _picture_names(paths: Sequence[Path]) -> dict[Path, str]:
 
 
 def file_classifier(path: Path) -> Classifier:
-    """Load an exported folder, by itself or its network's file, or a `.keras` file, which has no threshold of its own.
+    """Load an exported folder, or its network's file, or any `.keras` file, which has no threshold of its own.
 
     Raises:
         ConfigError: Neither, or a file of it cannot be used; the message names it.
@@ -281,6 +294,7 @@ def file_classifier(path: Path) -> Classifier:
         exported.threshold,
         f"{about}threshold {exported.threshold_from}{on_phantoms(exported.kind)}",
         exported.bits,
+        exported.appearance,
     )
 
 
@@ -289,7 +303,7 @@ def _shown(path: Path) -> str:
 
 
 def on_phantoms(kind: Literal["images", "phantoms"]) -> str:
-    """Return what is to be added to the words about a network that was trained on images of this kind."""
+    """Return the end of a network's description: a warning where it was trained on phantoms."""
     return "; trained on PHANTOMS, of no use on X-rays" if kind == "phantoms" else ""
 
 

@@ -11,6 +11,22 @@ Interpolation = Literal["nearest", "area"]
 PHANTOMS: Final = "PHANTOMS: generated drawings, not X-rays. These accuracies say nothing about the published ones."
 
 
+Range = tuple[float, float]  # of all but half a percent at each end
+
+
+class Appearance(BaseModel):
+    """How the training images look on the whole, by `data.appearance`."""
+
+    model_config = ConfigDict(frozen=True)
+
+    mean: tuple[int, ...]  # 16 x 16, row by row, scaled to 0 to 255
+    likeness: float  # correlation with `mean` that all training images reach but half a percent
+    brightness: Range  # mean grey level
+    contrast: Range  # standard deviation of the grey levels of 16 x 16
+    pixels: Range | None  # of the files
+    aspect_ratio: Range | None  # width / height of the files
+
+
 class DataDescription(BaseModel):
     """What a record says of the data that a training saw."""
 
@@ -28,6 +44,7 @@ class DataDescription(BaseModel):
     skipped: tuple[str, ...]  # unreadable images left out on request
     # What tells patients apart: None for the published names, "mendeley" for that archive's, else the user's pattern.
     patient_rule: str | None = None
+    appearance: Appearance | None = None  # of the images outside the test folder; None in older records
     bits: int | None = None  # of the levels of deep images (more than 8 bits a pixel); None where there are none
 
     @property

@@ -44,6 +44,8 @@ def _file_sentences(audit: Audit) -> list[Sentence]:
         _counted(broken, "bad", f"of {audit.n_images:,} images cannot be decoded", "Every image can be decoded."),
         _counted(odd, "note", f"images are outliers in size or aspect ratio{size}",
                  f"No image is an outlier in size or aspect ratio{size}."),
+        _counted(len(audit.unlike), "note", "images look very different from the training images",
+                 "No image looks very different from the training images."),
         _counted(coloured, "note", "images are coloured", "No image is coloured: all channels agree."),
     ]  # fmt: skip
 
@@ -168,6 +170,7 @@ def comparison_rows(comparison: ShiftComparison) -> list[list[str]]:
 def _listings(audit: Audit) -> list[Table]:
     broken = [(image.name, image.reason) for image in audit.unreadable]
     odd = [(image.name, f"{image.width} x {image.height}: {image.odd}") for image in audit.odd]
+    unlike = [(image.name, "; ".join(image.remarks)) for image in audit.unlike]
     coloured = [(image.name, f"{image.share:.1%} of the pixels") for image in audit.coloured]
     identical = [(", ".join(group.names), identical_text(group)) for group in worst_groups_first(audit.identical)]
     pairs = [(f"{pair.first}, {pair.second}", pair_text(pair)) for pair in worst_first(audit.near.pairs)]
@@ -177,6 +180,7 @@ def _listings(audit: Audit) -> list[Table]:
         "Passed over, with an example of each reason": passed,
         "Cannot be decoded": broken,
         "Odd in size or aspect ratio": odd,
+        "Very different from the training images": unlike,
         "Coloured": coloured,
         "Identical files": identical,
         "Near duplicates": pairs,

@@ -18,7 +18,7 @@ from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import TrialState
 
 from pneumosearch.config import RunSpec
-from pneumosearch.errors import ArtifactsError, PneumosearchError, StoreError, TrainingError
+from pneumosearch.errors import ArtifactsError, PneumosearchError, StoreError, TrainingError, printable
 from pneumosearch.network.backend import resolved_precision
 from pneumosearch.records import attributes
 from pneumosearch.records.trial import Purpose, TrialRecord
@@ -217,7 +217,7 @@ class StudyRun:
         if isinstance(error, OSError) and error.errno in _NO_ROOM:  # the next trial would fail alike
             why = f"{self.session.store.results}: {os.strerror(error.errno)}"
             raise StoreError(f"{why}; what was saved is safe, the same command goes on from it") from error
-        return f"{type(error).__name__}: {error}".splitlines()[0]
+        return printable(f"{type(error).__name__}: {error}".splitlines()[0])  # it may hold a name of a file
 
 
 def check_failures(study: optuna.Study, max_failures: int) -> None:

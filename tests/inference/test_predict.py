@@ -1,7 +1,9 @@
 import csv
 import io
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +17,7 @@ from pneumosearch.cli.app import app
 from pneumosearch.data.cache import load_pixels
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
+from pneumosearch.data.scan import COPY_OF_FILE, HIDDEN
 from pneumosearch.errors import ConfigError, DataError, StoreError
 from pneumosearch.inference.export import export_trial, stored_classifier
 from pneumosearch.inference.predict import Classifier, PlainNetwork, file_classifier, image_files, predictions
@@ -233,3 +236,45 @@ def test_network_of_another_form_is_refused(tmp_path: Path) -> None:
         keras.Model(inputs, keras.layers.Dense(units)(keras.layers.Flatten()(inputs))).save(tmp_path / f"{name}.keras")
         with pytest.raises(ConfigError, match=rf"{name}.keras: a network from .*wanted \(batch, size, size, 3\)"):
             file_classifier(tmp_path / f"{name}.keras")
+
+
+def test_folder_is_read_once_without_hidden_files(phantoms: Path, tmp_path: Path) -> None:
+    shutil.copytree(phantoms / "val", tmp_path / "x" / "val")
+    shutil.copytree(phantoms / "val", tmp_path / "x" / "x" / "val")
+    (tmp_path / "x" / "__MACOSX").mkdir()
+    (tmp_path / "x" / "__MACOSX" / "._IM.jpeg").write_bytes(bytes(120))
+    paths, passed_over = image_files([tmp_path / "x"])
+    assert paths == sorted((tmp_path / "x" / "val").rglob("*.jpeg"))
+    assert {each.reason: each.n for each in passed_over} == {COPY_OF_FILE: len(paths), HIDDEN: 1}
+    named = tmp_path / "x" / "x" / "val" / paths[0].parent.name / paths[0].name
+    assert image_files([named, paths[0]]).paths == [named, paths[0]]  # named ones are never passed over
+
+
+@pytest.mark.slow
+def test_images_unlike_those_of_the_training_are_named(exported: Path, phantoms: Path, tmp_path: Path) -> None:
+    good = some_images(phantoms)[0]
+    with Image.open(good) as image:
+        grey = np.asarray(image.convert("L"))
+    Image.fromarray(255 - grey).save(tmp_path / "negative.png")
+    rng = np.random.default_rng(1)
+    Image.fromarray(rng.integers(0, 256, grey.shape, dtype=np.uint8)).save(tmp_path / os.fsdecode(b"noise\xff.png"))
+    result = run("predict", good, tmp_path, "--model", exported, "--json")
+    rows = {Path(row["image"]).name: row["remarks"] for row in json.loads(result.stdout)["predictions"]}
+    assert rows[good.name] == []
+    assert any("negative" in remark for remark in rows["negative.png"])
+    (noise,) = (name for name in rows if name.startswith("noise%FF~"))
+    assert any("no chest X-ray" in remark for remark in rows[noise])
+    assert f"{noise}: probably no chest X-ray" in result.stderr
+    assert "no chest X-ray" in run("predict", tmp_path, "--model", exported, "--format", "csv").stdout
+
+
+@pytest.mark.slow
+def test_model_of_an_earlier_version_predicts_without_remarks(exported: Path, phantoms: Path, tmp_path: Path) -> None:
+    shutil.copytree(exported, tmp_path / "old")
+    about = json.loads((tmp_path / "old" / "model.json").read_text())
+    for key in ("bits", "appearance"):
+        del about[key]
+    (tmp_path / "old" / "model.json").write_text(json.dumps(about))
+    (found,) = predictions(file_classifier(tmp_path / "old"), some_images(phantoms, 1))
+    assert found.probability is not None
+    assert found.remarks == ()

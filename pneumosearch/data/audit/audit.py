@@ -13,6 +13,7 @@ from typing import Final, Literal
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
+from pneumosearch.data.appearance import appearance_of, differences
 from pneumosearch.data.audit.duplicates import N_BITS, THRESHOLD, HashPair, identical_groups, near_pairs, nearest_others
 from pneumosearch.data.audit.features import Reading, read_all
 from pneumosearch.data.audit.shift import Histogram, ShiftComparison, compare_all, histograms
@@ -32,7 +33,7 @@ SEAL_NOTE: Final = (
 
 #: What is said wherever one patient is found in several splits.
 NUMBERING_NOTE: Final = (
-    "Patients are told by file names. Whether the numbering starts again in each folder is not published, so that "
+    "Patients are identified by file names. Whether each folder numbers them anew is not published, so that "
     "one name in two splits need not be one patient."
 )
 
@@ -137,6 +138,13 @@ class PassedOverFiles(_Finding):
     example: str
 
 
+class UnlikeImage(_Finding):
+    """An image that lies far outside of what the training images look like."""
+
+    name: str
+    remarks: list[str]
+
+
 class Audit(_Finding):
     """Everything that was found in a data folder."""
 
@@ -156,6 +164,7 @@ class Audit(_Finding):
     comparisons: list[ShiftComparison]
     histograms: list[Histogram]
     passed_over: list[PassedOverFiles] = []
+    unlike: list[UnlikeImage] = []
     unknown_patients: int = 0  # images whose names tell no patient
 
 
@@ -186,12 +195,13 @@ def audit(manifest: Manifest, progress: Progress | None = None) -> Audit:
         comparisons=compare_all(readings),
         histograms=histograms(readings),
         passed_over=[PassedOverFiles(**each._asdict()) for each in manifest.passed_over],
+        unlike=_unlike_images(readings),
         unknown_patients=manifest.n_unknown_patients,
     )
 
 
 class _Readable:
-    """The images that can be decoded, in the order of the manifest, with what duplicates are found by."""
+    """The images that can be decoded, in the order of the manifest, with what the search for duplicates needs."""
 
     def __init__(self, manifest: Manifest, readings: Sequence[Reading]) -> None:
         self.images = [reading.image for reading in readings]
@@ -216,6 +226,15 @@ def _odd_images(readings: Sequence[Reading]) -> list[OddImage]:
     return found
 
 
+def _unlike_images(readings: Sequence[Reading]) -> list[UnlikeImage]:
+    train = [reading for reading in readings if reading.image.split == "train"]
+    if not train:
+        return []
+    appearance = appearance_of([r.small for r in train], [(r.width, r.height) for r in train])
+    each = [(r.image.name, differences(r.small, (r.width, r.height), appearance)) for r in readings]
+    return [UnlikeImage(name=name, remarks=list(remarks)) for name, remarks in each if remarks]
+
+
 def _far_from_rest(values: Sequence[float]) -> list[bool]:
     """Tell which positive values are off the median by a factor of 1.5 and by 5 robust deviations."""
     if not values:
@@ -238,7 +257,7 @@ def _identical(images: Sequence[ImageFile]) -> IdenticalFiles:
 def _near_duplicates(readable: _Readable) -> NearDuplicates:
     side = _validation_sides(readable.parts[0])
 
-    def told(pair: HashPair) -> NearPair:
+    def described(pair: HashPair) -> NearPair:
         first, second = readable.images[pair.first], readable.images[pair.second]
         return NearPair(
             first=first.name,
@@ -251,14 +270,14 @@ def _near_duplicates(readable: _Readable) -> NearDuplicates:
         )
 
     different = [p for p in near_pairs(readable.hashes) if readable.digests[p.first] != readable.digests[p.second]]
-    pairs = [told(pair) for pair in different]
+    pairs = [described(pair) for pair in different]
     development = {image.name for image in readable.parts[0].images}
     patients = [image.patient for image in readable.images]
     return NearDuplicates(
         threshold=THRESHOLD,
         bits=N_BITS,
         pairs=pairs,
-        beyond=[told(pair) for pair in nearest_others(readable.hashes, patients, _N_NEAREST)],
+        beyond=[described(pair) for pair in nearest_others(readable.hashes, patients, _N_NEAREST)],
         other_patients_in_development=sum(not p.one_patient and {p.first, p.second} <= development for p in pairs),
         straddling=sum(pair.straddles for pair in pairs) if side else None,
     )

@@ -1,4 +1,4 @@
-"""Plain figures of an image, such as its brightness, that a data set should not be told apart by."""
+"""Plain features of an image, such as its brightness. They should not separate the classes or the splits."""
 
 import math
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
+from pneumosearch.data.appearance import small
 from pneumosearch.data.audit.duplicates import Bits, perceptual_hash
 from pneumosearch.data.cache import Progress, in_threads, shrink
 from pneumosearch.data.decoding import PixelArray, decode, opened
@@ -49,6 +50,7 @@ class Reading:
     coloured: float  # share of pixels whose channels differ
     features: Features
     bits: Bits
+    small: PixelArray  # as `appearance.small` makes it
 
 
 @dataclass(frozen=True)
@@ -60,7 +62,7 @@ class Unreadable:
 
 
 def read_all(manifest: Manifest, progress: Progress | None = None) -> tuple[list[Reading], list[Unreadable]]:
-    """Decode and measure every image of a folder, those of the test folder too; return also what is unreadable."""
+    """Decode and measure every image of a folder, those of the test folder too; return the unreadable ones too."""
 
     def work(image: ImageFile) -> Reading | Unreadable:
         try:
@@ -78,7 +80,7 @@ def read_image(folder: Path, image: ImageFile) -> Reading:
     pixels = decode(path)
     height, width = pixels.shape
     features = measure(pixels, path.stat().st_size)
-    return Reading(image, width, height, _coloured_share(path), features, perceptual_hash(pixels))
+    return Reading(image, width, height, _coloured_share(path), features, perceptual_hash(pixels), small(pixels))
 
 
 def measure(pixels: PixelArray, n_bytes: int) -> Features:

@@ -164,3 +164,21 @@ def test_features_say_what_they_are_named_for() -> None:
     ramp = np.tile(np.arange(224, dtype=np.uint8), (224, 1))
     assert measure(ramp, 1).gradient == pytest.approx(1, abs=0.02)
     assert measure(ramp, 1).asymmetry == pytest.approx(112, abs=1)
+
+
+def test_folder_without_val_with_odd_files_and_images_is_audited(phantoms: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    shutil.copytree(phantoms, folder)
+    shutil.rmtree(folder / "val")
+    (folder / "train" / "NORMAL" / "notes.txt").write_text("")
+    film = cv2.imread(str(next((folder / "test" / "NORMAL").iterdir())), cv2.IMREAD_GRAYSCALE)
+    assert film is not None
+    cv2.imwrite(str(folder / "test" / "NORMAL" / "IM-9005-0001.png"), 255 - film)
+    cv2.imwrite(str(folder / "test" / "NORMAL" / "scan.bmp"), film)
+    found = audit(read_manifest(folder))
+    assert [split.split for split in found.balance.splits] == ["train", "test"]
+    assert [(each.n, each.example) for each in found.passed_over] == [(1, "train/NORMAL/notes.txt")]
+    assert found.unknown_patients == 1
+    [negative] = [image for image in found.unlike if image.name.endswith("IM-9005-0001.png")]
+    assert any("negative" in remark for remark in negative.remarks)
+    assert Audit.model_validate_json(found.model_dump_json()) == found
