@@ -17,7 +17,7 @@ REPEATED_FOLDER: Final = "links to folders that are read already"
 UNLISTED: Final = "folders that cannot be listed"
 OUTSIDE: Final = "entries outside of the class folders"
 COPY: Final = "second copies of the data set"
-COPY_OF_FILE: Final = "copies of files of the same name"
+COPY_OF_FILE: Final = "copies inside of a second copy of the folder"
 
 _DICOM_OFFSET, _DICOM_MARK = 128, b"DICM"
 

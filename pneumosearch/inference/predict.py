@@ -148,8 +148,8 @@ class ImageFiles(NamedTuple):
 def image_files(arguments: Sequence[Path]) -> ImageFiles:
     """Return the files named, and the images below the folders named, sorted within each.
 
-    Hidden files are no images. Of files with one name and one content in the folders, as where an archive holds
-    everything twice, only the first counts.
+    Hidden files are no images. Where a folder holds a second copy of itself, as unpacked archives do (`x/a.png` with
+    the content of `a.png`), the outer files count.
 
     Raises:
         DataError: Something named is not there, or a folder holds no image.
@@ -163,8 +163,7 @@ def image_files(arguments: Sequence[Path]) -> ImageFiles:
             found.append(argument)
         else:
             raise DataError(f"{argument}: no such file or folder")
-    named = {argument for argument in arguments if not argument.is_dir()}
-    return ImageFiles(_without_copies(list(dict.fromkeys(found)), named, tally), tally.summary())
+    return ImageFiles(list(dict.fromkeys(found)), tally.summary())
 
 
 def _images_in(folder: Path, tally: Tally) -> list[Path]:
@@ -174,21 +173,18 @@ def _images_in(folder: Path, tally: Tally) -> list[Path]:
         raise DataError(f"{folder}: cannot be listed ({error.strerror})") from error
     if not names:
         raise DataError(f"{folder}: no image in this folder (wanted {', '.join(SUFFIXES)})")
-    return sorted(folder / name for name in names)
+    there = set(names)
+    copies = {name for name in names if _is_copy(folder, name, there)}
+    for name in copies:
+        tally.add(COPY_OF_FILE, name)
+    return sorted(folder / name for name in names if name not in copies)
 
 
-def _without_copies(paths: list[Path], named: set[Path], tally: Tally) -> list[Path]:
-    """Leave out files with the name and content of another, but none that was named."""
-    by_name: dict[str, list[Path]] = {}
-    copies: set[Path] = set()
-    for path in sorted(paths, key=lambda path: (path not in named, len(path.parts))):  # the outer one stays
-        alike = by_name.setdefault(path.name, [])
-        if path not in named and any(_same_content(path, other) for other in alike):
-            copies.add(path)
-            tally.add(COPY_OF_FILE, str(path))
-        else:
-            alike.append(path)
-    return [path for path in paths if path not in copies]
+def _is_copy(folder: Path, name: str, there: set[str]) -> bool:
+    """Tell whether a file lies once more with the same content further out: `x/test/a.png` as `test/a.png`."""
+    parts = name.split("/")
+    outer = ("/".join(parts[i:]) for i in range(1, len(parts)))
+    return any(other in there and _same_content(folder / name, folder / other) for other in outer)
 
 
 def _same_content(first: Path, second: Path) -> bool:
