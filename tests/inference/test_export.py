@@ -149,7 +149,7 @@ def test_card_of_a_replicate_has_its_test_figures_and_that_of_its_candidate_thos
     folder = export_trial(store, "tiny", winner.trial, tmp_path / "candidate")
     card = (folder / "README.md").read_text()
     assert "2 networks of this configuration with other seeds, not\n  this network itself" in card
-    assert f"{winner.at_half['accuracy'].mean:.1%} in the mean" in card
+    assert f"mean accuracy {winner.at_half['accuracy'].mean:.1%}" in card
     assert file_classifier(folder).threshold == winner.ensemble_at_threshold.threshold
 
 
@@ -182,7 +182,7 @@ def test_network_of_the_original_protocol_reads_images_as_it_was_trained(
         for image, pixels in list(zip(part.images, cached.array, strict=True))[:5]:
             assert np.array_equal(classifier.read(part.path(image)), pixels)
     card = (folder / "README.md").read_text()
-    assert "shrunk to the nearest pixels" in card
+    assert "resized by nearest neighbour" in card
     assert "INTER_NEAREST_EXACT" in card
     assert "- Test images, which also selected the epoch: accuracy" in card
     assert "not measured" not in card
