@@ -17,7 +17,7 @@ from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimen
 SamplerName = Literal["tpe", "random", "prior", "qmc", "cmaes", "gp"]
 SAMPLER_NAMES: Final[tuple[str, ...]] = get_args(SamplerName)
 _CLASS: Final = "[A-Za-z_][A-Za-z0-9_]*"
-#: A sampler's name, or the place of its class: package.module:Class, or optunahub:samplers/PACKAGE:Class
+#: A sampler's name, or where its class is: package.module:Class, or optunahub:samplers/PACKAGE:Class
 _SAMPLER_PATTERN: Final = (
     rf"^({'|'.join(SAMPLER_NAMES)}|[A-Za-z_][A-Za-z0-9_.]*:{_CLASS}|optunahub:samplers/[A-Za-z0-9_-]+:{_CLASS})$"
 )
@@ -31,14 +31,14 @@ DEFAULT_PRUNER: Final[PrunerName] = "promote"
 #: A duration such as 90, 45s, 30m, 2h or 1h30m.
 DURATION_PATTERN: Final = r"^(\d+(\.\d+)?[smhd]?)+$"
 
-#: Pruner "promote": a trial waits after these epochs, and one in so many goes on.
+#: Pruner "promote": a trial pauses after these epochs; the best of so many trials resumes.
 DEFAULT_RUNGS: Final = (1,)
 DEFAULT_REDUCTION_FACTOR: Final = 4
 
 
 def _default_prune_by(values: dict[str, Any]) -> PruneMetric:
-    seen = METRICS[values.get("metric", "accuracy")].prune_by  # pydantic gives no metric where it is not valid
-    # Precise batch normalisation costs some time, in vain where nothing prunes.
+    seen = METRICS[values.get("metric", "accuracy")].prune_by  # pydantic leaves an invalid metric out
+    # Precise batch normalisation takes time and is of no use without a pruner.
     return "auc" if seen == "precise_auc" and values.get("pruner") == "none" else seen
 
 
@@ -68,9 +68,9 @@ class StudySpec(BaseModel):
     prune_by: PruneMetric = Field(default_factory=_default_prune_by)
     """What the pruner sees after an epoch. Default: by the metric, mostly `precise_auc`, which needs no threshold."""
     rungs: tuple[Annotated[int, Field(ge=1, strict=True)], ...] = DEFAULT_RUNGS
-    """Pruner `promote`: epochs after which a trial waits."""
+    """Pruner `promote`: epochs after which a trial pauses."""
     reduction_factor: Annotated[int, Field(ge=2, le=100, strict=True)] = DEFAULT_REDUCTION_FACTOR
-    """Pruner `promote`: of the trials at a rung, one in so many goes on."""
+    """Pruner `promote`: of this many trials at a rung, one resumes."""
     screening: Annotated[int, Field(ge=2**N_BLOCKS, le=1024, strict=True)] | None = None
     """Pruner `promote`: side in pixels of a low-resolution rung, an epoch before all others, or none."""
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
@@ -84,19 +84,19 @@ class StudySpec(BaseModel):
     precision: PrecisionChoice = "auto"
     """Precision of the computation; `auto`: bfloat16 where the processor is faster with it."""
     deterministic: StrictBool = False
-    """Run only operations that give the same digits each time. A processor has no others; a GPU does."""
+    """Run only operations that give the same digits each time. All do on a processor; on a GPU some do not."""
     max_parameters: Annotated[int, Field(ge=1, strict=True)] | None = None
-    """Largest number of parameters. Configurations over budget, but the baseline, are neither trained nor counted."""
+    """Largest number of parameters. Configurations over budget are neither trained nor counted, except the baseline."""
     max_seconds_an_epoch: Annotated[float, Field(gt=0)] | None = None
     """Like `max_parameters`: longest estimated time of an epoch, in seconds. The estimate needs a first epoch."""
     trials: Annotated[int, Field(ge=1, strict=True)] = 50
-    """Trials in all, unless the command names a number."""
+    """Total number of trials; `--trials` overrides it."""
     timeout: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None
-    """Time after which the search stops, such as `30m` or `2h`, unless the command names one."""
+    """Time after which the search stops, such as `30m` or `2h`; `--timeout` overrides it."""
     fixed: dict[str, Scalar] = {}
-    """Hyperparameters held at another value than the published one, in the baseline too."""
+    """Hyperparameters fixed at a value other than the published one, also in the baseline."""
     others: dict[str, Scalar] = dict(DEFAULT_OTHERS)
-    """Hyperparameters held at another value in all trials but the baseline. Default: only with the default space."""
+    """Hyperparameters fixed at another value in all trials but the baseline. Default: only with the default space."""
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
     """Searched ranges by hyperparameter. Default: the space of `studies/default.toml`, without `fixed` and `others`."""
 
@@ -120,9 +120,9 @@ class StudySpec(BaseModel):
 
 
 def for_phantoms(spec: StudySpec) -> StudySpec:
-    """Return `spec` with the space for a first try on phantoms, small enough for 50 trials in minutes.
+    """Return `spec` with a space for a first try on phantoms, in which 50 trials take minutes.
 
-    Images have 64 pixels. Batches are smaller: phantoms are few, and batch normalisation needs steps to settle.
+    Images have 64 pixels. Batches are smaller, because phantoms are few and batch normalisation needs many steps.
     """
     space = {**DEFAULT_DIMENSIONS, "batch_size": Choice(choices=(8, 16, 32))}
     return spec.model_copy(update={"fixed": {"image_size": 64}, "space": space})

@@ -21,7 +21,7 @@ from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, Final, NamedTuple, NoReturn
+from typing import Annotated, Any, Final, NamedTuple, NoReturn, get_args
 
 import psutil
 import typer
@@ -98,7 +98,7 @@ def feed_trial(draw: random.Random, folder: Path) -> None:
     """Report a study in which the attributes of a trial or of the study itself are damaged."""
     from optuna.trial import TrialState, create_trial
 
-    from pneumosearch.report import render
+    from pneumosearch.report import Format, render
     from pneumosearch.storage.store import Store
     from pneumosearch.storage.urls import sqlite_url
 
@@ -113,7 +113,7 @@ def feed_trial(draw: random.Random, folder: Path) -> None:
             damaged = hostile.attributes(draw, trials) if draw.random() < 0.7 else trials
             value = draw.choice((0.9, float("inf"), 1e308)) if state == TrialState.COMPLETE else None
             study.add_trial(create_trial(state=state, value=value, user_attrs=damaged))
-        for form in ("table", "json", "csv", "markdown"):
+        for form in get_args(Format):
             render(store, "fuzzed", form, top=5, output=None)
     _check_harmless(said.getvalue())
 

@@ -3,7 +3,7 @@
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -16,8 +16,10 @@ from pneumosearch.cli.models import export, predict
 from pneumosearch.cli.network import dashboard, serve
 from pneumosearch.cli.study import study
 from pneumosearch.cli.worker import worker
-from pneumosearch.config import Protocol
+from pneumosearch.config import Protocol, RunSpec, TrialConfig
 from pneumosearch.errors import ConfigError, PneumosearchError, as_message, printable
+from pneumosearch.published import PUBLISHED_SEED
+from pneumosearch.report import Format
 
 app = typer.Typer(
     name="pneumosearch",
@@ -66,8 +68,10 @@ def _options(
 
 @app.command()
 def baseline(
-    epochs: Annotated[int, typer.Option(min=1, max=1000, help="Epochs to train.")] = 10,
-    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, shuffling and augmentation.")] = 232,
+    epochs: Annotated[int, typer.Option(min=1, max=1000, help="Epochs to train.")] = TrialConfig().epochs,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, shuffling and augmentation.")
+    ] = PUBLISHED_SEED,
     protocol: Annotated[
         Protocol,
         typer.Option(
@@ -91,7 +95,6 @@ def baseline(
     Example: [bold]pneumosearch baseline --protocol original --data chest_xray[/bold]
     """
     from pneumosearch.cli.views import EpochView, print_json
-    from pneumosearch.config import RunSpec, TrialConfig
     from pneumosearch.dashboard.server import write_note
     from pneumosearch.network.backend import resolved_precision
     from pneumosearch.report.summary import baseline_summary
@@ -136,9 +139,7 @@ for command in (study, worker, serve, dashboard, confirm, predict, export, figur
 def report(
     name: options.StudyName = "default",
     top: Annotated[int, typer.Option(min=1, help="Number of best trials to show.")] = 10,
-    format: Annotated[
-        Literal["table", "json", "csv", "markdown"], typer.Option("--format", "-f", help="Form of the report.")
-    ] = "table",
+    format: Annotated[Format, typer.Option("--format", "-f", help="Form of the report.")] = "table",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write the report to this file.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write an HTML page with figures to this file.")] = None,
     pictures: Annotated[

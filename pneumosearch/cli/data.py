@@ -67,8 +67,8 @@ def data_audit(
 @data_app.command("phantoms")
 def data_phantoms(
     folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", metavar="DIR")],
-    images: Annotated[int, typer.Option(min=1, help="Images in all.")] = 600,
-    seed: Annotated[int, typer.Option(min=0, help="One seed gives one set of images.")] = 232,
+    images: Annotated[int, typer.Option(min=1, help="Number of images.")] = options.PHANTOM_IMAGES,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = options.PHANTOM_SEED,
 ) -> None:
     """Draw procedural chest X-rays, for trying things out without real ones.
 

@@ -9,15 +9,18 @@ import typer
 
 from pneumosearch.config import PrecisionChoice
 from pneumosearch.errors import ConfigError, as_message
+from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.studyfile import DURATION_PATTERN
 
 if TYPE_CHECKING:
     from pneumosearch.data.protocols import DataSource
     from pneumosearch.storage.store import Store
 
-#: Where images are looked for when neither --data nor PNEUMOSEARCH_DATA says.
+#: Folders that are tried in turn without --data and PNEUMOSEARCH_DATA.
 _USUAL_FOLDERS: Final = (Path("chest_xray"), Path("data/chest_xray"))
-_PHANTOMS: Final = (600, 232)  # images, seed
+#: The phantoms that are drawn where there are no images.
+PHANTOM_IMAGES: Final = 600
+PHANTOM_SEED: Final = PUBLISHED_SEED
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Storage = Annotated[
@@ -25,7 +28,7 @@ Storage = Annotated[
     typer.Option(
         envvar="PNEUMOSEARCH_STORAGE",
         help="URL of the store: SQLite, PostgreSQL, MySQL, or grpc://HOST:PORT of 'pneumosearch serve'. Other users "
-        "see a command's options, not its environment: put a URL with a password there.",
+        "see a command's options, but not its environment: put a URL with a password into the variable.",
         metavar="URL",
         show_default="sqlite:///RESULTS/pneumosearch.db",
     ),
@@ -38,7 +41,7 @@ Artifacts = Annotated[
         "(address and credentials: AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, ...), gs://BUCKET/PREFIX, "
         "az://CONTAINER/PREFIX or sftp://HOST/FOLDER.",
         metavar="URL",
-        show_default="where the study has them; else RESULTS of each machine",
+        show_default="the study's place; else RESULTS of each machine",
     ),
 ]
 Results = Annotated[Path, typer.Option(help="Folder of the store, artifacts, checkpoints and caches.", metavar="DIR")]
@@ -48,14 +51,14 @@ Data = Annotated[
         envvar="PNEUMOSEARCH_DATA",
         help="Folder with train, val, test, each with NORMAL and PNEUMONIA.",
         metavar="DIR",
-        show_default="./chest_xray or ./data/chest_xray; generated phantoms where there is neither",
+        show_default="./chest_xray or ./data/chest_xray; else generated phantoms",
     ),
 ]
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")]
 PatientPattern = Annotated[
     str | None,
     typer.Option(
-        help="Regular expression whose one group is the patient, searched in each image's path below the data folder.",
+        help="Regular expression that finds the patient, its one group, in each image's path below the data folder.",
         metavar="REGEX",
         show_default="the study's; else the published names, or Mendeley's",
     ),
@@ -81,7 +84,7 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result onl
 
 RESULTS: Final = Path("results")
 
-#: A database that does not answer at the start of a command is told after this time, s; one that goes later is awaited.
+#: How long a command waits at its start for a database that does not answer, s. Later it waits longer.
 OPENING_PATIENCE: Final = 10.0
 
 
@@ -99,10 +102,10 @@ def open_store(
     Args:
         storage: URL of the store.
         results: Folder of this machine.
-        artifacts: URL of those that machines share; where not given, those of the study.
-        study: Its name, where it has one.
+        artifacts: URL of the artifacts that machines share; by default those of the study.
+        study: Name of the study, if there is one.
         must_exist: Refuse a store that is not there yet, for commands that only read.
-        begins: Make the artifacts' place, for commands that begin studies; others want it there.
+        begins: Create the place of the artifacts. Only commands that start studies do; others need it to exist.
     """
     from pneumosearch.storage.store import Store
     from pneumosearch.storage.urls import sqlite_url
@@ -126,14 +129,14 @@ def open_source(
     *,
     remark: bool = True,
 ) -> "DataSource":
-    """Open the data folder that the options name, or the usual ones, or phantoms made for the occasion.
+    """Open the data folder of the option, else a usual folder, else newly drawn phantoms.
 
     Args:
-        data: Where it is given.
+        data: The folder, if it is given.
         results: Folder of the caches and phantoms.
         skip_unreadable: Leave out images that cannot be decoded.
         patient_pattern: The user's rule for patients.
-        remark: Say on standard error what a user should know of the folder.
+        remark: Print remarks on the folder to standard error.
     """
     from pneumosearch.cli.views import decoding_progress
     from pneumosearch.data.manifest import read_manifest
@@ -149,16 +152,15 @@ def open_source(
 def _phantoms(results: Path) -> Path:
     from pneumosearch.data.phantoms import MARKER, write_phantoms
 
-    n_images, seed = _PHANTOMS
-    folder = results / "phantoms" / f"{n_images}-seed{seed}"
+    folder = results / "phantoms" / f"{PHANTOM_IMAGES}-seed{PHANTOM_SEED}"
     if not (folder / MARKER).exists():
-        print(f"no X-rays given (--data DIR): drawing {n_images} PHANTOMS in {folder}", file=sys.stderr)
-        write_phantoms(folder, n_images=n_images, seed=seed)
+        print(f"no X-rays given (--data DIR): drawing {PHANTOM_IMAGES} PHANTOMS in {folder}", file=sys.stderr)
+        write_phantoms(folder, n_images=PHANTOM_IMAGES, seed=PHANTOM_SEED)
     return folder
 
 
 def seconds_of(duration: str | None, option: str = "--timeout") -> float:
-    """Read a duration such as 90, 45s, 30m, 2h or 1h30m, in seconds; no duration is infinite.
+    """Read a duration such as 90, 45s, 30m, 2h or 1h30m, in seconds; None is infinite.
 
     Raises:
         ConfigError: Anything else, or zero.

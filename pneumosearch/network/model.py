@@ -1,4 +1,4 @@
-"""From a configuration to the five-block network."""
+"""Building the five-block network of a configuration."""
 
 from typing import Any, Final, NamedTuple
 
@@ -36,10 +36,10 @@ def build_model(config: TrialConfig, *, precision: Precision = "float32") -> ker
 
     Args:
         config: Sizes and dropout rates.
-        precision: Of the computation; weights, output and loss are float32 in any case.
+        precision: Precision of the computation; weights, output and loss are always float32.
 
     Returns:
-        An uncompiled model with the weights of `plain_model`, in the same order.
+        An uncompiled model whose weights have the shapes and the order of those of `plain_model`.
     """
     inputs = keras.Input((config.image_size, config.image_size, 1), dtype="uint8", name="pixels")
     return _network(config, inputs, _FAST, keras.DTypePolicy(_POLICIES[precision]))
@@ -78,5 +78,5 @@ def random_states(model: keras.Model) -> list[Any]:
 
 
 def state_variables(model: keras.Model) -> list[Any]:
-    """Return all variables that a training changes: weights, the optimiser's, random states; in a fixed order."""
+    """Return all variables that training changes, in a fixed order: weights, optimiser state, random states."""
     return [*model.weights, *model.optimizer.variables, *random_states(model)]

@@ -6,15 +6,17 @@ The command line comes in. Nothing here imports TensorFlow.
 import json
 import sys
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pneumosearch._utils.atomic import write_output
-from pneumosearch.storage.store import Store
+
+if TYPE_CHECKING:
+    from pneumosearch.storage.store import Store
 
 Format = Literal["table", "json", "csv", "markdown"]
 
 
-def render(store: Store, name: str, format: Format, *, top: int, output: Path | None) -> None:
+def render(store: "Store", name: str, format: Format, *, top: int, output: Path | None) -> None:
     """Print the report of a study, or write it to a file.
 
     Args:

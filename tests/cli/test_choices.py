@@ -7,7 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from pneumosearch.cli.app import app
-from pneumosearch.config import PrecisionChoice, Protocol
+from pneumosearch.config import PrecisionChoice, Protocol, TrialConfig
+from pneumosearch.published import PUBLISHED_SEED
+from pneumosearch.report import Format
 from pneumosearch.studyfile import SAMPLER_NAMES, EngineName, PrunerName, TunerName
 
 
@@ -20,6 +22,7 @@ from pneumosearch.studyfile import SAMPLER_NAMES, EngineName, PrunerName, TunerN
         ("study", "--precision", PrecisionChoice),
         ("baseline", "--precision", PrecisionChoice),
         ("baseline", "--protocol", Protocol),
+        ("report", "--format", Format),
     ],
 )
 def test_option_has_the_choices_of_its_type(command: str, option: str, choices: object) -> None:
@@ -31,3 +34,10 @@ def test_option_has_the_choices_of_its_type(command: str, option: str, choices: 
 def test_help_of_sampler_names_all_of_them() -> None:
     text = CliRunner().invoke(app, ["study", "--help"], env={"COLUMNS": "200"}).stdout
     assert ", ".join(SAMPLER_NAMES) in text
+
+
+def test_baseline_trains_as_published_by_default() -> None:
+    text = CliRunner().invoke(app, ["baseline", "--help"], env={"COLUMNS": "200"}).stdout
+    defaults = {line.split()[1]: line for line in text.splitlines() if "default:" in line}
+    assert f"[default: {TrialConfig().epochs}]" in defaults["--epochs"]
+    assert f"[default: {PUBLISHED_SEED}]" in defaults["--seed"]
