@@ -5,12 +5,14 @@ from pneumosearch.confirm.test_access import open_test
 from pneumosearch.errors import StoreError
 from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.search.session import Interrupted, Session
+from pneumosearch.storage.confirmations import confirmations
 from pneumosearch.storage.store import Store
 
 
 def stored_confirmation(store: Store, plan: ConfirmationPlan) -> Confirmation | None:
     """Return the stored confirmation of the same candidates and seeds, for which no image need be read again."""
-    return next((one for one in store.confirmations(plan.record.name) if _same(plan, one)), None)
+    stored = (one for _, one in confirmations(store, plan.record.name, skip_missing=True))
+    return next((one for one in stored if _same(plan, one)), None)
 
 
 def _same(plan: ConfirmationPlan, confirmation: Confirmation) -> bool:

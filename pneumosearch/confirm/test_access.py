@@ -24,6 +24,7 @@ from pneumosearch.network.grad_cam import grad_cam, overlay
 from pneumosearch.records.confirmation import Candidate, Confirmation, FailedReplicate, Replicate, wrong_picture_file
 from pneumosearch.records.trial import TestOpening, TrialRecord, is_baseline
 from pneumosearch.search.session import Interrupted, Session
+from pneumosearch.storage.confirmations import add_confirmation, next_number
 from pneumosearch.storage.store import add_test_opening
 from pneumosearch.training.loop import predict
 
@@ -61,7 +62,7 @@ class _Opening:
     def __init__(self, session: Session, plan: ConfirmationPlan) -> None:
         self.store, self.source, self.stop, self.plan = session.store, session.source, session.stop, plan
         self.trained, self.failed = finished_replicates(session.store, plan), failed_replicates(session.store, plan)
-        self.number = len(session.store.confirmations(plan.record.name)) + 1
+        self.number = next_number(session.store, plan.record.name)
         self.validation_of = cache(lambda size, equalization: self.source.load("holdout", size, equalization))
         self.test_of = cache(
             lambda size, equalization: self.source.sealed_test(size, equalization, write_down=self._write_down)
@@ -89,7 +90,7 @@ class _Opening:
             verdict=concluded(candidates, comparisons, self._searched()),
         )
         self._keep_wrong_pictures(candidates[confirmation.verdict.winner])
-        self.store.add_confirmation(self.plan.record.name, self.number, confirmation)
+        add_confirmation(self.store, self.plan.record.name, self.number, confirmation)
         return confirmation
 
     def _write_down(self, test_fingerprint: str) -> None:

@@ -74,7 +74,8 @@ class Protection:
         if TEST_OPENINGS.among(study.user_attrs):
             return f"Study '{name}' is the record of when the test images were opened, which the store must keep."
         replicates = name + REPLICATES
-        if replicates in get_all_study_names(self._store.storage) or self._store.confirmations(name):
+        confirmed = any(CONFIRMATION_FILE.fullmatch(meta.filename) for meta in self._store.study_artifacts(name))
+        if replicates in get_all_study_names(self._store.storage) or confirmed:
             return f"Study '{name}' has a confirmation, or replicates for one, '{replicates}', which belong to it."
         return None
 

@@ -26,6 +26,7 @@ from pneumosearch.network.backend import versions
 from pneumosearch.records.confirmation import Candidate, Confirmation, Replicate
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.trial import REPLICATES, RERUNS, StudyRecord, TrialRecord
+from pneumosearch.storage.confirmations import confirmations, current_confirmation
 from pneumosearch.storage.store import Store
 
 TFLITE_FILE: Final = "model.tflite"
@@ -39,9 +40,9 @@ def stored_classifier(store: Store, name: str) -> Classifier:
     Raises:
         StoreError: No such study, or it keeps no network.
     """
-    confirmations = store.confirmations(name)
-    if confirmations:
-        return _ensemble(store, confirmations[-1])
+    current = current_confirmation(store, name)
+    if current:
+        return _ensemble(store, current.confirmation)
     record = store.record(name)
     for trial in record.ranking():
         content = store.network(name, trial.number)
@@ -180,7 +181,7 @@ def _confirmed(
     name = record.name.removesuffix(REPLICATES)
     if name not in store.names():
         return None
-    for confirmation in reversed(store.confirmations(name)):
+    for _, confirmation in reversed(confirmations(store, name)):
         for candidate in confirmation.candidates:
             if not is_replicate and candidate.trial == trial.number:
                 return confirmation, candidate, None

@@ -12,7 +12,7 @@ _LONGEST_STEM: Final = 100  # characters of an image's name in a picture's
 
 
 #: What such names look like.
-CONFIRMATION_FILE: Final = re.compile(r"confirmation-\d+\.json")
+CONFIRMATION_FILE: Final = re.compile(r"confirmation(?:-(\d+))?\.json")  # without a number: the first
 
 
 def confirmation_file(number: int) -> str:

@@ -4,23 +4,17 @@ import re
 from dataclasses import dataclass
 from typing import Any, Final
 
-from optuna.artifacts import ArtifactMeta, get_all_artifact_meta
-from optuna.artifacts.exceptions import ArtifactNotFound
-from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.errors import StoreError
 from pneumosearch.records.confirmation import Candidate, Comparison, Confirmation, Estimate, wrong_picture_file
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report.tables import changes_text, percent, phantom_warning, points, standard_output
+from pneumosearch.storage.confirmations import current_confirmation
 from pneumosearch.storage.store import Store
-from pneumosearch.storage.urls import explained
 
-_RECORD: Final = re.compile(r"confirmation.*\.json")
 _RANK: Final = re.compile(r"^wrong-\d+-")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
-_NUMBER: Final = re.compile(r"(\d+)\.json$")
 
 #: Metrics of the table besides accuracy, at the threshold 0.5: {field: heading}.
 _OTHER_METRICS: Final = {
@@ -109,16 +103,8 @@ def latest_confirmation(store: Store, name: str) -> Confirmation | None:
         StoreError: The store has no study of this name, the artifact of a confirmation is missing, or this version
             cannot read it.
     """
-    found = _latest(store, name)
-    return found[1] if found else None
-
-
-def _latest(store: Store, name: str) -> tuple[int, Confirmation] | None:
-    """Return the latest confirmation with the number in its file name (1 if the name has none)."""
-    records = [meta for meta in _artifacts(store, name) if _RECORD.fullmatch(meta.filename)]
-    numbered = [(int(number[1]) if (number := _NUMBER.search(meta.filename)) else 1, meta) for meta in records]
-    read = [(number, _read(store, meta)) for number, meta in numbered]
-    return max(read, key=lambda each: (each[1].time, each[0]), default=None)
+    current = current_confirmation(store, name)
+    return current.confirmation if current else None
 
 
 def misclassified_images(store: Store, name: str) -> list[MisclassifiedImage]:
@@ -126,42 +112,19 @@ def misclassified_images(store: Store, name: str) -> list[MisclassifiedImage]:
 
     Heat maps of earlier confirmations and files that are not PNG are ignored.
     """
-    latest = _latest(store, name)
+    latest = current_confirmation(store, name)
     if latest is None:
         return []
     number, confirmation = latest
     positions = {_without_rank(wrong_picture_file(1, image, number)): n for n, image in enumerate(confirmation.images)}
     found = []
-    for meta in sorted(_artifacts(store, name), key=lambda meta: meta.filename):
+    for meta in sorted(store.study_artifacts(name), key=lambda meta: meta.filename):
         position = positions.get(_without_rank(meta.filename))
         if position is not None:
-            png = _bytes(store, meta)
+            png = store.artifact_content(meta)
             found += [MisclassifiedImage(meta.filename, position, png)] * png.startswith(_PNG)
     return found
 
 
 def _without_rank(filename: str) -> str:
     return _RANK.sub("wrong-", filename)
-
-
-def _artifacts(store: Store, name: str) -> list[ArtifactMeta]:
-    study = store.load_study(name)
-    with explained(store.url):
-        return get_all_artifact_meta(study)
-
-
-def _read(store: Store, meta: ArtifactMeta) -> Confirmation:
-    try:
-        return Confirmation.model_validate_json(_bytes(store, meta))
-    except ValidationError as error:
-        detail = error.errors()[0]
-        where = ".".join(str(part) for part in detail["loc"])
-        raise StoreError(f"{meta.filename}: no confirmation of this version ({where}: {detail['msg']})") from error
-
-
-def _bytes(store: Store, meta: ArtifactMeta) -> bytes:
-    try:
-        return store.artifacts.read(meta.artifact_id, lambda file: file.read())
-    except ArtifactNotFound as error:
-        place, remedy = store.artifacts_url or store.results / "artifacts", "its folder --results, or --artifacts"
-        raise StoreError(f"{place}: the artifact '{meta.filename}' is missing; give {remedy}") from error

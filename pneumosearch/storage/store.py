@@ -1,12 +1,10 @@
 """The one store: an Optuna storage that holds every training, and the folder of their artifacts."""
 
-import itertools
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 import optuna
@@ -21,7 +19,6 @@ from pneumosearch.config import first_problem
 from pneumosearch.errors import StoreError, first_difference, printable
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.records import attributes
-from pneumosearch.records.confirmation import Confirmation, confirmation_file
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.trial import Purpose, State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.storage.optuna_private import study_id, trial_id
@@ -181,6 +178,12 @@ class Store(TrialFiles):
                 test_openings=tuple(self.test_openings(data)),
             )
 
+    def data(self, name: str) -> DataDescription:
+        """Return the data of a study. Raises `StoreError` where it is not as this version writes one."""
+        study = self.load_study(name)
+        with explained(self.url), _as_written_here(f"study '{name}'"):
+            return attributes.DATA.needed(study.user_attrs)
+
     def _rows(self, identifier: int) -> Sequence[FrozenTrial | TrialRow]:
         storage = self.storage
         if isinstance(storage, RetryingStorage):
@@ -219,27 +222,23 @@ class Store(TrialFiles):
         """Return the kept network of a trial, a `.keras` file of plain layers; None where it keeps none."""
         return self.read_artifact(study, network_file(number), number)
 
+    def study_artifacts(self, name: str) -> list[ArtifactMeta]:
+        """Return what the store says of the artifacts of a study itself, not of its trials."""
+        return self._artifacts_of(name, None)
+
+    def artifact_content(self, meta: ArtifactMeta) -> bytes:
+        """Return the content of an artifact. Raises `StoreError` where its file is missing."""
+        try:
+            return self.artifacts.read(meta.artifact_id, lambda file: bytes(file.read()))
+        except ArtifactNotFound as error:
+            place, remedy = self.artifacts_url or self.results / "artifacts", "its folder --results, or --artifacts"
+            raise StoreError(f"{place}: the artifact '{meta.filename}' is missing; give {remedy}") from error
+
     def _artifacts_of(self, study: str, number: int | None) -> list[ArtifactMeta]:
         loaded = self.load_study(study)
         with explained(self.url):
             owner = loaded if number is None else loaded.get_trials(deepcopy=False)[number]
             return get_all_artifact_meta(owner, storage=self.storage)
-
-    def confirmations(self, name: str) -> list[Confirmation]:
-        """Return what confirmed the study `name`, oldest first."""
-        names = {meta.filename for meta in self._artifacts_of(name, None)}
-        found = itertools.takewhile(names.__contains__, map(confirmation_file, itertools.count(1)))
-        texts = (self.read_artifact(name, filename) for filename in found)
-        with _as_written_here(f"confirmation of '{name}'"):
-            return [Confirmation.model_validate_json(text) for text in texts if text is not None]
-
-    def add_confirmation(self, name: str, number: int, confirmation: Confirmation) -> None:
-        """Keep the confirmation `number` of the study `name`, counted from 1."""
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / confirmation_file(number)
-            path.write_text(confirmation.model_dump_json(indent=1), encoding="utf-8")
-            with explained(self.url):
-                self.add_artifact(self.load_study(name), path, "application/json")
 
 
 def add_test_opening(study: optuna.Study, number: int | None, why: str, test_fingerprint: str) -> None:

@@ -29,6 +29,7 @@ from pneumosearch.report.summary import study_summary
 from pneumosearch.search import objective as objective_module
 from pneumosearch.search.runner import open_search
 from pneumosearch.search.session import Session, StopFlag
+from pneumosearch.storage.confirmations import confirmations
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import TrainingResult, predict, train
@@ -48,6 +49,10 @@ SPEC = checked_spec(
 
 def unrecorded(fingerprint: str) -> None:
     """Write no opening down: phantoms of a test."""
+
+
+def kept(store: Store) -> list[Confirmation]:
+    return [confirmation for _, confirmation in confirmations(store, "tiny")]
 
 
 class FakeResult(TrainingResult):
@@ -130,7 +135,7 @@ def test_baseline_and_best_train_on_the_same_fresh_seeds_and_all_networks_are_ke
 
 def test_confirmation_is_kept_with_the_search_and_counts_what_was_tried(searched: Store, source: DataSource) -> None:
     confirmation = Attempt(searched, source).confirmation()
-    assert searched.confirmations("tiny") == [confirmation]
+    assert kept(searched) == [confirmation]
     test_images = source.manifest.part("test").images
     assert confirmation.images == tuple(image.name for image in test_images)
     assert confirmation.labels == tuple(image.label for image in test_images)
@@ -170,7 +175,7 @@ def test_test_folder_is_opened_only_when_every_replicate_is_there(
     monkeypatch.setattr(DataSource, "sealed_test", sealed)
     with pytest.raises(DataError, match="opened with 6 replicates, 1 recorded"):
         Attempt(searched, source).run()
-    assert searched.confirmations("tiny") == []
+    assert kept(searched) == []
     monkeypatch.undo()
 
 
@@ -328,7 +333,7 @@ def test_other_seeds_and_finalists_reuse_replicates_and_are_another_opening(
     assert second.plan.seeds[:1] == first.plan.seeds
     assert len(second.said) == 6 - 2
     assert second.warned == ["the test images were opened before: this is opening 2 from this store"]
-    assert [one.n_openings for one in searched.confirmations("tiny")] == [1, 2]
+    assert [one.n_openings for one in kept(searched)] == [1, 2]
     summary = study_summary(searched.record("tiny"))
     assert summary["test_openings"] == 2
     why = summary["test_opening_log"][0]["why"]
@@ -353,7 +358,7 @@ def test_opening_that_is_interrupted_goes_on(searched: Store, source: DataSource
     other = Attempt(searched, source, top=1)
     other.warned = Interrupting(other.stop)
     assert other.run() is None
-    assert len(searched.confirmations("tiny")) == 1
+    assert len(kept(searched)) == 1
     assert Attempt(searched, source, top=1).confirmation().n_openings == 2
 
 

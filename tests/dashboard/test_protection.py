@@ -12,6 +12,7 @@ from optuna.trial import create_trial
 from optuna_dashboard import get_note, save_note
 
 from pneumosearch.dashboard.server import pages, write_note
+from pneumosearch.storage.confirmations import add_confirmation, confirmations
 from pneumosearch.storage.optuna_private import study_id
 from pneumosearch.storage.store import Store, add_test_opening
 from tests.support.fake_confirmation import a_confirmation
@@ -26,7 +27,7 @@ def store(store: Store) -> Store:
         study = store.open_study(name, purpose, "accuracy", SPEC, a_description())
         study.add_trial(create_trial(value=0.5))
     add_test_opening(store.load_study("mine-confirm"), None, "confirmation of 'mine'", "fedcba9876543210")
-    store.add_confirmation("mine", 1, a_confirmation(study="mine"))
+    add_confirmation(store, "mine", 1, a_confirmation(study="mine"))
     optuna.create_study(storage=store.storage, study_name="foreign")
     return store
 
@@ -51,7 +52,7 @@ def test_a_study_keeps_its_name_and_the_answer_says_why(store: Store, name: str)
     status, answer = ask(store, "POST", f"/api/studies/{before[name]}/rename", study_name="other")
     assert (status, numbers(store)) == (403, before)
     assert "its confirmation and its checkpoints would be lost" in answer["reason"]
-    assert len(store.confirmations("mine")) == 1
+    assert len(confirmations(store, "mine")) == 1
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_what_a_confirmation_needs_is_not_deleted(store: Store, name: str, reaso
     status, answer = ask(store, "DELETE", f"/api/studies/{before[name]}")
     assert (status, numbers(store)) == (403, before)
     assert reason in answer["reason"]
-    assert len(store.confirmations("mine")) == 1
+    assert len(confirmations(store, "mine")) == 1
 
 
 def test_the_test_images_that_a_study_opened_stay_on_record(store: Store) -> None:
@@ -85,7 +86,7 @@ def test_a_confirmation_is_not_deleted_by_itself(store: Store) -> None:
     [meta] = get_all_artifact_meta(store.load_study("mine"))
     status, answer = ask(store, "DELETE", f"/api/artifacts/{numbers(store)['mine']}/{meta.artifact_id}")
     assert (status, answer["reason"]) == (403, "'confirmation-1.json' is the confirmation of study 'mine'.")
-    assert len(store.confirmations("mine")) == 1
+    assert len(confirmations(store, "mine")) == 1
 
 
 def test_a_note_above_the_report_stays(store: Store) -> None:

@@ -37,6 +37,7 @@ VALUES: dict[str, Any] = {
     "TAKEN_UP": TakenUp(epochs=2, times=1),
     "CHECKPOINTS": [{"epoch": 1}],
 }
+PLAIN = {str: "text", int: 3, bool: True}
 #: What reads or writes an attribute, called with its key.
 _CALLS = {"set_user_attr", "set_trial_user_attr", "set_study_user_attr"}
 
@@ -44,7 +45,7 @@ _CALLS = {"set_user_attr", "set_trial_user_attr", "set_study_user_attr"}
 @pytest.mark.parametrize("name", ALL)
 def test_value_comes_back_as_it_was_set(name: str) -> None:
     attribute: Attribute[Any] = ALL[name]
-    value = VALUES.get(name, "text" if attribute.type is str else 3)
+    value = VALUES.get(name, PLAIN.get(attribute.type))
     study = optuna.create_study()
     assert attribute.of(study) is None
     assert not attribute.on(study)

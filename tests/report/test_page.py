@@ -14,6 +14,7 @@ from optuna.trial import TrialState, create_trial
 from PIL import Image
 
 from pneumosearch.errors import PneumosearchError, StoreError
+from pneumosearch.inference.export import stored_classifier
 from pneumosearch.records.confirmation import Confirmation, FailedReplicate
 from pneumosearch.records.trial import StudyRecord, TestOpening
 from pneumosearch.report import figures, figures_search
@@ -308,11 +309,21 @@ def test_an_unreadable_confirmation_is_an_error_and_not_taken_for_none(filled: S
     _keep(filled, tmp_path, "confirmation-1.json", b"{}")
     with pytest.raises(StoreError, match=r"confirmation-1\.json: no confirmation of this version"):
         latest_confirmation(filled, "default")
-    with pytest.raises(StoreError, match="confirmation of 'default': written by another version of pneumosearch"):
-        filled.confirmations("default")
+    with pytest.raises(StoreError, match=r"confirmation-1\.json: no confirmation of this version"):
+        stored_classifier(filled, "default")
     elsewhere = Store(filled.url, tmp_path / "elsewhere")
     with pytest.raises(StoreError, match=r"elsewhere/artifacts: the artifact 'confirmation-1\.json' is missing"):
         latest_confirmation(elsewhere, "default")
+    with pytest.raises(StoreError, match=r"the artifact 'confirmation-1\.json' is missing"):
+        stored_classifier(elsewhere, "default")
+
+
+def test_confirmation_of_other_images_is_an_error(filled: Store, tmp_path: Path) -> None:
+    other = a_confirmation().model_copy(update={"fingerprint": "f" * 16})
+    _keep(filled, tmp_path, "confirmation-1.json", other.model_dump_json().encode())
+    for read in (latest_confirmation, stored_classifier):
+        with pytest.raises(StoreError, match=r"confirmation-1\.json: it confirms a study of other images"):
+            read(filled, "default")
 
 
 def test_page_is_written_completely_or_not_at_all(filled: Store, tmp_path: Path) -> None:
