@@ -1,5 +1,6 @@
 """The commands `serve` and `dashboard`, which open a port."""
 
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -99,7 +100,9 @@ def _certificate_hint(certificate: Path | None) -> str:
 def _link(token: "Token | None") -> str:
     if token is None:
         return ""
-    content = token.source if token.source.startswith("$") else f"$(cat {token.source})"
+    from pneumosearch.storage.auth import VARIABLE
+
+    content = token.source if token.source == f"${VARIABLE}" else f"$(cat {shlex.quote(token.source)})"
     return f"?token={content}"
 
 

@@ -30,6 +30,7 @@ from pneumosearch.storage.auth import VARIABLE
 from pneumosearch.storage.grpc_server import Tls
 from pneumosearch.storage.retry import RetryingStorage
 from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import sqlite_url
 from tests.storage.test_grpc import certificate  # noqa: F401  a fixture
 from tests.support.fakes import SPEC, a_description
 from tests.support.postgres import free_port
@@ -280,6 +281,14 @@ def test_dashboard_for_others_asks_for_the_token_and_slow_visitors_stop_nobody(t
         for visitor in slow:
             visitor.close()
     assert token not in "".join(said)
+
+
+def test_link_is_one_word_of_a_shell_whatever_the_results_are_called(tmp_path: Path) -> None:
+    store = Store(sqlite_url(tmp_path / "run ?1" / "pneumosearch.db"), tmp_path / "run ?1")
+    store.open_study("mine", "search", "accuracy", SPEC, a_description())
+    port = free_port()
+    with served(Terminal(tmp_path), "--host", "0.0.0.0", "--port", str(port), "--results", "run ?1") as said:  # noqa: S104
+        assert said[1].endswith(f":{port}/?token=$(cat 'run ?1/token')\n")
 
 
 def test_dashboard_speaks_tls(terminal: Terminal, certificate: Tls) -> None:  # noqa: F811
