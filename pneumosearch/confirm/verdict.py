@@ -126,8 +126,9 @@ def _estimates(scores: Sequence[TestScores]) -> dict[str, Estimate]:
 
 
 def _estimate(values: Sequence[float]) -> Estimate:
-    low, high = mean_interval(values)
-    return Estimate(mean=float(np.mean(values)), deviation=sample_deviation(values), low=low, high=high)
+    low, high = mean_interval(values)  # of two seeds it may reach beyond what a fraction can be
+    mean, deviation = float(np.mean(values)), sample_deviation(values)
+    return Estimate(mean=mean, deviation=deviation, low=max(0.0, low), high=min(1.0, high))
 
 
 def compared(candidates: Sequence[Candidate], labels: Sequence[int], patients: Sequence[str]) -> list[Comparison]:

@@ -5,7 +5,7 @@ import shutil
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -85,21 +85,26 @@ def load_pixels(
     Raises:
         DataError: An image cannot be decoded (its name is in the message), or there is no room for the file.
     """
-    if skip_unreadable and part.unreadable:
-        readable = part.without(part.unreadable)
-        found = load_pixels(
-            readable,
-            size,
-            interpolation,
-            cache_dir,
-            equalization=equalization,
-            skip_unreadable=True,
-            bits=bits,
-            progress=progress,
-        )
-        return replace(found, skipped=(*part.unreadable, *found.skipped))
+    skipped = tuple(part.unreadable) if skip_unreadable else ()
+    readable = part.without(skipped) if skipped else part
     folder = cache_folder(cache_dir)
-    form = _Form(size, interpolation, equalization, _more_bits(part_bits(part, folder, progress), bits))
+    form = _Form(size, interpolation, equalization, _more_bits(part_bits(readable, folder, progress), bits))
+    array, bad = _decoded_once(readable, form, folder, progress)
+    if array is not None:
+        return Pixels(readable, array, skipped)
+    if not skip_unreadable:
+        raise DataError(_unreadable_message(readable, bad))
+    remaining = readable.without(bad)
+    rest = load_pixels(
+        remaining, size, interpolation, cache_dir, equalization=equalization, bits=form.bits, progress=progress
+    )
+    return Pixels(rest.part, rest.array, (*skipped, *bad))
+
+
+def _decoded_once(
+    part: ManifestPart, form: _Form, folder: Path, progress: Progress | None
+) -> tuple[PixelArray | None, list[str]]:
+    """Map the cache file of `part`, which is written first if need be; None where images cannot be decoded: these."""
     path = folder / f"{part.part}-{part.fingerprint}-{form}-v{_VERSION}.npy"
     array, bad = _look_up(path, part)
     if array is None and not bad:
@@ -108,16 +113,9 @@ def load_pixels(
             if array is None and not bad:
                 bad = _write_cache(part, form, path, progress)
                 array = _open_cache(path)
-    if array is not None:
-        return Pixels(part, array)
-    if not bad:
+    if array is None and not bad:
         raise DataError(f"{path}: removed while it was made; the same command makes it again")
-    if not skip_unreadable:
-        raise DataError(_unreadable_message(part, bad))
-    rest = load_pixels(
-        part.without(bad), size, interpolation, cache_dir, equalization=equalization, bits=form.bits, progress=progress
-    )
-    return Pixels(rest.part, rest.array, tuple(bad))
+    return array, bad
 
 
 def _more_bits(own: int | None, given: int | None) -> int | None:
