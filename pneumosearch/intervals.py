@@ -142,7 +142,7 @@ def bootstrap_differences(
         labels: (n_images,) of 0 (normal) and 1 (pneumonia), both present.
         first: (n_seeds, n_images) probabilities of pneumonia of the candidate that is ahead where positive.
         second: (n_seeds, n_images) of the other, from the same seeds.
-        patients: (n_images,) whom each image shows.
+        patients: (n_images,) the patient of each image.
         threshold: Above it an image is called ill.
         seed: Of the resampling.
         n_resamples: How often patients and seeds are drawn.
@@ -200,7 +200,7 @@ def bootstrap_aucs(
     Args:
         labels: (n_images,) of 0 and 1, both present.
         scores: (n_rows, n_images) finite numbers, expected to be higher where the label is 1.
-        patients: (n_images,) whom each image shows; a patient is drawn with all images.
+        patients: (n_images,) the patient of each image; a patient is drawn with all images.
         seed: Of the resampling.
         n_resamples: How often patients are drawn.
 

@@ -79,7 +79,7 @@ def _candidates(record: StudyRecord) -> list[TrialRecord]:
 
 
 def fresh_seeds(study_seed: int, used: set[int], n: int) -> tuple[int, ...]:
-    """Return the first `n` seeds derived from the study's that are not among the `used` ones; more begin alike."""
+    """Return the first `n` seeds derived from the study's that are not `used`. A larger `n` begins alike."""
     seeds = (derived_seed(study_seed, number) for number in itertools.count(_FIRST_SEED))
     return tuple(itertools.islice((seed for seed in seeds if seed not in used), n))
 

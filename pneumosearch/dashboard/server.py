@@ -31,7 +31,7 @@ from pneumosearch.storage.urls import STORAGE_ERRORS
 #: Requests that are answered at a time; further ones wait.
 MAX_REQUESTS: Final = 32
 
-_STAYS: Final = "\n*This report is written anew. Notes of your own stay if they are above its heading.*\n"
+_STAYS: Final = "\n*This report is rewritten after each run. Notes of your own stay if they are above its heading.*\n"
 _TIMEOUT: Final = 30  # seconds for a visitor to send or take something
 _LARGEST_HEADER: Final = 2**16  # bytes
 

@@ -35,7 +35,7 @@ def needed_bits(levels: Levels, declared: int | None = None) -> int:
 
 
 def reduced(levels: Levels, bits: int) -> npt.NDArray[np.uint8]:
-    """Return levels of so many bits as grey levels of 0 to 255; for 16 bits, the upper byte."""
+    """Return levels of that many bits as grey levels of 0 to 255; for 16 bits, the upper byte."""
     if levels.dtype.kind == "f":
         finite = np.nan_to_num(levels, nan=0.0)
         factor = 255.0 if _most(levels) <= 1 else 255.0 / (2**bits - 1)

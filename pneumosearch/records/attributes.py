@@ -1,7 +1,6 @@
 """The user attributes of studies and trials: the only place where their keys stand, each with the type of its value.
 
-`RUN.of(trial)` reads, `RUN.set(trial, run)` writes. An attribute that is added here is one that every reader of the
-store has to know; a key that is once in a store stays as it is.
+`RUN.of(trial)` reads, `RUN.set(trial, run)` writes. Keys do not change: there are stores that have them.
 """
 
 import hashlib
@@ -37,7 +36,7 @@ class TakesAttributes(HasAttributes, Protocol):
 
 
 class TrialStorage(Protocol):
-    """A storage, for who knows a trial by its identifier there."""
+    """A storage that is given a trial by its identifier."""
 
     def set_trial_user_attr(self, trial_id: int, key: str, value: Any) -> None:
         """Store one attribute of a trial."""
@@ -70,7 +69,7 @@ class Attribute(Generic[T]):
         return self.among(owner.user_attrs)
 
     def among(self, attributes: Mapping[str, Any]) -> T | None:
-        """Return the value among stored attributes, for who reads several of one study."""
+        """Return the value among stored attributes, for a caller that reads several of them."""
         stored = attributes.get(self.key)
         return None if stored is None else self._adapter.validate_python(stored)
 
@@ -121,7 +120,7 @@ class Owner(BaseModel):
 
 
 class TakenUp(BaseModel):
-    """How often a trial was begun or gone on with since its last epoch."""
+    """How often processes claimed a trial since its last epoch."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -157,7 +156,7 @@ ENGINE: Final = Attribute[str]("engine", str)  # whose proposal it is, where not
 BRACKET: Final = Attribute[int]("bracket", int)  # of KerasTuner's Hyperband
 ROUND: Final = Attribute[int]("round", int)
 STOPS_AFTER: Final = Attribute[int]("stops_after", int)  # epochs, where that is before the configuration's last
-CONTINUES: Final = Attribute[int]("continues", int)  # number of the earlier trial that it goes on with
+CONTINUES: Final = Attribute[int]("continues", int)  # number of the earlier trial that this one resumes
 CONTINUES_AFTER: Final = Attribute[int]("continues_after", int)  # epochs of that one
 
 # Of trials: how they went.
@@ -170,7 +169,7 @@ DUPLICATE_OF: Final = Attribute[int]("duplicate_of", int)  # number of the earli
 
 # Of trials: who trains them.
 OWNER: Final = Attribute[Owner]("owner", Owner)
-BEAT: Final = Attribute[str]("beat", str)  # a sign of life, which changes
+BEAT: Final = Attribute[str]("beat", str)  # heartbeat: a text that changes
 TAKEN_UP: Final = Attribute[TakenUp]("taken_up", TakenUp)
 CHECKPOINTS: Final = Attribute[list[dict[str, Any]]]("checkpoints", list[dict[str, Any]])  # as `checkpoint_sync` says
 

@@ -54,5 +54,5 @@ class DataDescription(BaseModel):
 
     @property
     def folder_name(self) -> str:
-        """The last part of the folder: what is shown to others, whom the rest of the path does not concern."""
+        """The last part of the folder; pages and notes for others do not show the rest of the path."""
         return PurePath(self.folder).name

@@ -62,8 +62,8 @@ class TrialRecord(BaseModel):
     diverged: bool = False  # the failure is a loss that was not finite: the same run would fail again
     passed_over: str | None = None  # why a configuration was not trained: what it would have cost
     duplicate_of: int | None = None  # the earlier trial of the same configuration whose result this one has
-    continues: int | None = None  # the earlier trial that stopped at a rung and that this one goes on with
-    earlier: tuple[int, ...] = ()  # that one, and those that it goes on with, the first one first
+    continues: int | None = None  # the earlier trial, stopped at a rung, that this one resumes
+    earlier: tuple[int, ...] = ()  # that one and those that it resumed, the first one first
     versions: dict[str, str] = {}
     data: DataDescription | None = None
 
@@ -103,7 +103,7 @@ class StudyRecord(BaseModel):
     metric: Metric
     spec: dict[str, object]
     data: DataDescription
-    trials: tuple[TrialRecord, ...]  # by number; a stopped trial that another continues is told by that one
+    trials: tuple[TrialRecord, ...]  # by number; a stopped trial is part of the one that resumed it
     test_openings: tuple[TestOpening, ...]  # of this data's test folder, in the whole store
 
     @field_validator("spec")

@@ -1,4 +1,4 @@
-"""A study: what a trial trains, who proposes it, who prunes it, who runs it and who goes on with it.
+"""A study: what a trial trains, who proposes it, who prunes it, who runs it and who resumes it.
 
 Workers, confirmations and the command line come in.
 """

@@ -84,7 +84,7 @@ class Claims:
         return sum(not PASSED_OVER.on(trial) for trial in started)
 
     def defers(self, trial: optuna.Trial | FrozenTrial) -> bool:
-        """Tell whether `trial` is the baseline and lets others go first, of which there are some to begin."""
+        """Tell whether `trial` is the baseline and there are other trials that go first."""
         return is_baseline(trial) and self.proposer.defers_baseline() and self._room()
 
     def _room(self) -> bool:
@@ -102,7 +102,7 @@ class Claims:
         return any(map(CONTINUES.on, waiting))
 
     def _reclaimable(self, wanted: RunSpec | None) -> Iterator[FrozenTrial]:
-        """Give the running trials that nobody trains, without a baseline that lets others go first."""
+        """Yield the running trials that nobody trains, without a baseline that waits for others."""
         for frozen in self._running():
             fits = wanted is None or RUN.of(frozen) == wanted
             if fits and self.leases.expired(frozen) and not self.defers(frozen):

@@ -19,7 +19,7 @@ from optuna.trial import FrozenTrial
 from pneumosearch.records.attributes import BEAT, OWNER, TAKEN_UP, Owner, TakenUp
 from pneumosearch.storage.optuna_private import trial_id
 
-#: The lease of a trial on another machine is suspected to have expired after so many seconds without a heartbeat.
+#: Seconds without a heartbeat after which the lease of a trial on another machine is suspected to have expired.
 GRACE: Final = 60.0
 
 #: Heartbeats in that time.
@@ -121,7 +121,7 @@ def _host() -> str:
     """Return the running system, or the container on it, in which process numbers are unique.
 
     A host name is no proof: images of a cloud share theirs, and so does every `localhost`. The number of this boot is
-    drawn anew at each start; where the system has none, the network card's address stands in.
+    random; where the system has none, the network card's address stands in.
     """
     boot, namespace = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     start = boot.read_text().strip() if boot.exists() else f"{uuid.getnode():x}"
@@ -131,7 +131,7 @@ def _host() -> str:
 def _lives(owner: Owner) -> bool:
     try:
         process = psutil.Process(owner.pid)
-        # One that has ended stays as a zombie while nobody asks for its exit status, as in many a container.
+        # An ended process stays as a zombie until its parent reads the exit status; in many containers none does.
         ended = process.pid == os.getpid() or process.status() == psutil.STATUS_ZOMBIE
         return not ended and identity(process) == owner
     except psutil.NoSuchProcess:

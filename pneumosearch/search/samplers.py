@@ -19,7 +19,7 @@ from pneumosearch.records.attributes import EXHAUSTED
 from pneumosearch.space import Space
 from pneumosearch.studyfile import SAMPLER_NAMES, StudySpec
 
-#: TPE draws so many trials at random before it models; the baseline is one of them.
+#: Trials that TPE draws at random before it models; the baseline is one of them.
 _STARTUP_TRIALS: Final = 10
 
 _HUB: Final = "optunahub:"
@@ -28,7 +28,7 @@ _NEEDED_PACKAGE: Final = {"cmaes": "cmaes", "gp": "torch"}
 
 
 class PerTrialSampler(BaseSampler):
-    """Makes the sampler of each trial anew, so that a resumed study proposes what an uninterrupted one would.
+    """Makes a new sampler for each trial, so that a resumed study proposes what an uninterrupted one would.
 
     A sampler that has nothing more to propose calls `Study.stop`, which Optuna allows in `Study.optimize` alone. Here
     the study keeps that as an attribute, for all its processes.
@@ -221,7 +221,7 @@ class PriorSampler(BaseSampler):
 
     Args:
         prior: Values of the baseline by field.
-        seed: Of one trial; the sampler is made anew for each.
+        seed: Of one trial; each trial has a new sampler.
 
     A third of the trials come from the whole space. The others come from around the baseline, or from around the best
     complete trial in proportion to how well each of the two explains the best third of all trials, as PriorBand

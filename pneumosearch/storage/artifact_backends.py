@@ -123,7 +123,7 @@ class Bucket:
         self._url = urlsplit(url)
         package, name = FILE_SYSTEMS[self._url.scheme]
         self._kind = getattr(import_module(package), name)
-        logging.getLogger(package).setLevel(logging.CRITICAL)  # errors are raised, too, and told in one line
+        logging.getLogger(package).setLevel(logging.CRITICAL)  # errors are also raised, and shown in one line
         self._connected: Any = None
 
     def open_reader(self, artifact_id: str) -> BinaryIO:

@@ -183,7 +183,7 @@ class ProxyStorage(GrpcStorageProxy):
             call.cancel()
 
     def _lock_call(self, name: str, patience: float) -> Any:
-        """Return the call that holds the lock, as soon as it does; wait for others for so many seconds."""
+        """Return the call that holds the lock as soon as it does; wait for others for at most that many seconds."""
         # A stream: its initial metadata arrives at once, that of a single answer only with the answer.
         hold = self._channel.unary_stream(LOCK_METHOD, request_serializer=_as_json)
         call = hold({"study": name, "patience": patience}, timeout=patience + LONGEST_LOCK)

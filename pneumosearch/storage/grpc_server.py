@@ -274,7 +274,7 @@ class _LockService:
 
     @contextmanager
     def _queued(self) -> Iterator[threading.Event]:
-        """Join the queue; give the event that is set when nobody is before us any more."""
+        """Join the queue; return the event that is set when this caller is first."""
         ticket = threading.Event()
         with self._changing:
             self._queue.append(ticket)

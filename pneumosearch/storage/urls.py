@@ -241,7 +241,7 @@ def _remedy(url: str) -> str:
 
 
 def advice(url: str, n_workers: int) -> str | None:
-    """Return advice for a user who chose the storage at `url` for so many workers; None where it suits them."""
+    """Return advice for a user who chose the storage at `url` for that many workers; None where it suits them."""
     parsed = parsed_url(url)
     backend, database = parsed.get_backend_name(), parsed.database
     if backend == "sqlite" and database and n_workers > 1:

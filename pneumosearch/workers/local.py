@@ -29,7 +29,7 @@ from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import prepare
 from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
 
-#: A process trains so many trials, and the next takes its place. Starting one takes a few seconds.
+#: Trials that a process trains before the next one takes its place. Starting one takes a few seconds.
 TRIALS_A_PROCESS: Final = 10
 
 _LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop

@@ -1,6 +1,6 @@
 """Training processes on a Ray cluster: they work as those of one machine do, and are Ray actors.
 
-A lost process is started anew wherever there is room. Whichever process asks first reclaims its trial, as
+A lost process is restarted wherever there is room. The first process that asks reclaims its trial, as
 `search.leases` says: at once on the same machine, after the grace period on another.
 """
 
@@ -26,7 +26,7 @@ from pneumosearch.studyfile import StudySpec
 from pneumosearch.workers.local import TRIALS_A_PROCESS, Job, make_job, one_line_error, train_trials
 from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
 
-#: A run of the study command restarts so many lost processes.
+#: Lost processes that a run of the study command restarts.
 MAX_RESTARTS: Final = 20
 
 _LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
@@ -58,7 +58,7 @@ class Cluster:
             of a new one on it.
         cpus: Cores of a worker, which computes with as many threads; at least one thread.
         gpus: Accelerators of a worker; several with a fraction each share one.
-        max_restarts: So many lost workers are started anew.
+        max_restarts: Lost workers that are restarted.
 
     Raises:
         ConfigError: An address of Ray's client, no core, or more than one that is no whole number.

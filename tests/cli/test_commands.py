@@ -256,7 +256,7 @@ def _broken(name: str, phantoms: Path, folder: Path) -> list[str]:
             shutil.rmtree(normal)
             normal.mkdir()
         else:
-            (copy / "val").rename(copy / "valid")
+            (copy / "train").rename(copy / "training")
     (folder / "bad.toml").write_text('colour = "red"\n')
     (folder / "without.toml").write_text("[space]\nzoom = { low = 0.4, high = 0.5 }\n")
     (folder / "type.toml").write_text('seed = "many"\n')
@@ -281,9 +281,9 @@ def _broken(name: str, phantoms: Path, folder: Path) -> list[str]:
     ("name", "message"),
     [
         ("no folder", "nowhere: no such folder"),
-        ("truncated", r"copy/train/NORMAL/.*: cannot be decoded; mend or remove it, or pass --skip-unreadable"),
+        ("truncated", r"copy/train/NORMAL/.*: cannot be decoded \(.+\); mend or remove it, or pass --skip-unreadable"),
         ("empty class", "copy/train/NORMAL: no image in this folder"),
-        ("wrong split", r"copy/val/NORMAL: no such folder \(copy holds test, train, valid\)"),
+        ("wrong split", r"copy/train/NORMAL: no such folder \(copy holds test, training, val\)"),
         ("unknown key", "bad.toml: unknown key 'colour'"),
         ("no baseline", "without.toml: space.zoom: the range does not contain the baseline's 0.3"),
         ("wrong type", "type.toml: seed: input should be a valid integer"),

@@ -14,7 +14,7 @@ Distances = npt.NDArray[np.float32]
 #: Bits of the hash: the 16 x 16 lowest frequencies without the mean.
 N_BITS: Final = 255
 
-#: Pairs that differ in at most so many bits count as one film. Chosen on development images alone: copies that were
+#: Bits in which a pair may differ and still count as one film. Chosen on development images alone: copies that were
 #: compressed, brightened, blurred, enlarged by 1 %, moved by two of 224 pixels or turned by 1 degree differ from their
 #: originals in at most 32 bits (300 images of each), and no two different films in fewer than 40.
 THRESHOLD: Final = 32

@@ -12,6 +12,7 @@ from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError, TrainingError
 from pneumosearch.network.compile_cache import compiled_model
+from pneumosearch.records.attributes import HISTORY
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search import objective as objective_module
@@ -152,13 +153,13 @@ def test_hyperband_continues_promoted_trials_from_their_checkpoints(
         earlier = kept[entry["continues"]]
         assert entry["run"] == earlier["run"]
         assert entry["round"] == earlier["round"] + 1
-        assert len(earlier["history"]) == earlier["stops_after"] < len(entry["history"])
+        assert len(HISTORY.among(earlier)) == earlier["stops_after"] < len(HISTORY.among(entry))
     assert [done for _, done in fake if done] == [kept[entry["continues"]]["stops_after"] for entry in promoted]
     record = store.record("tiny")
     assert {len(trial.history) for trial in record.trials} == {1, 3, 9}
     assert record.baseline
     assert (record.baseline.state, len(record.baseline.history)) == ("complete", 9)
-    best = max(range(1, 9), key=lambda number: kept[number]["history"][0]["validation_accuracy"])
+    best = max(range(1, 9), key=lambda number: HISTORY.among(kept[number])[0].evaluation("accuracy"))
     assert best in {entry["continues"] for entry in promoted}
     folders = list((store.results / "checkpoints" / "tiny").iterdir())
     assert 0 < len(folders) <= 10
