@@ -9,7 +9,7 @@ from tests.conftest import ROOT
 from tests.support.documents import DOCUMENTS, check_call, examples, first_missing, install_shims, languages
 
 #: Documents whose blocks train. The README's quick start is the tutorial's, so both are tried in one folder.
-QUICK_START = ("README.md", "docs/tutorial.md")
+QUICK_START = ("docs/tutorial.md", "README.md")
 TRAINING = ("docs/python.md",)
 #: What a block may be: run, checked, or a picture of something else.
 LANGUAGES = {"python", "bash", "sh", "toml", "text", "diff"}
