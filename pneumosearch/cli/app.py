@@ -11,6 +11,7 @@ from pneumosearch import __version__
 from pneumosearch.cli import options
 from pneumosearch.cli.confirm import confirm
 from pneumosearch.cli.data import data_app
+from pneumosearch.cli.doctor import doctor
 from pneumosearch.cli.figures import figures
 from pneumosearch.cli.models import export, predict
 from pneumosearch.cli.network import dashboard, serve
@@ -131,7 +132,7 @@ def _interrupted() -> typer.Exit:
     return typer.Exit(130)
 
 
-for command in (study, worker, serve, dashboard, confirm, predict, export, figures):
+for command in (doctor, study, worker, serve, dashboard, confirm, predict, export, figures):
     app.command()(command)
 
 

@@ -142,11 +142,16 @@ def open_source(
     from pneumosearch.data.manifest import read_manifest
     from pneumosearch.data.protocols import DataSource
 
-    folder = data or next((usual for usual in _USUAL_FOLDERS if usual.is_dir()), None) or _phantoms(results)
+    folder = data or usual_folder() or _phantoms(results)
     manifest = read_manifest(folder, patient_pattern)
     for line in manifest.remarks() if remark else ():
         print(as_message(line), file=sys.stderr)
     return DataSource(manifest, results / "cache", skip_unreadable, decoding_progress())
+
+
+def usual_folder() -> Path | None:
+    """Return the data folder that serves where none is given; None where none of the usual ones is there."""
+    return next((usual for usual in _USUAL_FOLDERS if usual.is_dir()), None)
 
 
 def _phantoms(results: Path) -> Path:
