@@ -1,6 +1,6 @@
 """The pictures of the README and docs/, each from a run that really happened.
 
-`winners` reads the committed results; `terminal` takes a picture of what a command prints.
+`winners` reads the committed results; `terminal` and `page` take pictures of what a command prints and writes.
 """
 
 import csv
@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -121,6 +122,21 @@ def terminal(
     output.parent.mkdir(parents=True, exist_ok=True)
     # The reader's own monospaced letters do: a picture fetches nothing from elsewhere.
     output.write_text(re.sub(r"@font-face {.*?}\n", "", picture, flags=re.DOTALL))
+
+
+@app.command()
+def page(
+    html: Annotated[Path, typer.Argument(help="Page that `report --html` wrote.")],
+    output: Annotated[Path, typer.Option(help="PNG file to write.")] = PICTURES / "page.png",
+    height: Annotated[int, typer.Option(min=100, help="Of the picture, in pixels; its width is 1000.")] = 960,
+) -> None:
+    """Draw the head of a page, as Chromium shows it."""
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        raise SystemExit("error: no chromium on the PATH")
+    options = ("--headless=new", "--no-sandbox", "--hide-scrollbars", f"--window-size=1000,{height}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run([browser, *options, f"--screenshot={output}", html.resolve().as_uri()], check=True)
 
 
 if __name__ == "__main__":
