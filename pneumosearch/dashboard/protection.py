@@ -34,18 +34,23 @@ class Protection:
     """A WSGI application that passes to `app` what does no harm to a study, and answers 403 with a reason otherwise.
 
     Args:
-        app: The dashboard.
+        make: Returns the dashboard. It is made anew after a study was deleted: it remembers trials by the number of
+            their study, and SQLite gives a free number to the next one.
         store: Whose studies it shows.
     """
 
-    def __init__(self, app: WSGIApplication, store: Store) -> None:
-        self._app, self._store = app, store
+    def __init__(self, make: Callable[[], WSGIApplication], store: Store) -> None:
+        self._make, self._app, self._store = make, make(), store
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer a request."""
-        reason = self._refusal(environ["REQUEST_METHOD"], _path(environ))
+        method, path = environ["REQUEST_METHOD"], _path(environ)
+        reason = self._refusal(method, path)
         if reason is None:
-            return self._app(environ, start_response)
+            answer = self._app(environ, start_response)
+            if method == "DELETE" and _STUDY.fullmatch(path):
+                self._app = self._make()
+            return answer
         body = json.dumps({"reason": reason}).encode()
         start_response("403 Forbidden", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]

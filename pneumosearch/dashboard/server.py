@@ -102,9 +102,13 @@ def pages(store: Store) -> Any:
 
     It starts reading at once, so that the first visitor does not wait.
     """
-    storage = get_storage(store.storage)
-    threading.Thread(target=_read_ahead, args=(storage,), daemon=True).start()
-    return Protection(optuna_dashboard.wsgi(storage, artifact_store=store.artifacts), store)
+
+    def make() -> Any:
+        storage = get_storage(store.storage)
+        threading.Thread(target=_read_ahead, args=(storage,), daemon=True).start()
+        return optuna_dashboard.wsgi(storage, artifact_store=store.artifacts)
+
+    return Protection(make, store)
 
 
 def _read_ahead(storage: BaseStorage) -> None:

@@ -25,7 +25,7 @@ from pneumosearch.records.trial import Purpose, TrialRecord
 from pneumosearch.search.claims import Claims, fail
 from pneumosearch.search.events import TrialDeferred, TrialEnded
 from pneumosearch.search.keras_tuner.engine import OracleProposer
-from pneumosearch.search.leases import GRACE, Leases, LostLease, heartbeats
+from pneumosearch.search.leases import GRACE, Leases, LostLease, check_lease, heartbeats
 from pneumosearch.search.objective import Objective
 from pneumosearch.search.proposers import NothingToPropose, Proposer, SamplerProposer
 from pneumosearch.search.pruners import make_pruner
@@ -165,6 +165,7 @@ class StudyRun:
         try:
             self.study.tell(trial, self.objective(trial, defers))
         except Interrupted as why:
+            check_lease(trial)
             attributes.OWNER.clear(trial)
             if isinstance(why, Deferred):
                 self.session.listener(TrialDeferred(trial.number))
@@ -175,6 +176,7 @@ class StudyRun:
             raise
         except Exception as error:  # noqa: BLE001  one trial's failure, whatever it is, must not end the study
             reason = self._reason(error)
+            check_lease(trial)  # the end of a trial is for the process that has it
             if isinstance(error, TrainingError):
                 attributes.DIVERGED.set(trial, True)
             fail(self.study, trial, reason)

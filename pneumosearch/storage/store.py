@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -10,6 +10,7 @@ from typing import Any, Final
 import optuna
 from optuna.artifacts import ArtifactMeta, get_all_artifact_meta
 from optuna.artifacts.exceptions import ArtifactNotFound
+from optuna.exceptions import UpdateFinishedTrialError
 from optuna.pruners import BasePruner
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
@@ -200,12 +201,13 @@ class Store(TrialFiles):
         return sorted(openings, key=lambda opening: opening.time)
 
     def fail_trial(self, name: str, number: int, reason: str) -> TrialRecord:
-        """Mark a trial that is running, but whose process is gone, as failed."""
+        """Mark a trial that is running, but whose process is gone, as failed; one that has ended stays as it is."""
         study = self.load_study(name)
         with explained(self.url):
             trial = study.get_trials(deepcopy=False)[number]
-            attributes.FAILURE.set_by_id(self.storage, trial_id(trial), reason)
-            study.tell(number, state=TrialState.FAIL)
+            with suppress(UpdateFinishedTrialError):
+                attributes.FAILURE.set_by_id(self.storage, trial_id(trial), reason)
+                study.tell(number, state=TrialState.FAIL, skip_if_finished=True)
             return trial_record(study.get_trials(deepcopy=False)[number])
 
     def read_artifact(self, study: str, filename: str, number: int | None = None) -> bytes | None:

@@ -36,13 +36,13 @@ def numbers(store: Store) -> dict[str, int]:
     return {study.study_name: study_id(study) for study in store.storage.get_all_studies()}
 
 
-def ask(store: Store, method: str, path: str, **content: Any) -> tuple[int, Any]:
+def ask(store: Store, method: str, path: str, app: Any = None, **content: Any) -> tuple[int, Any]:
     body = json.dumps(content).encode()
     environ: dict[str, Any] = {"REQUEST_METHOD": method, "PATH_INFO": path, "CONTENT_TYPE": "application/json"}
     environ |= {"CONTENT_LENGTH": str(len(body)), "wsgi.input": io.BytesIO(body)}
     setup_testing_defaults(environ)
     told: list[str] = []
-    answer = b"".join(pages(store)(environ, lambda status, *_: told.append(status)))
+    answer = b"".join((app or pages(store))(environ, lambda status, *_: told.append(status)))
     return int(told[0].split()[0]), json.loads(answer or b"{}")
 
 
