@@ -184,8 +184,7 @@ class DataSource:
         description = self._describe(
             (len(train.indices), len(test.indices)), "nearest", equalization, pixels, test_pixels.part
         )
-        skipped = pixels.skipped + test_pixels.skipped
-        return Dataset(train, test, "test", description.model_copy(update={"skipped": skipped}))
+        return Dataset(train, test, "test", description.with_skipped(pixels.skipped + test_pixels.skipped))
 
     def _pixels(self, part: Part, size: int, interpolation: Interpolation, equalization: Equalization) -> Pixels:
         return load_pixels(
@@ -208,7 +207,7 @@ class DataSource:
         test: ManifestPart | None = None,
     ) -> DataDescription:
         """Describe the data of a training; `sizes` are those of the images that train, and that judge."""
-        return DataDescription(
+        description = DataDescription(
             kind=self.manifest.kind,
             folder=storable_path(self.manifest.folder.resolve()),
             fingerprint=development.part.fingerprint,
@@ -218,11 +217,12 @@ class DataSource:
             n_evaluation=sizes[1],
             interpolation=interpolation,
             split_seed=None if test else SPLIT_SEED,
-            skipped=development.skipped,
+            skipped=(),
             patient_rule=self.manifest.patient_rule,
             bits=self.bits,
             appearance=self._appearance(development, equalization),
         )
+        return description.with_skipped(development.skipped)
 
     def _appearance(self, development: Pixels, equalization: Equalization) -> Appearance:
         """Summarise the images outside the test folder, before equalization; the sizes are of some of their files."""

@@ -50,11 +50,14 @@ class Attribute(Generic[T]):
         key: As it is in stores.
         type: Of the value as the program uses it; anything that pydantic can check.
         exclude_none: Store nothing for the fields of a value that are None.
+        max_length: Characters of a text that are stored. What others wrote, such as the message of an error, may be
+            of any length, and MySQL keeps at most 64 KB in one attribute.
     """
 
     key: str
     type: Any
     exclude_none: bool = field(default=False, kw_only=True)
+    max_length: int | None = field(default=None, kw_only=True)
 
     @cached_property
     def _adapter(self) -> TypeAdapter[T]:
@@ -106,7 +109,9 @@ class Attribute(Generic[T]):
         return {self.key: self._as_stored(value)}
 
     def _as_stored(self, value: T) -> Any:
-        return self._adapter.dump_python(value, mode="json", exclude_none=self.exclude_none)
+        stored = self._adapter.dump_python(value, mode="json", exclude_none=self.exclude_none)
+        too_long = self.max_length is not None and len(stored) > self.max_length
+        return stored[: self.max_length] + " ..." if too_long else stored
 
 
 class Owner(BaseModel):
@@ -162,7 +167,7 @@ CONTINUES_AFTER: Final = Attribute[int]("continues_after", int)  # epochs of tha
 # Of trials: how they went.
 SCREENING: Final = Attribute[Screening]("screening", Screening, exclude_none=True)
 N_PARAMETERS: Final = Attribute[int]("n_parameters", int)
-FAILURE: Final = Attribute[str]("failure", str)
+FAILURE: Final = Attribute[str]("failure", str, max_length=2000)
 DIVERGED: Final = Attribute[bool]("diverged", bool)  # failed as a loss was not finite: the same run would fail again
 PASSED_OVER: Final = Attribute[str]("passed_over", str)  # why it was not trained
 DUPLICATE_OF: Final = Attribute[int]("duplicate_of", int)  # number of the earlier trial of the same configuration

@@ -1,7 +1,10 @@
 """What a record says of the data that a training saw; light, so that readers of the store need no image library."""
 
+import json
+from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import PurePath
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
@@ -10,6 +13,10 @@ Interpolation = Literal["nearest", "area"]
 #: What stands over every result on generated images.
 PHANTOMS: Final = "PHANTOMS: generated drawings, not X-rays. These accuracies say nothing about the published ones."
 
+#: So many unreadable images are named; fewer where their names are long.
+MAX_NAMED: Final = 100
+
+_ROOM: Final = 20_000  # bytes for these names; MySQL keeps at most 64 KB in one attribute
 
 Range = tuple[float, float]  # of all but half a percent at each end
 
@@ -41,11 +48,19 @@ class DataDescription(BaseModel):
     n_evaluation: int
     interpolation: Interpolation
     split_seed: int | None  # None where the split is the published one, or by brightness
-    skipped: tuple[str, ...]  # unreadable images left out on request
+    skipped: tuple[str, ...]  # unreadable images left out on request: the first of them, as `with_skipped` has it
+    n_skipped: int | None = None  # how many they are, where not all are named
     # What tells patients apart: None for the published names, "mendeley" for that archive's, else the user's pattern.
     patient_rule: str | None = None
     appearance: Appearance | None = None  # of the images outside the test folder; None in older records
     bits: int | None = None  # of the levels of deep images (more than 8 bits a pixel); None where there are none
+
+    def with_skipped(self, names: Sequence[str]) -> Self:
+        """Return the description of data without these images; of many it names the first."""
+        sizes = accumulate(len(json.dumps(name)) + 2 for name in names[:MAX_NAMED])
+        first = tuple(names[: max(1, sum(size <= _ROOM for size in sizes))])
+        n_skipped = len(names) if len(first) < len(names) else None
+        return self.model_copy(update={"skipped": first, "n_skipped": n_skipped})
 
     @property
     def patient_pattern(self) -> str | None:
