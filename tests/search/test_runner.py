@@ -46,10 +46,10 @@ class FakeResult(TrainingResult):
 
 def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
     """Epochs whose accuracy depends on zoom alone; no network."""
+    folder.mkdir(parents=True, exist_ok=True)
     history = a_history(*[0.9 - run.config.zoom + 0.01 * epoch for epoch in range(run.config.epochs)])
     for epoch in range(1, len(history) + 1):
         on_epoch(history[:epoch])
-    folder.mkdir(parents=True, exist_ok=True)
     return FakeResult(run.config, history, None, 123)
 
 
