@@ -196,12 +196,12 @@ def test_deferred_baseline_goes_on_in_another_process_and_equals_its_twin(
     assert chains(store) == chains(twin)
 
 
-def test_deferred_baseline_is_trained_last_where_none_is_promoted(
+def test_deferred_baseline_is_trained_before_the_only_candidate_where_none_is_promoted(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
     assert search(store, source, SPEC).until(2).finished == 2
-    assert [(t.state, len(t.history)) for t in store.record("tiny").trials] == [("complete", 4), ("pruned", 1)]
-    assert [run.seed - SPEC.seed for run, _, _ in trained] == [0, 1, 0]
+    assert [(t.state, len(t.history)) for t in store.record("tiny").trials] == [("complete", 4), ("complete", 4)]
+    assert [run.seed - SPEC.seed for run, _, _ in trained] == [0, 1, 0, 1, 1]  # which stops at each rung
 
 
 @pytest.mark.parametrize("others", [[], [0.5, 0.4], [0.5, 0.9]])
