@@ -313,6 +313,7 @@ def test_hypermodel_serves_a_kerastuner_script(tmp_path: Path) -> None:
     space = Space({"filters_1": Choice(choices=(8, 16)), "learning_rate": Choice(choices=(0.001, 0.01))}, TINY)
     tuner = keras_tuner.RandomSearch(hypermodel(space), objective="val_accuracy", max_trials=2, directory=tmp_path)
     tuner.search(x, y, validation_data=(x, y), epochs=1, verbose=0)
+    assert [trial.status for trial in tuner.oracle.trials.values()] == ["COMPLETED"] * 2  # a failure is only printed
     best = tuner.get_best_hyperparameters()[0]
     assert space.config(best.values).filters_1 in (8, 16)
     assert tuner.hypermodel.build(best).output_shape == (None, 1)
