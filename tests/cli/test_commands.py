@@ -164,7 +164,7 @@ def test_figures_look_into_the_network_that_a_study_keeps(studied: Terminal, tmp
     told = studied.json("figures", "drawn", "--name", "tiny", "--trial", "0")  # from the study's own images
     assert told["left_out"] == []
     assert {"feature-maps.png", "dropout.svg"} <= set(told["files"])
-    assert "trial 0 of study 'tiny', whose network is kept" in told["about"]
+    assert "trial 0 of study 'tiny', with its stored network" in told["about"]
     assert "no study 'tyni'" in studied.call("figures", "drawn", "--name", "tyni", code=1)[1]
     write_phantoms(tmp_path / "others", n_images=160, seed=9)
     err = studied.call("figures", "drawn", "--name", "tiny", "--data", str(tmp_path / "others"), code=1)[1]
