@@ -315,10 +315,10 @@ def _name_metric(study: optuna.Study, metric: Metric, data: DataDescription) -> 
 
 
 def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], data: DataDescription) -> None:
-    about = study.user_attrs
-    if not attributes.PURPOSE.on(study):
+    about, name = study.user_attrs, study.study_name  # read once: another process may be writing them
+    begun_as = attributes.PURPOSE.among(about)  # written last
+    if begun_as is None:
         return
-    name, begun_as = study.study_name, attributes.PURPOSE.needed(about)
     # A store of an earlier version says nothing of them: there were none.
     stored = {"others": {}, **attributes.SPEC.needed(about)}
     if begun_as != purpose:
