@@ -39,8 +39,8 @@ def predict(
     from pneumosearch.inference.predict import WARNING, file_classifier, image_files, predictions
 
     paths, passed_over = image_files(images)
-    for reason, n, example in passed_over:
-        print(as_message(f"passed over: {n:,} {reason} (such as {example})"), file=sys.stderr)
+    for passed in passed_over:
+        print(as_message(passed.remark()), file=sys.stderr)
     if model is not None:
         classifier = file_classifier(model)
     else:

@@ -96,7 +96,7 @@ class Manifest:
             found.append(f"{self.given}: the images are read from {self.folder}")
         if not any(self.counts()["val"]):
             found.append(f"{self.folder}: no val folder, or no image in it; validation images come from train")
-        found += [f"passed over: {n:,} {reason} (such as {example})" for reason, n, example in self.passed_over]
+        found += [passed.remark() for passed in self.passed_over]
         return found + self._patient_remarks()
 
     def _patient_remarks(self) -> list[str]:

@@ -29,6 +29,10 @@ class PassedOver(NamedTuple):
     n: int
     example: str  # printable name of the first
 
+    def remark(self) -> str:
+        """Return the line for the user."""
+        return f"passed over: {self.reason}: {self.n:,} (such as {self.example})"
+
 
 @dataclass
 class Tally:
