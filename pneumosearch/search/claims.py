@@ -1,6 +1,10 @@
-"""What is left to train in a study, and which process trains it: trials are claimed, reclaimed and resumed here."""
+"""What is left to train in a study, and which process trains it: trials are claimed, reclaimed and resumed here.
 
-from collections.abc import Iterator
+Other processes end their trials without the study's lock. So what must agree is counted in one reading of the trials,
+and whether others are at work is asked before what they may have left.
+"""
+
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import optuna
@@ -69,9 +73,13 @@ class Claims:
 
     def _only_finalist_left(self) -> bool:
         """Tell whether the search is over, and has no complete trial beside the baseline that it could have."""
-        if not self.goal or self._search_goes_on() or self.trained_elsewhere():
+        if not self.goal or self.trained_elsewhere() or self._search_goes_on():
             return False
         return self.proposer.lacks_finalist()
+
+    def done(self) -> bool:
+        """Tell whether nothing is left to train, and no other process trains a trial that may leave something."""
+        return not self.trained_elsewhere() and not self.any_left()
 
     def trained_elsewhere(self) -> bool:
         """Tell whether another process trains a trial now."""
@@ -79,9 +87,7 @@ class Claims:
 
     def n_ended(self) -> int:
         """Count the configurations whose training has ended or stopped; those over budget do not count."""
-        trials = latest(self.study.get_trials(deepcopy=False))
-        started = [trial for trial in trials if trial.state.is_finished() or CONTINUES.on(trial)]
-        return sum(not PASSED_OVER.on(trial) for trial in started)
+        return _n_ended(self.study.get_trials(deepcopy=False))
 
     def defers(self, trial: optuna.Trial | FrozenTrial) -> bool:
         """Tell whether `trial` is the baseline and there are other trials that go first."""
@@ -91,7 +97,9 @@ class Claims:
         """Tell whether there are new configurations to begin."""
         if self.proposer.exhausted:
             return False
-        return self.n_ended() + sum(not CONTINUES.on(trial) for trial in self._running()) < self.goal
+        trials = self.study.get_trials(deepcopy=False)
+        running = (trial for trial in trials if trial.state == TrialState.RUNNING)
+        return _n_ended(trials) + sum(not CONTINUES.on(trial) for trial in running) < self.goal
 
     def _running(self) -> list[FrozenTrial]:
         return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -107,6 +115,11 @@ class Claims:
             fits = wanted is None or RUN.of(frozen) == wanted
             if fits and self.leases.expired(frozen) and not self.defers(frozen):
                 yield frozen
+
+
+def _n_ended(trials: Iterable[FrozenTrial]) -> int:
+    started = (trial for trial in latest(trials) if trial.state.is_finished() or CONTINUES.on(trial))
+    return sum(not PASSED_OVER.on(trial) for trial in started)
 
 
 def fail(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:

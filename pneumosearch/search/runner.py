@@ -105,8 +105,7 @@ class StudyRun:
             return self._outcome(claims)
 
     def _outcome(self, claims: Claims) -> Outcome:
-        ended = claims.n_ended()
-        done = not claims.any_left() and not claims.trained_elsewhere()
+        done, ended = claims.done(), claims.n_ended()
         if not done:
             return Outcome(ended, self.session.stop.reason, done)
         return Outcome(ended, self.proposer.exhausted if ended < claims.goal else "", done)
@@ -124,10 +123,10 @@ class StudyRun:
         """Return the next trial, waiting for one while others are at work; None where nothing is left, or to stop."""
         while not self.session.stop():
             with self._lock():
+                if claims.done():
+                    return None
                 if claims.any_left():
                     return claims.next()
-                if not claims.trained_elsewhere():
-                    return None
             time.sleep(_LOOK_FOR_WORK)
         return None
 
