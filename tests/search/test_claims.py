@@ -21,7 +21,7 @@ class StudyOfOthers(optuna.Study):
 
     def __init__(self, moment: int, ends: Callable[[], None], pruner: optuna.pruners.BasePruner) -> None:
         whole = optuna.create_study()
-        super().__init__(whole.study_name, whole._storage, pruner=pruner)  # noqa: SLF001  as load_study makes it
+        super().__init__(whole.study_name, whole._storage, pruner=pruner)
         self.moment, self.ends = moment, ends
 
     def get_trials(self, *arguments: Any, **options: Any) -> list[FrozenTrial]:
