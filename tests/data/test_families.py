@@ -1,0 +1,17 @@
+"""Which families of changes a configuration trains on."""
+
+from pneumosearch.config import TrialConfig
+from pneumosearch.data.families import FAMILIES, FAMILY_OF, trained_families
+
+
+def test_published_network_trains_on_geometry_alone() -> None:
+    assert trained_families(TrialConfig()) == {"geometry"}
+    assert not trained_families(TrialConfig(zoom=0.0, vertical_flip=False))
+
+
+def test_each_field_adds_its_family() -> None:
+    still = TrialConfig(zoom=0.0, vertical_flip=False)
+    assert trained_families(still.model_copy(update={"brightness": 0.1})) == {"exposure"}
+    assert trained_families(still.model_copy(update={"contrast": 0.1, "rotation": 5.0})) == {"tone", "geometry"}
+    assert set(FAMILY_OF.values()) <= set(FAMILIES)
+    assert FAMILY_OF.keys() <= TrialConfig.model_fields.keys()
