@@ -24,6 +24,7 @@ from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.network.backend import device_in_words, idle_gpu_warning, processor, resolved_precision
 from pneumosearch.published import PUBLISHED_PARAMETERS
+from pneumosearch.records.classes import Classes
 from pneumosearch.search.pruners import KEPT_CHECKPOINTS
 from pneumosearch.storage.urls import engine_arguments, explained, parsed_url, safe_url, sqlite_path
 
@@ -64,19 +65,20 @@ class Finding(BaseModel):
     remedy: str | None = None  # what to do, unless the state is good
 
 
-def examine(data: Path | None, storage: str, results: Path) -> list[Finding]:
+def examine(data: Path | None, storage: str, results: Path, classes: Classes | None = None) -> list[Finding]:
     """Return all findings.
 
     Args:
         data: Folder of the images; None where a study would draw phantoms.
         storage: URL of the store.
         results: Folder of artifacts, checkpoints and caches.
+        classes: Names of the class folders; the published ones by default.
     """
     checks: tuple[Callable[[], Iterator[Finding]], ...] = (
         _versions,
         _device,
         _resources,
-        lambda: _images(data),
+        lambda: _images(data, classes),
         lambda: _folders(results, data),
         lambda: _store(storage),
         _extras,
@@ -141,19 +143,20 @@ def _resources() -> Iterator[Finding]:
     )
 
 
-def _images(data: Path | None) -> Iterator[Finding]:
+def _images(data: Path | None, classes: Classes | None) -> Iterator[Finding]:
     if data is None:
         text = "none given: a study would train on generated phantoms"
         yield Finding(subject="images", state="warning", text=text, remedy="name the folder with --data")
         return
     try:
-        manifest = read_manifest(data)
+        manifest = read_manifest(data, classes=classes)
     except PneumosearchError as error:
         yield Finding(subject="images", state="error", text=str(error), remedy="see docs/data.md for the layout")
         return
     counts = ", ".join(f"{split} {normal} + {ill}" for split, (normal, ill) in manifest.counts().items())
+    names = " + ".join(manifest.classes)
     kind = "phantoms" if manifest.kind == "phantoms" else "images"
-    yield Finding(subject="images", state="good", text=f"{manifest.folder}: {kind}, NORMAL + PNEUMONIA: {counts}")
+    yield Finding(subject="images", state="good", text=f"{manifest.folder}: {kind}, {names}: {counts}")
     for remark in manifest.remarks():
         yield Finding(subject="images", state="warning", text=remark, remedy="pneumosearch data check shows all")
 

@@ -82,6 +82,8 @@ def _values(schema: dict[str, Any]) -> str:
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
     if schema["type"] == "array":
+        if "prefixItems" in schema:
+            return f"list of {len(schema['prefixItems'])}: {_values(schema['prefixItems'][0])}"
         return f"list of: {_values(schema['items'])}"
     if schema["type"] in ("boolean", "null"):
         return {"boolean": "`true`, `false`", "null": "none"}[schema["type"]]

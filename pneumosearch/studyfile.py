@@ -12,6 +12,7 @@ from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import METRICS, Metric, PruneMetric, direction, under_stress
 from pneumosearch.published import PUBLISHED_SEED
+from pneumosearch.records.classes import checked_classes, own_classes
 from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimension, Scalar, Space
 
 SamplerName = Literal["tpe", "random", "prior", "qmc", "cmaes", "gp"]
@@ -81,6 +82,9 @@ class StudySpec(BaseModel):
     """Images that train and images that judge. A search cannot use `original`, which judges by the test folder."""
     patient_pattern: str | None = None
     """Regular expression, searched in each image's path below the data folder; its one group is the patient."""
+    classes: tuple[str, str] | None = None
+    """Names of the two class folders, the second the positive class. Default: `NORMAL` and `PNEUMONIA`; with any
+    others, published figures are not shown."""
     precision: PrecisionChoice = "auto"
     """Precision of the computation; `auto`: bfloat16 where the processor is faster with it."""
     deterministic: StrictBool = False
@@ -168,6 +172,9 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
         )
     if spec.patient_pattern is not None:
         one_group(spec.patient_pattern, f"{source}: patient_pattern")
+    if spec.classes is not None:
+        classes = checked_classes(spec.classes, f"{source}: classes")
+        spec = spec.model_copy(update={"classes": own_classes(classes)})
     _check_rungs(spec, source)
     _check_engine(spec, source)
     spec.search_space(source)

@@ -84,6 +84,7 @@ def baseline(
     deterministic: options.Deterministic = False,
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
+    classes: options.ClassNames = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -105,7 +106,8 @@ def baseline(
     if protocol == "original" and precision == "bfloat16":
         raise ConfigError("--precision bfloat16: the original protocol computes in float32, as published")
     store = options.open_store(storage, results, artifacts, f"baseline-{protocol}", begins=True)
-    source = options.open_source(data, results, skip_unreadable, patient_pattern)
+    named = store.classes_of(f"baseline-{protocol}", options.classes_of(classes, data))
+    source = options.open_source(data, results, skip_unreadable, patient_pattern, named)
     computed_in = "float32" if protocol == "original" else resolved_precision(precision or "auto")
     run = RunSpec(
         config=TrialConfig(epochs=epochs),
@@ -115,7 +117,7 @@ def baseline(
         deterministic=deterministic,
     )
     stop = StopFlag()
-    with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+    with EpochView(source.manifest.shown_as, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
         view.show_device()
         record = train_once(Session(store, source, view, stop), f"baseline-{protocol}", "baseline", run)
     if record is None:
@@ -178,6 +180,7 @@ def rerun(
     trial: Annotated[int, typer.Argument(min=0, help="Number of the trial.")],
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
+    classes: options.ClassNames = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -196,9 +199,10 @@ def rerun(
     store = options.open_store(storage, results, artifacts, study, must_exist=True)
     record = store.record(study)
     pattern = patient_pattern or record.data.patient_pattern
-    source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern)
+    named = store.classes_of(study, options.classes_of(classes, data))
+    source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern, named)
     stop = StopFlag()
-    with EpochView(source.manifest.kind, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+    with EpochView(source.manifest.shown_as, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
         view.show_device()
         comparison = rerun_trial(Session(store, source, view, stop), record, trial)
     if comparison is None:

@@ -21,6 +21,7 @@ def confirm(
     timeout: options.Timeout = None,
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
+    classes: options.ClassNames = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -46,19 +47,19 @@ def confirm(
 
     stop_after = options.seconds_of(timeout)
     store = options.open_store(storage, results, artifacts, name, must_exist=True)
-    record = store.record(name)
+    record, named = store.record(name), store.classes_of(name, options.classes_of(classes, data))
     plan = plan_confirmation(record, top, seeds)
     if (n_finalists := len(plan.candidates) - 1) < top:
         _warn(f"--top {top}: study '{name}' has only {n_finalists} complete besides the baseline")
     confirmation = stored_confirmation(store, plan)
     if confirmation is None:
         pattern = patient_pattern or record.data.patient_pattern
-        source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern)
+        source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern, named)
         confirmation = _confirmed(store, source, plan, stop_after, quiet=quiet or json)
     if json:
         print_json(confirmation_summary(confirmation))
     else:
-        print_confirmation(confirmation, record.data.kind)
+        print_confirmation(confirmation, record.data.shown_as)
 
 
 def _confirmed(
@@ -72,7 +73,7 @@ def _confirmed(
     from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 
     stop = StopFlag.after(stop_after)
-    with EpochView(source.manifest.kind, quiet=quiet) as view, stopping_on_ctrl_c(stop, view.say):
+    with EpochView(source.manifest.shown_as, quiet=quiet) as view, stopping_on_ctrl_c(stop, view.say):
         view.show_device()
         confirmation = confirmed(Session(store, source, view, stop), plan, say=view.say, warn=_warn)
     if confirmation is None:

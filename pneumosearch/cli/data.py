@@ -15,6 +15,7 @@ data_app = typer.Typer(name="data", help="Look at X-ray folders, and make phanto
 def data_check(
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
+    classes: options.ClassNames = None,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> None:
@@ -25,7 +26,8 @@ def data_check(
     from pneumosearch.cli.views import print_json
     from pneumosearch.report.tables import data_check_summary, print_data_check
 
-    manifest = options.open_source(data, results, False, patient_pattern, remark=False).manifest
+    named = options.classes_of(classes, data)
+    manifest = options.open_source(data, results, False, patient_pattern, named, remark=False).manifest
     if json:
         print_json(data_check_summary(manifest))
     else:
@@ -39,6 +41,7 @@ def data_audit(
         Path | None, typer.Option(help="Write a page with plots and pictures of pairs.", metavar="FILE")
     ] = None,
     patient_pattern: options.PatientPattern = None,
+    classes: options.ClassNames = None,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
 ) -> None:
@@ -53,7 +56,8 @@ def data_audit(
     from pneumosearch.report.audit import print_audit
     from pneumosearch.report.audit_page import write_page
 
-    source = options.open_source(data, results, False, patient_pattern, remark=False)
+    named = options.classes_of(classes, data)
+    source = options.open_source(data, results, False, patient_pattern, named, remark=False)
     found = audit(source.manifest, source.progress)
     if html is not None:
         write_page(found, html)

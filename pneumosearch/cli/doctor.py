@@ -7,6 +7,7 @@ from pneumosearch.cli import options
 
 def doctor(
     data: options.Data = None,
+    classes: options.ClassNames = None,
     storage: options.Storage = None,
     results: options.Results = options.RESULTS,
     json: options.Json = False,
@@ -26,7 +27,7 @@ def doctor(
     from pneumosearch.storage.urls import sqlite_url
 
     url = storage or sqlite_url(results / "pneumosearch.db")
-    findings = examine(data or options.usual_folder(), url, results)
+    findings = examine(data or options.usual_folder(), url, results, options.classes_of(classes, data))
     state = worst(findings)
     if json:
         print_json({"state": state, "findings": [finding.model_dump() for finding in findings]})

@@ -18,6 +18,7 @@ def figures(
     trial: Annotated[int, typer.Option(min=0, help="Trial whose network is shown; 0 is the baseline.")] = 0,
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
+    classes: options.ClassNames = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -38,7 +39,8 @@ def figures(
         record = store.record(name)
         data = data or stored_folder(record)
         patient_pattern = patient_pattern or record.data.patient_pattern
-    source = options.open_source(data, results, skip_unreadable, patient_pattern)
+    named = store.classes_of(name, options.classes_of(classes, data))
+    source = options.open_source(data, results, skip_unreadable, patient_pattern, named)
     subject = subject_of(store, source, name, trial)
     written = write_gallery(subject, folder)
     if missing := left_out(subject):

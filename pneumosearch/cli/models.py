@@ -31,7 +31,7 @@ def predict(
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
 ) -> None:
-    """Classify X-rays: probability of pneumonia and decision at the threshold of the model. Not for clinical use.
+    """Classify X-rays: probability of the positive class, and decision at the threshold. Not for clinical use.
 
     Example: [bold]pneumosearch predict chest.jpeg other/ --model exported --explain heat --format csv[/bold]
     """
@@ -79,7 +79,8 @@ def _print_json(classifier: "Classifier", found: "list[Prediction]") -> None:
         }
         for p in found
     ]
-    print_json({"model": classifier.about, "threshold": classifier.threshold, "warning": WARNING, "predictions": rows})
+    about = {"model": classifier.about, "classes": list(classifier.classes), "threshold": classifier.threshold}
+    print_json({**about, "warning": WARNING, "predictions": rows})
 
 
 def _print_csv(classifier: "Classifier", found: "list[Prediction]") -> None:
@@ -90,7 +91,7 @@ def _print_csv(classifier: "Classifier", found: "list[Prediction]") -> None:
     writer.writerow(("image", "probability", "decision", "threshold", "remarks"))
     for one in found:
         name, remarks = spreadsheet_safe(printable_name(str(one.path))), "; ".join(one.remarks)
-        writer.writerow((name, f"{one.probability:.6f}", one.decision, classifier.threshold, remarks))
+        writer.writerow((name, f"{one.probability:.6f}", spreadsheet_safe(one.decision), classifier.threshold, remarks))
 
 
 def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
@@ -99,13 +100,15 @@ def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
     from rich.table import Table
 
     from pneumosearch.data.names import printable_name
+    from pneumosearch.records.classes import class_words
 
-    table = Table("image", "probability of pneumonia", f"decision at {classifier.threshold:.3f}")
+    positive = escape(class_words(classifier.classes)[1])
+    table = Table("image", f"probability of {positive}", f"decision at {classifier.threshold:.3f}")
     table.columns[0].overflow = "fold"  # names of images often differ only at the end
     if any(one.remarks for one in found):
         table.add_column("remarks", overflow="fold")
     for one in found:
-        cells = [escape(printable_name(str(one.path))), f"{one.probability:.4f}", one.decision]
+        cells = [escape(printable_name(str(one.path))), f"{one.probability:.4f}", escape(one.decision or "")]
         table.add_row(*cells, *(["; ".join(one.remarks)] if len(table.columns) > len(cells) else []))
     Console().print(table)
 

@@ -14,6 +14,7 @@ from pneumosearch.studyfile import DURATION_PATTERN
 
 if TYPE_CHECKING:
     from pneumosearch.data.protocols import DataSource
+    from pneumosearch.records.classes import Classes
     from pneumosearch.storage.store import Store
 
 #: Folders that are tried in turn without --data and PNEUMOSEARCH_DATA.
@@ -49,9 +50,18 @@ Data = Annotated[
     Path | None,
     typer.Option(
         envvar="PNEUMOSEARCH_DATA",
-        help="Folder with train, val, test, each with NORMAL and PNEUMONIA.",
+        help="Folder with train, val, test, each with NORMAL and PNEUMONIA, or with the two folders of --classes.",
         metavar="DIR",
         show_default="./chest_xray or ./data/chest_xray; else generated phantoms",
+    ),
+]
+ClassNames = Annotated[
+    str | None,
+    typer.Option(
+        "--classes",
+        help="Names of the two class folders, the second the positive class. Published figures are then left out.",
+        metavar="NEGATIVE,POSITIVE",
+        show_default="the study's; else NORMAL,PNEUMONIA",
     ),
 ]
 SkipUnreadable = Annotated[bool, typer.Option("--skip-unreadable", help="Leave out images that cannot be decoded.")]
@@ -126,6 +136,7 @@ def open_source(
     results: Path,
     skip_unreadable: bool,
     patient_pattern: str | None = None,
+    classes: "Classes | None" = None,
     *,
     remark: bool = True,
 ) -> "DataSource":
@@ -136,6 +147,7 @@ def open_source(
         results: Folder of the caches and phantoms.
         skip_unreadable: Leave out images that cannot be decoded.
         patient_pattern: The user's rule for patients.
+        classes: Names of the class folders; the published ones by default.
         remark: Print remarks on the folder to standard error.
     """
     from pneumosearch.cli.views import decoding_progress
@@ -143,10 +155,30 @@ def open_source(
     from pneumosearch.data.protocols import DataSource
 
     folder = data or usual_folder() or _phantoms(results)
-    manifest = read_manifest(folder, patient_pattern)
+    manifest = read_manifest(folder, patient_pattern, classes)
     for line in manifest.remarks() if remark else ():
         print(as_message(line), file=sys.stderr)
     return DataSource(manifest, results / "cache", skip_unreadable, decoding_progress())
+
+
+def classes_of(given: str | None, data: Path | None) -> "Classes | None":
+    """Return the classes of the option --classes; None where it is not given.
+
+    Args:
+        given: The option.
+        data: The data folder, whose class folders an error names.
+
+    Raises:
+        ConfigError: Not two different names of folders.
+    """
+    from pneumosearch.records.classes import checked_classes
+
+    try:
+        return None if given is None else checked_classes(given.split(","), "--classes")
+    except ConfigError as error:
+        train = (data or usual_folder() or Path()) / "train"
+        there = ", ".join(sorted(path.name for path in train.glob("*/")))
+        raise ConfigError(f"{error}; {train} holds {there}" if there else str(error)) from error
 
 
 def usual_folder() -> Path | None:

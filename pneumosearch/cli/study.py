@@ -61,6 +61,7 @@ def study(
     deterministic: options.Deterministic = False,
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
+    classes: options.ClassNames = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -76,11 +77,13 @@ def study(
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
     given |= {"patient_pattern": patient_pattern, "deterministic": deterministic or None}
-    spec = _study_spec(study_file, {**given, "trials": trials, "timeout": timeout}, engine, tuner)
+    given |= {"trials": trials, "timeout": timeout}
+    spec = _study_spec(study_file, {**given, "classes": options.classes_of(classes, data)}, engine, tuner)
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
     with nullcontext([]) if dry_run else executors.prestarted(crew) as helpers:
         store = options.open_store(storage, results, artifacts, spec.name, begins=not dry_run)
-        source = options.open_source(data, results, skip_unreadable, spec.patient_pattern)
+        named = store.classes_of(spec.name, spec.classes)
+        source = options.open_source(data, results, skip_unreadable, spec.patient_pattern, named)
         if study_file is None and source.manifest.kind == "phantoms":
             from pneumosearch.studyfile import for_phantoms
 
@@ -104,7 +107,7 @@ def run_search(
     from pneumosearch.storage.urls import advice
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
-    view = StudyView(source.manifest.kind, spec.trials, spec.metric, quiet=quiet)
+    view = StudyView(source.manifest.shown_as, spec.trials, spec.metric, quiet=quiet)
     # Ray installs its own handler of SIGTERM when it starts, so it must start before ours is installed.
     with view, executors.ready(crew, helpers, store.url, view.say) as train, stopping_on_ctrl_c(stop, view.say):
         session = Session(store, source, view, stop)

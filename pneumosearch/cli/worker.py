@@ -25,6 +25,7 @@ def worker(
     max_failures: Annotated[int, typer.Option(min=1, help="Stop when as many trials in a row fail alike.")] = 3,
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
+    classes: options.ClassNames = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -48,9 +49,10 @@ def worker(
 
         store = options.open_store(storage, results, artifacts, name)
         spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
-        record = store.record(name)
+        record, named = store.record(name), store.classes_of(name, options.classes_of(classes, data))
         pattern = patient_pattern or spec.patient_pattern
-        source = options.open_source(data or stored_folder(record), results, bool(record.data.skipped), pattern)
+        folder, skip = data or stored_folder(record), bool(record.data.skipped)
+        source = options.open_source(folder, results, skip, pattern, named)
         outcome = run_search(store, source, spec, crew, helpers, quiet=quiet or json)
     if json:
         print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})

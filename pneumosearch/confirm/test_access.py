@@ -192,7 +192,7 @@ class _Opening:
         tried = [t for t in record.trials if t.state in ("complete", "pruned") and t.duplicate_of is None]
         gain = _validation_accuracy(winner) - _validation_accuracy(baseline)
         n_searched = len(tried) - 1  # without the baseline
-        return Searched(n_searched, gain, record.data.n_evaluation, record.data.kind)
+        return Searched(n_searched, gain, record.data.n_evaluation, record.data.shown_as)
 
     def _keep_wrong_pictures(self, winner: Candidate) -> None:
         """Keep pictures of where the winner's networks looked, in the mean, at its most confident mistakes."""

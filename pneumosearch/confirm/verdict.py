@@ -21,6 +21,7 @@ from pneumosearch.intervals import (
 )
 from pneumosearch.metrics import brier_score, calibration_error, score
 from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
+from pneumosearch.records.classes import Shown
 from pneumosearch.records.confirmation import (
     Candidate,
     Comparison,
@@ -48,7 +49,7 @@ class Searched:
     n_searched: int  # configurations that were completed or pruned, without the baseline
     validation_gain: float  # winner minus baseline, in validation accuracy
     n_validation: int  # validation images
-    kind: Literal["images", "phantoms"]
+    kind: Shown  # what may stand beside the result
 
 
 def scored(labels: Sequence[int], probabilities: Floats, threshold: float) -> TestScores:
@@ -219,7 +220,7 @@ def _sentences(
     candidates: Sequence[Candidate],
     comparisons: Sequence[Comparison],
     verdict: Verdict,
-    kind: Literal["images", "phantoms"],
+    kind: Shown,
 ) -> Iterator[str]:
     winner = candidates[verdict.winner]
     name = f"Trial {winner.trial} of '{winner.study}', the best on validation images,"

@@ -20,15 +20,15 @@ from pneumosearch.data.patients import patient_of, published_patient
 from pneumosearch.data.phantoms import MARKER
 from pneumosearch.data.scan import SUFFIXES, PassedOver, Tally, find_images, is_root, roots_below, tally_outside
 from pneumosearch.errors import DataError
+from pneumosearch.records.classes import PUBLISHED_CLASSES, Classes, Shown, checked_classes, folded
+from pneumosearch.records.dataset import shown_as
 
 Split = Literal["train", "val", "test"]
 Part = Literal["development", "test"]
 
 SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
-CLASSES: Final = ("NORMAL", "PNEUMONIA")  # the index is the label
 
 _MOST_UNKNOWN: Final = 0.5  # share of images of unknown patients from which a warning says so
-_LAYOUT: Final = "wanted train, test and perhaps val, each with NORMAL and PNEUMONIA"
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class ImageFile:
 
     name: str
     split: Split
-    label: int  # 0 normal, 1 pneumonia
+    label: int  # position of its class: 1 is the positive one
     file: str = ""  # the same path as the file system has it, where that differs from `name`
     patient_pattern: str | None = None  # the user's rule for `patient`
 
@@ -62,13 +62,19 @@ class Manifest:
     patient_pattern: str | None = None  # the user's rule for patients
     given: Path | None = None  # the folder that was asked for, where `folder` was found below it
     passed_over: tuple[PassedOver, ...] = ()
+    classes: Classes = PUBLISHED_CLASSES
 
     def counts(self) -> dict[Split, tuple[int, int]]:
-        """Return {split: (normal, pneumonia)}."""
+        """Return {split: (images of the first class, of the second)}."""
         return {split: (self._count(split, 0), self._count(split, 1)) for split in SPLITS}
 
     def _count(self, split: Split, label: int) -> int:
         return sum(image.split == split and image.label == label for image in self.images)
+
+    @property
+    def shown_as(self) -> Shown:
+        """What the images are, for what may stand beside their results."""
+        return shown_as(self.kind, self.classes)
 
     @property
     def patient_rule(self) -> str | None:
@@ -185,8 +191,8 @@ class _Content:
     maybe_deep: bool = False  # see `depth.may_be_deep`
 
 
-def read_manifest(folder: Path, patient_pattern: str | None = None) -> Manifest:
-    """List the images below `folder`, which holds train, test and perhaps val, each with NORMAL and PNEUMONIA.
+def read_manifest(folder: Path, patient_pattern: str | None = None, classes: Classes | None = None) -> Manifest:
+    """List the images below `folder`, which holds train, test and perhaps val, each with the two class folders.
 
     Where only a folder inside of it does, such as the `chest_xray` of an archive, that one is read.
 
@@ -194,26 +200,29 @@ def read_manifest(folder: Path, patient_pattern: str | None = None) -> Manifest:
         folder: Class folders are read with their sub-folders; hidden files are no images.
         patient_pattern: Regular expression, searched in each image's path below the data folder; its one group is the
             patient. Without it the published names and Mendeley's count.
+        classes: Names of the class folders; NORMAL and PNEUMONIA by default. Case and Unicode's form do not matter
+            where only one folder fits.
 
     Raises:
-        ConfigError: The pattern cannot be used.
+        ConfigError: The pattern or the classes cannot be used.
         DataError: The folder, a split or a class folder is missing (but in val), or has no image.
     """
+    classes = checked_classes(classes or PUBLISHED_CLASSES, "classes")
     if not folder.is_dir():
-        raise DataError(f"{folder}: no such folder; {_LAYOUT}")
+        raise DataError(f"{folder}: no such folder; {_layout(classes)}")
     if patient_pattern is not None:
         one_group(patient_pattern, "patient_pattern")
     root = _root(folder)
     tally = Tally()
     try:
-        found = [image for split in SPLITS for image in _split_images(root, split, tally)]
+        found = [image for split in SPLITS for image in _split_images(root, split, classes, tally)]
         tally_outside(root, (*SPLITS, MARKER), tally)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
     kind: Literal["images", "phantoms"] = "phantoms" if (root / MARKER).exists() else "images"
     images = (_image_file(name, split, label, patient_pattern) for name, split, label in found)
     given = folder if root != folder else None
-    return Manifest(root, kind, tuple(images), patient_pattern, given, tally.summary())
+    return Manifest(root, kind, tuple(images), patient_pattern, given, tally.summary(), classes)
 
 
 def _root(folder: Path) -> Path:
@@ -227,23 +236,50 @@ def _root(folder: Path) -> Path:
     return roots[0] if roots else folder
 
 
-def _split_images(root: Path, split: Split, tally: Tally) -> list[tuple[str, Split, int]]:
+def _split_images(root: Path, split: Split, classes: Classes, tally: Tally) -> list[tuple[str, Split, int]]:
     """Return (path below the root, split, label) of a split's images; "val" may be missing or empty."""
     if split == "val" and not (root / split).is_dir():
         return []
     found: list[tuple[str, Split, int]] = []
-    for label, name in enumerate(CLASSES):
-        directory, below = root / split / name, f"{split}/{name}/"
-        if not directory.is_dir():
+    there = class_folders(root / split, classes)
+    for label, name in enumerate(there):
+        if name is None:
             if split == "val":
                 continue
-            raise DataError(f"{directory}: no such folder ({_hint(root, directory.parent)}); {_LAYOUT}")
+            directory = root / split / classes[label]
+            raise DataError(f"{directory}: no such folder ({_hint(root, directory.parent)}); {_layout(classes)}")
+        directory, below = root / split / name, f"{split}/{name}/"
         names = find_images(directory, tally, below)
         if not names and split != "val":
             raise DataError(f"{directory}: no image in this folder (wanted {', '.join(SUFFIXES)})")
         found += [(below + image, split, label) for image in names]
-    tally_outside(root / split, CLASSES, tally, f"{split}/")
+    tally_outside(root / split, [name for name in there if name], tally, f"{split}/")
     return found
+
+
+def class_folders(directory: Path, classes: Classes) -> tuple[str | None, str | None]:
+    """Return the names of the class folders in `directory` as the file system has them; None for one that is missing.
+
+    Raises:
+        DataError: Several folders fit one class, and none exactly.
+    """
+    names = [path.name for path in directory.iterdir() if path.is_dir()] if directory.is_dir() else []
+    return _fitting(directory, names, classes[0]), _fitting(directory, names, classes[1])
+
+
+def _fitting(directory: Path, names: list[str], wanted: str) -> str | None:
+    if wanted in names:
+        return wanted
+    fitting = sorted(name for name in names if folded(name) == folded(wanted))
+    if len(fitting) > 1:
+        raise DataError(f"{directory}: several folders fit the class {wanted}: {', '.join(fitting)}; rename one")
+    return fitting[0] if fitting else None
+
+
+def _layout(classes: Classes) -> str:
+    known = classes == PUBLISHED_CLASSES
+    advice = "; or name two classes of your own with --classes NEGATIVE,POSITIVE" if known else ""
+    return f"wanted train, test and perhaps val, each with {classes[0]} and {classes[1]}{advice}"
 
 
 def _hint(root: Path, directory: Path) -> str:

@@ -221,6 +221,7 @@ class DataSource:
             patient_rule=self.manifest.patient_rule,
             bits=self.bits,
             appearance=self._appearance(development, equalization),
+            classes=self.manifest.classes,
         )
         return description.with_skipped(development.skipped)
 

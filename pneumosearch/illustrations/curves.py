@@ -61,13 +61,13 @@ def batches_and_epochs(n_images: int, batch_size: int, epochs: int) -> Figure:
     return figure
 
 
-def accuracy_table(history: History) -> Figure:
-    """Draw the published accuracies by epoch and those of a training; `history` may be empty."""
+def accuracy_table(history: History, *, published: bool = True) -> Figure:
+    """Draw the published accuracies by epoch, where wanted, and those of a training; `history` may be empty."""
     figure = Figure(figsize=(6.5, 3.8), layout="constrained")
     axes = figure.subplots()
-    epochs = [row.epoch for row in PUBLISHED_TABLE]
-    published = [[100 * getattr(row, f"{kind}_accuracy") for row in PUBLISHED_TABLE] for kind in ("train", "test")]
-    for values, colour, kind in zip(published, (TRAIN_COLOUR, EVALUATION_COLOUR), ("train", "test"), strict=True):
+    epochs, kinds = [row.epoch for row in PUBLISHED_TABLE], (("train", TRAIN_COLOUR), ("test", EVALUATION_COLOUR))
+    for kind, colour in kinds if published else ():
+        values = [100 * getattr(row, f"{kind}_accuracy") for row in PUBLISHED_TABLE]
         axes.plot(epochs, values, "o", color=colour, label=f"published, {kind}", markersize=8, fillstyle="none")
     if history:
         evaluated = history[0].evaluated

@@ -20,6 +20,7 @@ from pneumosearch.illustrations import curves, images
 from pneumosearch.illustrations.activations import activations
 from pneumosearch.inference.predict import PlainNetwork
 from pneumosearch.published import PUBLISHED_SEED
+from pneumosearch.records.classes import PUBLISHED_CLASSES
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.records.epoch import History
 
@@ -96,7 +97,9 @@ def _page(subject: Subject, found: list[Illustration], folder: Path) -> str:
 
 def _illustrations(subject: Subject) -> Iterator[Illustration]:
     normal, ill = (_some(subject.dataset, label) for label in (0, 1))
-    first, config = ill[0], subject.config
+    first, config, data = ill[0], subject.config, subject.dataset.description
+    rows = ("healthy", "with pneumonia") if data.classes == PUBLISHED_CLASSES else data.classes
+    looks = "; those in the bottom row are cloudier" * (data.classes == PUBLISHED_CLASSES)
     yield Illustration(
         "intensity",
         "png",
@@ -107,9 +110,9 @@ def _illustrations(subject: Subject) -> Iterator[Illustration]:
     yield Illustration(
         "samples",
         "png",
-        f"Training images of each class: {_N_SAMPLES} healthy (top) and {_N_SAMPLES} with pneumonia (bottom).",
-        f"Two rows of {_N_SAMPLES} chest X-rays; those in the bottom row are cloudier.",
-        lambda: images.samples(normal, ill),
+        f"Training images of each class: {_N_SAMPLES} {rows[0]} (top) and {_N_SAMPLES} {rows[1]} (bottom).",
+        f"Two rows of {_N_SAMPLES} chest X-rays{looks}.",
+        lambda: images.samples(normal, ill, data.classes),
     )
     yield Illustration(
         "augmentations",
@@ -160,13 +163,7 @@ def _curves(subject: Subject) -> Iterator[Illustration]:
         "The number of iterations grows by the same amount in each epoch.",
         lambda: curves.batches_and_epochs(n_images, config.batch_size, epochs),
     )
-    yield Illustration(
-        "accuracy",
-        "svg",
-        "The published accuracies" + (" and those of this run, by epoch." if subject.history else "."),
-        "Published train accuracy rises from 82.5 to 95.1 percent; test accuracy swings between 62.5 and 86.2.",
-        lambda: curves.accuracy_table(subject.history),
-    )
+    yield from _accuracies(subject)
     yield Illustration(
         "gradients",
         "svg",
@@ -175,6 +172,25 @@ def _curves(subject: Subject) -> Iterator[Illustration]:
         "The loss falls by orders of magnitude; the decision boundary encloses the inner ring.",
         lambda: curves.learning_by_gradients(PUBLISHED_SEED),
     )
+
+
+def _accuracies(subject: Subject) -> Iterator[Illustration]:
+    if subject.dataset.description.shown_as != "own images":
+        yield Illustration(
+            "accuracy",
+            "svg",
+            "The published accuracies" + (" and those of this run, by epoch." if subject.history else "."),
+            "Published train accuracy rises from 82.5 to 95.1 percent; test accuracy swings between 62.5 and 86.2.",
+            lambda: curves.accuracy_table(subject.history),
+        )
+    elif subject.history:
+        yield Illustration(
+            "accuracy",
+            "svg",
+            "The accuracies of this run, by epoch.",
+            "A line for the training images and one for those that judge the epochs.",
+            lambda: curves.accuracy_table(subject.history, published=False),
+        )
 
 
 def _some(dataset: Dataset, label: int) -> list[PixelArray]:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from pneumosearch.data.augmentation import Augmentation, transform
 from pneumosearch.data.decoding import PixelArray
-from pneumosearch.data.manifest import CLASSES
+from pneumosearch.records.classes import Classes
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
 Maps = npt.NDArray[np.float32]
@@ -31,11 +31,11 @@ def intensity(pixels: PixelArray) -> Figure:
     return figure
 
 
-def samples(normal: Sequence[PixelArray], ill: Sequence[PixelArray]) -> Figure:
+def samples(normal: Sequence[PixelArray], ill: Sequence[PixelArray], classes: Classes) -> Figure:
     """Draw one row of images for each class; both sequences have the same length of at least 1."""
     figure = Figure(figsize=(1.8 * len(normal), 4), layout="constrained")
     grid = figure.subplots(2, len(normal), squeeze=False)
-    for row, images, label in zip(grid, (normal, ill), CLASSES, strict=True):
+    for row, images, label in zip(grid, (normal, ill), classes, strict=True):
         for axes, pixels in zip(row, images, strict=True):
             _show(axes, pixels, label)
     return figure
@@ -86,5 +86,5 @@ def dropout(values: Maps, rate: float, *, seed: int) -> Figure:
 
 def _show(axes: Any, pixels: PixelArray, title: str) -> None:
     axes.imshow(pixels, cmap="gray", vmin=0, vmax=255)
-    axes.set_title(title, fontsize=8)
+    axes.set_title(title, fontsize=8, parse_math=False)
     axes.axis("off")

@@ -10,7 +10,6 @@ from uuid import uuid4
 
 from pneumosearch._utils.jinja import template
 from pneumosearch.config import RunSpec, TrialConfig
-from pneumosearch.data.manifest import CLASSES
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.inference.predict import (
     ABOUT_FILE,
@@ -60,7 +59,9 @@ def _classifier(
 ) -> Classifier:
     networks = [PlainNetwork(content) for content in contents]
     form = config.image_size, data.interpolation, config.equalization
-    return Classifier(networks, *form, threshold, about + on_phantoms(data.kind), data.bits, data.appearance)
+    return Classifier(
+        networks, *form, threshold, about + on_phantoms(data.kind), data.bits, data.appearance, data.classes
+    )
 
 
 def _ensemble(store: Store, confirmation: Confirmation) -> Classifier:
@@ -147,6 +148,7 @@ def _write(
         equalization=run.config.equalization,
         threshold=threshold,
         threshold_from=source,
+        labels=record.data.classes,
         fingerprint=record.data.fingerprint,
         kind=record.data.kind,
         bits=record.data.bits,
@@ -220,7 +222,8 @@ def _card(
         candidate=candidate,
         replicate=replicate,
         changes=_changes(run.config),
-        classes=CLASSES,
+        classes=record.data.classes,
+        own=record.data.shown_as == "own images",
         warning=WARNING,
         percent=_percent,
         model_file=MODEL_FILE,

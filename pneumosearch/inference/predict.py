@@ -17,12 +17,12 @@ from pneumosearch.config import Equalization, TrialConfig
 from pneumosearch.data.appearance import differences, small
 from pneumosearch.data.cache import formed, network_input
 from pneumosearch.data.decoding import PixelArray, decode
-from pneumosearch.data.manifest import CLASSES
 from pneumosearch.data.names import printable_name
 from pneumosearch.data.scan import COPY_OF_FILE, SUFFIXES, PassedOver, Tally, find_images
 from pneumosearch.errors import ConfigError, DataError
 from pneumosearch.network import backend
 from pneumosearch.network.grad_cam import Calls, Heat, grad_cam, overlay
+from pneumosearch.records.classes import PUBLISHED_CLASSES, Classes
 from pneumosearch.records.dataset import Appearance, Interpolation
 
 #: What every output that a person may act on says.
@@ -48,7 +48,7 @@ class ModelAbout(BaseModel):
     equalization: Equalization
     threshold: float  # above it an image is called ill
     threshold_from: str
-    labels: tuple[str, str] = CLASSES
+    labels: Classes = PUBLISHED_CLASSES
     fingerprint: str  # of the images that it was trained on
     kind: Literal["images", "phantoms"]  # of these images
     bits: int | None = None  # of the levels of these images, where they have more than 8 a pixel
@@ -100,6 +100,7 @@ class Classifier:
     about: str  # where it comes from, in words
     bits: int | None = None  # of the deep images that it was trained on
     appearance: Appearance | None = None  # of the images that it was trained on; None where nothing is known of it
+    classes: Classes = PUBLISHED_CLASSES
 
     def examine(self, path: Path) -> tuple[PixelArray, tuple[str, ...]]:
         """Decode a file as `read`; return also in what it lies far outside of what the network was trained on."""
@@ -113,7 +114,7 @@ class Classifier:
         return network_input(path, self.size, self.interpolation, self.equalization, self.bits)
 
     def probabilities(self, pixels: PixelArray) -> npt.NDArray[np.float64]:
-        """Return the mean probability of pneumonia over the networks, (n,), of (n, size, size) grey levels."""
+        """Return the mean probability of the positive class over the networks, (n,), of (n, size, size) grey levels."""
         each = [network.predict_on_batch(pixels[..., None])[:, 0] for network in self.networks]
         return np.asarray(np.mean(each, axis=0), dtype=np.float64)
 
@@ -132,7 +133,7 @@ class Prediction:
     """What a classifier says of one file; either a probability or an error."""
 
     path: Path
-    probability: float | None = None  # of pneumonia
+    probability: float | None = None  # of the positive class
     decision: str | None = None
     error: str | None = None
     remarks: tuple[str, ...] = ()  # in what the image lies far outside of what the network was trained on
@@ -235,7 +236,7 @@ def _predicted(
         if path in errors:
             yield Prediction(path, error=errors[path])
         else:
-            decision = CLASSES[probabilities[path] > classifier.threshold]
+            decision = classifier.classes[probabilities[path] > classifier.threshold]
             yield Prediction(path, probabilities[path], decision, remarks=remarks[path])
 
 
@@ -291,6 +292,7 @@ def file_classifier(path: Path) -> Classifier:
         f"{about}threshold {exported.threshold_from}{on_phantoms(exported.kind)}",
         exported.bits,
         exported.appearance,
+        exported.labels,
     )
 
 

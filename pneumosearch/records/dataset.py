@@ -8,6 +8,8 @@ from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict
 
+from pneumosearch.records.classes import PUBLISHED_CLASSES, Classes, Shown, class_words
+
 Interpolation = Literal["nearest", "area"]
 
 #: What stands over every result on generated images.
@@ -34,6 +36,11 @@ class Appearance(BaseModel):
     aspect_ratio: Range | None  # width / height of the files
 
 
+def shown_as(kind: Literal["images", "phantoms"], classes: Classes) -> Shown:
+    """Return what images of this kind with these classes are, for what may stand beside their results."""
+    return "own images" if kind == "images" and classes != PUBLISHED_CLASSES else kind
+
+
 class DataDescription(BaseModel):
     """What a record says of the data that a training saw."""
 
@@ -43,7 +50,7 @@ class DataDescription(BaseModel):
     folder: str  # as `data.names.storable_path` writes it
     fingerprint: str  # of the content of train + val
     test_fingerprint: str | None  # of the test folder, where it was opened
-    counts: dict[str, tuple[int, int]]  # {split: (normal, pneumonia)}
+    counts: dict[str, tuple[int, int]]  # {split: (images of the first class, of the second)}
     n_train: int
     n_evaluation: int
     interpolation: Interpolation
@@ -54,6 +61,7 @@ class DataDescription(BaseModel):
     patient_rule: str | None = None
     appearance: Appearance | None = None  # of the images outside the test folder; None in older records
     bits: int | None = None  # of the levels of deep images (more than 8 bits a pixel); None where there are none
+    classes: Classes = PUBLISHED_CLASSES
 
     def with_skipped(self, names: Sequence[str]) -> Self:
         """Return the description of data without these images; of many it names the first."""
@@ -66,6 +74,21 @@ class DataDescription(BaseModel):
     def patient_pattern(self) -> str | None:
         """The user's rule for patients, where one was given."""
         return None if self.patient_rule == "mendeley" else self.patient_rule
+
+    @property
+    def shown_as(self) -> Shown:
+        """What the images are, for what may stand beside their results."""
+        return shown_as(self.kind, self.classes)
+
+    @property
+    def beside_published(self) -> bool:
+        """Whether results may stand beside published figures."""
+        return self.shown_as == "images"
+
+    @property
+    def words(self) -> Classes:
+        """The classes as words in a sentence."""
+        return class_words(self.classes)
 
     @property
     def folder_name(self) -> str:

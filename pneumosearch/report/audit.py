@@ -10,6 +10,7 @@ from rich.table import Table
 from pneumosearch.data.audit.audit import NUMBERING_NOTE, Audit, IdenticalFiles, NearPair, SplitBalance
 from pneumosearch.data.audit.shift import ShiftComparison
 from pneumosearch.errors import printable
+from pneumosearch.records.classes import class_words
 from pneumosearch.report.tables import percent, phantom_warning
 
 _N_LISTED = 10  # entries of each table in the terminal; --json has all
@@ -86,10 +87,12 @@ def straddling_sentence(straddling: int | None) -> Sentence:
 
 
 def _balance_sentence(audit: Audit) -> Sentence:
+    positive = class_words(audit.classes)[1]
+    positive = positive.capitalize() if positive.islower() else positive
     shares = ", ".join(f"{percent(split.share)}% of {split.split}" for split in audit.balance.splits)
     differs = audit.balance.p < 0.05
     verdict = "the shares differ" if differs else "no significant difference"
-    return Sentence("note" if differs else "good", f"Pneumonia is {shares}: {verdict} (p = {audit.balance.p:.2g}).")
+    return Sentence("note" if differs else "good", f"{positive} is {shares}: {verdict} (p = {audit.balance.p:.2g}).")
 
 
 def _model_sentences(comparisons: Sequence[ShiftComparison]) -> list[Sentence]:
@@ -122,31 +125,33 @@ _MARKS = {"good": "[green]ok  [/green]", "note": "[yellow]note[/yellow]", "bad":
 
 def _balance_table(audit: Audit) -> Table:
     table = Table(title="Classes by split", caption=balance_line(audit))
-    for heading in BALANCE_HEADINGS:
-        table.add_column(heading, justify="left" if heading == "split" else "right")
+    for heading in balance_headings(audit):
+        table.add_column(escape(heading), justify="left" if heading == "split" else "right")
     for split in audit.balance.splits:
         table.add_row(*balance_cells(split))
     return table
 
 
-BALANCE_HEADINGS = ("split", "NORMAL", "PNEUMONIA", "pneumonia % (95%)")
+def balance_headings(audit: Audit) -> list[str]:
+    """Return the headings of the table of the classes by split."""
+    return ["split", *audit.classes, f"{class_words(audit.classes)[1]} % (95%)"]
 
 
 def balance_cells(split: SplitBalance) -> list[str]:
-    """Return one row of the table with `BALANCE_HEADINGS`."""
+    """Return one row of the table with `balance_headings`."""
     share = f"{percent(split.share)} ({percent(split.share_low)} to {percent(split.share_high)})"
-    return [split.split, f"{split.normal:,}", f"{split.pneumonia:,}", share]
+    return [split.split, *(f"{n:,}" for n in split.counts.values()), share]
 
 
 def balance_line(audit: Audit) -> str:
-    """Return the result of the chi-square test that all splits have the same share of pneumonia."""
+    """Return the result of the chi-square test that all splits have the same share of the positive class."""
     balance = audit.balance
     freedom = f"{balance.freedom} degrees of freedom"
     return f"Test of equal shares in all splits: chi-square {balance.chi_square:.1f}, {freedom}, p = {balance.p:.2g}"
 
 
 def _comparison_table(comparison: ShiftComparison) -> Table:
-    title = f"{comparison.first} ({comparison.n_first:,}) and {comparison.second} ({comparison.n_second:,})"
+    title = escape(f"{comparison.first} ({comparison.n_first:,}) and {comparison.second} ({comparison.n_second:,})")
     table = Table(title=title)
     for heading in COMPARISON_HEADINGS:
         table.add_column(heading, justify="left" if heading == "feature" else "right", no_wrap=True)

@@ -16,6 +16,7 @@ from pneumosearch.data.audit.shift import Histogram, ShiftComparison
 from pneumosearch.data.cache import shrink
 from pneumosearch.data.decoding import decode
 from pneumosearch.data.names import path_below, path_of
+from pneumosearch.records.classes import Classes
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report import audit as tables
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
@@ -23,12 +24,6 @@ from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 _N_PAIRS: Final = 24  # near-duplicate pairs on the page
 _SIDE: Final = 224  # pixels of a thumbnail
 _INK: Final = "#010203"  # placeholder for the text colour of the page, which differs in light and dark mode
-_STYLE: Final = {
-    "train NORMAL": (TRAIN_COLOUR, "-"),
-    "test NORMAL": (TRAIN_COLOUR, "--"),
-    "train PNEUMONIA": (EVALUATION_COLOUR, "-"),
-    "test PNEUMONIA": (EVALUATION_COLOUR, "--"),
-}
 _MARKERS: Final = (("o", TRAIN_COLOUR), ("s", EVALUATION_COLOUR), ("^", "#009E73"))
 
 
@@ -64,8 +59,8 @@ def page(audit: Audit) -> str:
         warning=PHANTOMS if audit.kind == "phantoms" else None,
         tables=tables,
         overview=_overview(audit.comparisons) if audit.comparisons else None,
-        legend=list(_STYLE.items()),
-        histograms=[_histogram(histogram) for histogram in audit.histograms],
+        legend=list(_styles(audit.classes).items()),
+        histograms=[_histogram(histogram, _styles(audit.classes)) for histogram in audit.histograms],
         pairs=[_pair(audit, pair) for pair in shown],
         beyond=[_pair(audit, pair) for pair in audit.near.beyond],
     )
@@ -92,7 +87,7 @@ def _overview(comparisons: list[ShiftComparison]) -> Image:
         below = [max(0.0, feature.auc - feature.auc_low) for feature in comparison.features]
         above = [max(0.0, feature.auc_high - feature.auc) for feature in comparison.features]
         marker, colour = _MARKERS[k]
-        label = f"{comparison.first} and {comparison.second}"
+        label = f"{comparison.first} and {comparison.second}".replace("$", r"\$")  # no formula
         axes.errorbar(values, positions, xerr=[below, above], fmt=marker, color=colour, markersize=4, label=label)
     axes.axvline(0.5, color=_INK, linewidth=0.8)
     axes.set_yticks(range(len(names)), names)
@@ -104,12 +99,19 @@ def _overview(comparisons: list[ShiftComparison]) -> Image:
     )
 
 
-def _histogram(histogram: Histogram) -> Image:
+def _styles(classes: Classes) -> dict[str, tuple[str, str]]:
+    """Return colour and line of each set of images, such as "train NORMAL"."""
+    colours = zip(classes, (TRAIN_COLOUR, EVALUATION_COLOUR), strict=True)
+    lines = (("train", "-"), ("test", "--"))
+    return {f"{split} {name}": (colour, line) for name, colour in colours for split, line in lines}
+
+
+def _histogram(histogram: Histogram, styles: dict[str, tuple[str, str]]) -> Image:
     """Draw one feature's distribution in train and test, by class."""
     figure, name = _figure(2.9, 1.9), histogram.feature.replace("_", " ")
     axes = figure.subplots()
     for label, shares in histogram.shares.items():
-        colour, line = _STYLE[label]
+        colour, line = styles[label]
         axes.stairs(shares, histogram.edges, color=colour, linestyle=line, linewidth=1.2)
     axes.set_title(name, fontsize=9, color=_INK)
     axes.set_yticks([])
@@ -137,5 +139,5 @@ def _svg(figure: Figure) -> str:
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "audit", "font.size": 9}):
         figure.savefig(file, format="svg", metadata={"Date": None, "Creator": None})
     text = file.getvalue()
-    # The figure contains names of features and splits only, no text from the folder.
+    # The figure contains names of features, splits and classes only, which matplotlib escapes.
     return Markup(text[text.index("<svg") :].replace(_INK, "currentColor"))  # noqa: S704

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from pneumosearch.confirm.verdict import ensemble_probabilities
+from pneumosearch.records.classes import Classes
 from pneumosearch.records.confirmation import Candidate, Comparison, Confirmation, Estimate
-from pneumosearch.records.dataset import PHANTOMS
+from pneumosearch.records.dataset import PHANTOMS, DataDescription
 from pneumosearch.report import figures_confirm, tables
 from pneumosearch.report.curves import confusion
 from pneumosearch.report.figures_confirm import PublishedAccuracy, published_accuracies
@@ -24,27 +25,28 @@ _HEADLINES: Final = {
     "worse": "Worse than the baseline",
     "no difference can be shown": "No difference from the baseline can be shown",
 }
-_CLASS: Final = ("normal", "pneumonia")
 
 
 def confirmation_view(
-    confirmation: Confirmation, kind: Literal["images", "phantoms"], misclassified: Sequence[MisclassifiedImage]
+    confirmation: Confirmation, data: DataDescription, misclassified: Sequence[MisclassifiedImage]
 ) -> dict[str, Any]:
     """Return the values that the templates of a confirmation need.
 
     Args:
         confirmation: The confirmation.
-        kind: Kind of the images; results on phantoms are not compared with published ones.
+        data: Of the study; it has the classes, and says whether published results may stand beside its own.
         misclassified: Test images that the winner misclassified.
     """
-    published = published_accuracies() if kind == "images" else []
+    published = published_accuracies() if data.beside_published else []
     figures = (
         figures_confirm.accuracies(confirmation, published),
         figures_confirm.roc_curves(confirmation),
-        figures_confirm.calibration_diagram(confirmation),
+        figures_confirm.calibration_diagram(confirmation, data.words[1]),
     )
     return {
         "record": confirmation,
+        "words": data.words,
+        "beside_published": data.beside_published,
         "headline": _HEADLINES[confirmation.verdict.conclusion],
         "sentences": [each for each in confirmation.verdict.sentences if each != PHANTOMS],
         "tiles": _tiles(confirmation),
@@ -56,7 +58,7 @@ def confirmation_view(
         "published": _beside_published(confirmation, published),
         "confusions": _confusions(confirmation),
         "figures": figures,
-        "misclassified": [_misclassified(confirmation, image) for image in misclassified],
+        "misclassified": [_misclassified(confirmation, data.words, image) for image in misclassified],
     }
 
 
@@ -177,9 +179,9 @@ def _confusions(confirmation: Confirmation) -> list[dict[str, Any]]:
     return found
 
 
-def _misclassified(confirmation: Confirmation, image: MisclassifiedImage) -> dict[str, Any]:
+def _misclassified(confirmation: Confirmation, words: Classes, image: MisclassifiedImage) -> dict[str, Any]:
     winner = figures_confirm.shown_candidates(confirmation)[1]
     probability = float(ensemble_probabilities(winner.replicates)[image.position])
     truth, called = confirmation.labels[image.position], int(probability > winner.ensemble_at_half.threshold)
-    text = f"{_CLASS[truth]}, classified as {_CLASS[called]}: probability of pneumonia {probability:.3f}"
+    text = f"{words[truth]}, classified as {words[called]}: probability of {words[1]} {probability:.3f}"
     return {"png": image.png, "name": confirmation.images[image.position], "text": text}

@@ -57,7 +57,7 @@ def accuracies(confirmation: Confirmation, published: list[PublishedAccuracy]) -
 
     Args:
         confirmation: The confirmation.
-        published: Published accuracies on the same images; empty for phantoms.
+        published: Published accuracies on the same images; empty where the images are not comparable.
     """
     n = len(confirmation.candidates) + len(published)
     figure = Figure(figsize=(5.2, 0.8 + 0.3 * n), layout="constrained")
@@ -117,8 +117,8 @@ def roc_curves(confirmation: Confirmation) -> Drawing:
 
 
 @styled
-def calibration_diagram(confirmation: Confirmation) -> Drawing:
-    """Draw the observed share of pneumonia against the mean predicted probability of the seed ensembles."""
+def calibration_diagram(confirmation: Confirmation, positive: str) -> Drawing:
+    """Draw the observed share of the positive class against the mean predicted probability of the seed ensembles."""
     figure = Figure(figsize=(4.6, 4.6), layout="constrained")
     axes: Axes = figure.subplots()
     axes.plot([0, 100], [0, 100], color=INK, alpha=0.3, lw=0.8, linestyle=":")
@@ -132,7 +132,9 @@ def calibration_diagram(confirmation: Confirmation) -> Drawing:
         labels.append(f"{label(candidate.label)}: {100 * candidate.ensemble_at_half.calibration_error:.1f}")
         axes.errorbar([100 * each.mean_probability for each in bins], shares, (below, above), color=colour, lw=1.2,
                       elinewidth=0.7, label=labels[-1] + " points off", **look)  # fmt: skip
-    axes.set(xlabel="mean probability of pneumonia (%)", ylabel="images with pneumonia (%)", aspect="equal")
+    axes.set(
+        xlabel=f"mean probability of {label(positive)} (%)", ylabel=f"images with {label(positive)} (%)", aspect="equal"
+    )
     axes.set(xlim=(-2, 102), ylim=(-2, 102))
     axes.legend(loc="upper left")
     alt = f"Calibration of the seed ensembles; expected calibration error in points: {', '.join(labels)}."

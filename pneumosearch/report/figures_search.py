@@ -134,7 +134,7 @@ def _levels(record: StudyRecord, axes: Axes) -> None:
 
 
 def _beside_published(record: StudyRecord) -> bool:
-    return record.metric == "accuracy" and record.data.kind == "images"
+    return record.metric == "accuracy" and record.data.beside_published
 
 
 def _history_alt(record: StudyRecord) -> str:

@@ -39,7 +39,7 @@ def print_confirmation(confirmation: Confirmation, kind: str) -> None:
 
     Args:
         confirmation: The confirmation.
-        kind: "images" or "phantoms", which get a warning.
+        kind: As `DataDescription.shown_as` says; phantoms get a warning.
     """
     console = standard_output()
     if kind == "phantoms":

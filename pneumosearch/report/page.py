@@ -67,7 +67,7 @@ def page(
         lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
         candidate=_candidate(record),
         confirm_command=reproduce.command("confirm", "--name", record.name, "--data", record.data.folder_name),
-        confirmation=confirmation_view(confirmation, record.data.kind, misclassified) if confirmation else None,
+        confirmation=confirmation_view(confirmation, record.data, misclassified) if confirmation else None,
         published=_published(record),
         search=_search_figures(record),
         trials=_trials(record, top),
@@ -91,8 +91,8 @@ def _candidate(record: StudyRecord) -> str | None:
 
 
 def _published(record: StudyRecord) -> dict[str, Any] | None:
-    """Return the comparison of the baseline with the published table; None for phantoms."""
-    if record.data.kind == "phantoms":
+    """Return the comparison of the baseline with the published table; None where the images are not comparable."""
+    if not record.data.beside_published:
         return None
     history = record.baseline.history if record.baseline else ()
     return {

@@ -6,6 +6,7 @@ from typing import Any
 
 import tomli_w
 
+from pneumosearch.records.classes import own_classes
 from pneumosearch.records.trial import StudyRecord
 
 
@@ -48,7 +49,8 @@ def commands(record: StudyRecord) -> list[tuple[str, str]]:
         found.append(("The search, in an empty store, with the study file below", search))
     elif record.purpose == "baseline":
         protocol = str(record.spec.get("protocol"))
-        found.append(("The baseline", command("baseline", "--protocol", protocol, "--data", folder)))
+        own = () if (names := own_classes(record.data.classes)) is None else ("--classes", ",".join(names))
+        found.append(("The baseline", command("baseline", "--protocol", protocol, "--data", folder, *own)))
     if best is not None:
         found.append(("The best trial, compared digit by digit", command("rerun", name, str(best), "--data", folder)))
     return found

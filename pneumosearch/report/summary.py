@@ -14,8 +14,8 @@ from pneumosearch.report.importance import importance
 def study_summary(record: StudyRecord) -> dict[str, Any]:
     """Return the report of a study for JSON.
 
-    Accuracies are fractions in [0, 1]. `reference` is the published table. `test_openings` counts how often the test
-    set of this data was opened from this store.
+    Accuracies are fractions in [0, 1]. `reference` is the published table, empty where the classes are a user's own.
+    `test_openings` counts how often the test set of this data was opened from this store.
     """
     ranking = record.ranking()
     return {
@@ -24,7 +24,7 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         "data": record.data.model_dump(mode="json"),
         "protocol": record.spec.get("protocol"),
         "spec": record.spec,
-        "reference": reference(),
+        "reference": reference() if record.data.shown_as != "own images" else [],
         "baseline": trial_summary(record.baseline) if record.baseline else None,
         "trials": [trial_summary(trial) for trial in record.trials],
         "best": trial_summary(ranking[0]) if ranking else None,

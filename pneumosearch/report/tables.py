@@ -57,7 +57,7 @@ def epoch_headings(evaluated: str, kind: str) -> list[str]:
 
     Args:
         evaluated: "validation" or "test": the images that the epochs are evaluated on.
-        kind: "images" or "phantoms"; only images are compared with published results.
+        kind: As `DataDescription.shown_as` says; only "images" are compared with published results.
     """
     headings = ["epoch", "train %", f"{evaluated} %", "train loss", f"{evaluated} loss", "learning rate", "seconds"]
     return headings + ["published train / test %", "difference"] * (kind == "images")
@@ -262,7 +262,7 @@ def print_report(record: StudyRecord, *, top: int, console: Console | None = Non
     out = console or standard_output()
     if record.data.kind == "phantoms":
         out.print(phantom_warning())
-    else:
+    if record.data.beside_published:
         if record.baseline and record.baseline.history:
             out.print(comparison_table(record.baseline.history))
         for line in published_lines():
@@ -284,7 +284,7 @@ def markdown(record: StudyRecord, *, top: int) -> str:
     lines = [f"# Study {record.name}", ""]
     if record.data.kind == "phantoms":
         lines += [f"**{PHANTOMS}**", ""]
-    else:
+    if record.data.beside_published:
         lines += [f"- {line}" for line in published_lines()] + [""]
         if record.baseline and record.baseline.history:
             lines += [*_markdown_rows(*table_cells(comparison_table(record.baseline.history))), ""]
@@ -305,15 +305,20 @@ def _markdown_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> li
 
 
 def data_check_summary(manifest: "Manifest") -> dict[str, Any]:
-    """Return the image counts of a folder for JSON, the published counts, and whether they agree."""
+    """Return the image counts of a folder for JSON, the published counts, and whether they agree.
+
+    The last two are None where the classes are a user's own.
+    """
     found = {str(split): list(counts) for split, counts in manifest.counts().items()}
-    published = {split: list(counts) for split, counts in PUBLISHED_COUNTS.items()}
+    counts = {split: list(counts) for split, counts in PUBLISHED_COUNTS.items()}
+    published = None if manifest.shown_as == "own images" else counts
     return {
         "folder": printable_name(str(manifest.folder)),
         "kind": manifest.kind,
+        "classes": list(manifest.classes),
         "found": found,
         "published": published,
-        "agrees": found == published,
+        "agrees": None if published is None else found == published,
         "passed_over": [each._asdict() for each in manifest.passed_over],
         "cannot_be_opened": dict(manifest.unopenable()),
         "unknown_patients": manifest.n_unknown_patients,
@@ -322,21 +327,25 @@ def data_check_summary(manifest: "Manifest") -> dict[str, Any]:
 
 
 def print_data_check(manifest: "Manifest") -> None:
-    """Print the image counts of a folder next to the published counts, and remarks on the folder."""
+    """Print the image counts of a folder, next to the published counts where it may be theirs, and remarks on it."""
     summary, console = data_check_summary(manifest), Console()
     if manifest.kind == "phantoms":
         console.print(phantom_warning())
     table = Table(title=f"Images in {escape(summary['folder'])}")
-    for heading in ("split", "NORMAL", "published", "PNEUMONIA", "published"):
+    published, table_headings = summary["published"], ["split"]
+    for name in manifest.classes:
+        table_headings += [escape(name), *["published"] * (published is not None)]
+    for heading in table_headings:
         table.add_column(heading, justify="right" if heading != "split" else "left")
-    counts = manifest.counts()
-    for split, found in counts.items():
-        normal, pneumonia = PUBLISHED_COUNTS[split]
-        table.add_row(split, f"{found[0]:,}", f"{normal:,}", f"{found[1]:,}", f"{pneumonia:,}")
+    for split, found in manifest.counts().items():
+        beside = [[count] if published is None else [count, published[split][i]] for i, count in enumerate(found)]
+        table.add_row(split, *(f"{number:,}" for numbers in beside for number in numbers))
     console.print(table)
     for line in (*summary["remarks"], *(f"cannot be opened: {n} ({why})" for why, n in manifest.unopenable().items())):
         console.print(printable(line), markup=False, highlight=False)
     agrees = summary["agrees"]
+    if agrees is None:
+        return
     console.print(
         "The counts equal the published counts." if agrees else "The counts differ from the published counts."
     )

@@ -30,7 +30,7 @@ def objective_for(
     for each other. The test folder stays sealed.
 
     Args:
-        data: Folder with train, val, test, each with NORMAL and PNEUMONIA.
+        data: Folder with train, val, test, each with NORMAL and PNEUMONIA, or the classes of `spec`.
         spec: A study, or the path of a study file; without it the default study. Its sampler, pruner and engine are
             not used.
         results: Folder of decoded images, artifacts, and the states of trainings while they go on.
@@ -43,7 +43,7 @@ def objective_for(
     """
     study = read_study_file(Path(spec)) if isinstance(spec, str | Path) else spec or StudySpec()
     folder = Path(results)
-    source = DataSource(read_manifest(Path(data), study.patient_pattern), folder / "cache")
+    source = DataSource(read_manifest(Path(data), study.patient_pattern, study.classes), folder / "cache")
     study = study.model_copy(update={"screening": None})  # only for the pruner "promote" of our own loop
     objective = Objective(_OwnLoop(TrialFiles(folder), source, lambda event: None, StopFlag()), study)
 

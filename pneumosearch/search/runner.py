@@ -21,6 +21,7 @@ from pneumosearch.config import RunSpec
 from pneumosearch.errors import ArtifactsError, PneumosearchError, StoreError, TrainingError, printable
 from pneumosearch.network.backend import resolved_precision
 from pneumosearch.records import attributes
+from pneumosearch.records.classes import own_classes
 from pneumosearch.records.trial import Purpose, TrialRecord
 from pneumosearch.search.claims import Claims, fail
 from pneumosearch.search.events import TrialDeferred, TrialEnded
@@ -245,7 +246,7 @@ def open_search(
         ConfigError: The sampler cannot be made, or there is nothing for KerasTuner to search.
         StoreError: A study of this name searches something else, or other data.
     """
-    spec = settled(session.store, spec)
+    spec = settled(session.store, spec).model_copy(update={"classes": own_classes(session.source.manifest.classes)})
     objective = Objective(session, spec)
     space = objective.space
     data = objective.described(objective.new_run(space.centre))

@@ -20,6 +20,7 @@ from pneumosearch.config import first_problem
 from pneumosearch.errors import StoreError, first_difference, printable
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.records import attributes
+from pneumosearch.records.classes import PUBLISHED_CLASSES, Classes, same_classes
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.trial import Purpose, State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.storage.optuna_private import study_id, trial_id
@@ -185,6 +186,18 @@ class Store(TrialFiles):
         with explained(self.url), _as_written_here(f"study '{name}'"):
             return attributes.DATA.needed(study.user_attrs)
 
+    def classes_of(self, name: str, given: Classes | None) -> Classes:
+        """Return the classes of study `name`; where it is not there yet, the given ones, or the published ones.
+
+        Raises:
+            StoreError: The study was started with others than those given.
+        """
+        if name not in self.names():
+            return given or PUBLISHED_CLASSES
+        before = self.data(name).classes
+        _check_classes(name, before, given or before)
+        return before
+
     def _rows(self, identifier: int) -> Sequence[FrozenTrial | TrialRow]:
         storage = self.storage
         if isinstance(storage, RetryingStorage):
@@ -330,9 +343,19 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
             f"study '{name}' was started with another {difference}; go on as it was, or choose another --name"
         )
     before = attributes.DATA.needed(about)
+    _check_classes(name, before.classes, data.classes)
     if before.fingerprint != data.fingerprint:
         raise StoreError(f"study '{name}' was started on other images ({before.folder}); choose another --name")
     _check_patients(name, before.patient_rule, data.patient_rule)
+
+
+def _check_classes(name: str, before: Classes, now: Classes) -> None:
+    """Raise `StoreError` where the labels would have another meaning."""
+    if not same_classes(before, now):
+        raise StoreError(
+            f"study '{name}' was started with other classes ({','.join(before)}, now {','.join(now)}); go on as it "
+            "was, or choose another --name"
+        )
 
 
 def _check_patients(name: str, before: str | None, now: str | None) -> None:

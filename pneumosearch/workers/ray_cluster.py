@@ -337,7 +337,8 @@ class _Worker:
             check_storage(job.url, self._home, [_address()])
             # The images of this node: it may lack some or have others, and the study compares them by content.
             manifest = job.source.manifest
-            source = replace(job.source, manifest=read_manifest(manifest.folder, manifest.patient_pattern))
+            here = read_manifest(manifest.folder, manifest.patient_pattern, manifest.classes)
+            source = replace(job.source, manifest=here)
             train_trials(replace(job, source=source), self._unsent.put, self._stop)
         except (DataError, StoreError) as error:
             self._unsent.put(Failed(type(error)(f"node {platform.node()} ({_address()}): {error}")))

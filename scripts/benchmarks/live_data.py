@@ -11,7 +11,7 @@ import numpy as np
 
 from benchmarks.peers import UNDERSTOOD
 from pneumosearch._utils.atomic import write_text
-from pneumosearch.data.manifest import CLASSES, ImageFile, Manifest, ManifestPart, read_manifest
+from pneumosearch.data.manifest import ImageFile, Manifest, ManifestPart, read_manifest
 from pneumosearch.data.protocols import SPLIT_SEED
 from pneumosearch.data.splits import holdout_split, leak_groups
 from pneumosearch.errors import ConfigError
@@ -92,7 +92,7 @@ def prepare(data: Path, spec: StudySpec, share: float, folder: Path) -> Course:
     split = holdout_split(part, seed=SPLIT_SEED)
     for target, indices in ((course.train, split.train), (course.validation, split.validation)):
         for image in (part.images[i] for i in indices):
-            _link(part.path(image), target / CLASSES[image.label] / f"{image.split}-{Path(image.name).name}")
+            _link(part.path(image), target / manifest.classes[image.label] / f"{image.split}-{Path(image.name).name}")
     write_text(course.study, study_text(spec.model_dump(mode="json")))
     write_text(course.space, json.dumps(_plain_space(spec), indent=1))
     return course

@@ -259,6 +259,7 @@ def _broken(name: str, phantoms: Path, folder: Path) -> list[str]:
             (copy / "train").rename(copy / "training")
     (folder / "bad.toml").write_text('colour = "red"\n')
     (folder / "without.toml").write_text("[space]\nzoom = { low = 0.4, high = 0.5 }\n")
+    (folder / "classes.toml").write_text('classes = ["a", "A"]\n')
     (folder / "type.toml").write_text('seed = "many"\n')
     return {
         "no folder": ["study", "--data", "nowhere"],
@@ -274,6 +275,10 @@ def _broken(name: str, phantoms: Path, folder: Path) -> list[str]:
         "bad name": ["study", "--name", "../../x", "--data", str(phantoms)],
         "no store": ["report"],
         "no file": ["study", "none.toml"],
+        "one class": ["study", "--classes", "SICK", "--data", str(phantoms)],
+        "equal classes": ["data", "check", "--classes", "NORMAL,normal", "--data", str(phantoms)],
+        "other classes": ["data", "audit", "--classes", "NORMAL,SICK", "--data", str(phantoms)],
+        "classes in a file": ["study", "classes.toml", "--data", str(phantoms)],
     }[name]
 
 
@@ -293,6 +298,10 @@ def _broken(name: str, phantoms: Path, folder: Path) -> list[str]:
         ("bad name", "options: name:"),
         ("no store", "results/pneumosearch.db: no such storage yet"),
         ("no file", "none.toml: no such study file"),
+        ("one class", "--classes 'SICK': wanted two folder names.*train holds NORMAL, PNEUMONIA$"),
+        ("equal classes", "--classes 'NORMAL,normal': the two names are equal.*holds NORMAL, PNEUMONIA$"),
+        ("other classes", r".*train/SICK: no such folder .*holds NORMAL, PNEUMONIA\); wanted .* NORMAL and SICK$"),
+        ("classes in a file", "classes.toml: classes 'a,A': the two names are equal"),
     ],
 )
 def test_misuse_is_told_in_one_line_with_exit_code_1(

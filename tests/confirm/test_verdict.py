@@ -9,6 +9,7 @@ import pytest
 from pneumosearch.config import TrialConfig
 from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
 from pneumosearch.intervals import Floats, expected_maximum
+from pneumosearch.records.classes import Shown
 from pneumosearch.records.confirmation import Candidate, Comparison, Replicate, Verdict
 from pneumosearch.records.dataset import PHANTOMS
 
@@ -43,7 +44,7 @@ def a_candidate(number: int, skill: float, seeds: Sequence[int] = (1, 2, 3), val
     return candidate(replicates, LABELS, role=role, study="default", trial=number, config=TrialConfig())
 
 
-def judge(*skills: float, seeds: Sequence[int] = (1, 2, 3), kind: Literal["images", "phantoms"] = "images") -> Verdict:
+def judge(*skills: float, seeds: Sequence[int] = (1, 2, 3), kind: Shown = "images") -> Verdict:
     """Judge candidates of these skills, the baseline's first."""
     candidates = [a_candidate(number, skill, seeds) for number, skill in enumerate(skills)]
     return concluded(candidates, compared(candidates, LABELS, PATIENTS), Searched(49, 0.023, 500, kind))
@@ -137,7 +138,9 @@ def test_published_figures_stand_beside_those_of_images_and_never_of_phantoms() 
         assert figure in sentences
     phantoms = judge(1.0, 2.0, kind="phantoms").sentences
     assert phantoms[0] == PHANTOMS
-    assert "Kermany" not in " ".join(phantoms)
+    own = judge(1.0, 2.0, kind="own images").sentences
+    assert "Kermany" not in " ".join((*phantoms, *own))
+    assert list(own) == list(phantoms[1:])
 
 
 def test_p_value_is_told_as_it_is_and_adjusted() -> None:

@@ -1,6 +1,7 @@
 import os
 import re
 import shutil
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pneumosearch.data.manifest import ImageFile, read_manifest
+from pneumosearch.data.phantoms import MARKER
 from pneumosearch.data.scan import COPY, HIDDEN, OUTSIDE
 from pneumosearch.data.splits import holdout_split, kept_holdout_split
 from pneumosearch.errors import DataError
@@ -199,3 +201,47 @@ def test_names_that_are_no_utf8_are_printable_and_open(copy: Path) -> None:
     for image in odd:
         image.name.encode("utf-8")
         assert part.path(image).is_file()
+
+
+def own_folder(phantoms: Path, folder: Path, negative: str, positive: str) -> Path:
+    """A copy of the phantoms as somebody else's images."""
+    shutil.copytree(phantoms, folder)
+    (folder / MARKER).unlink()
+    for split in ("train", "val", "test"):
+        (folder / split / "NORMAL").rename(folder / split / negative)
+        (folder / split / "PNEUMONIA").rename(folder / split / positive)
+    return folder
+
+
+def test_own_classes_are_read_as_the_published_ones(phantoms: Path, tmp_path: Path) -> None:
+    folder = own_folder(phantoms, tmp_path / "own", "HEALTHY", "TUBERCULOSIS")
+    manifest = read_manifest(folder, classes=("HEALTHY", "TUBERCULOSIS"))
+    assert manifest.counts() == read_manifest(phantoms).counts()
+    assert (manifest.classes, manifest.shown_as) == (("HEALTHY", "TUBERCULOSIS"), "own images")
+    assert manifest.passed_over == ()
+    turned = read_manifest(folder, classes=("TUBERCULOSIS", "HEALTHY")).counts()
+    assert {split: counts[::-1] for split, counts in turned.items()} == manifest.counts()
+
+
+def test_class_folders_may_differ_in_case_and_form(phantoms: Path, tmp_path: Path) -> None:
+    decomposed = unicodedata.normalize("NFD", "Säule")
+    folder = own_folder(phantoms, tmp_path / "own", "Gesund", decomposed)
+    (folder / "test" / "Gesund").rename(folder / "test" / "GESUND")
+    manifest = read_manifest(folder, classes=("gesund", "Säule"))
+    assert manifest.counts() == read_manifest(phantoms).counts()
+    assert all((folder / image.path).is_file() for image in manifest.images)
+    (folder / "val" / "GESUND").mkdir()
+    with pytest.raises(DataError, match="val: several folders fit the class gesund: GESUND, Gesund; rename one"):
+        read_manifest(folder, classes=("gesund", "Säule"))
+    exact = read_manifest(folder, classes=("Gesund", "Säule"))
+    assert [passed.example for passed in exact.passed_over] == ["val/GESUND"]
+
+
+def test_unknown_class_folder_is_told_with_those_that_are_there(phantoms: Path, tmp_path: Path) -> None:
+    folder = own_folder(phantoms, tmp_path / "own", "HEALTHY", "TB")
+    with pytest.raises(
+        DataError, match=r"train/SICK: no such folder .*train holds HEALTHY, TB\); .* HEALTHY and SICK$"
+    ):
+        read_manifest(folder, classes=("HEALTHY", "SICK"))
+    with pytest.raises(DataError, match=r"train/NORMAL: .*holds HEALTHY, TB.*; or name two .* --classes"):
+        read_manifest(folder)

@@ -165,6 +165,22 @@ def test_nothing_hostile_can_run_and_nothing_is_fetched() -> None:
     assert "default-src 'none'" in elements.attributes("meta")[2]["content"]
 
 
+def test_page_on_own_classes_has_their_names_and_no_published_figure() -> None:
+    record, wrong = a_search(), [MisclassifiedImage("x", 0, a_png())]
+    published = Elements(page(record, a_confirmation(), wrong, top=5)).words
+    own = record.model_copy(update={"data": record.data.model_copy(update={"classes": ("<b>OK", "T$B$")})})
+    text = page(own, a_confirmation(), wrong, top=5)
+    words = Elements(text).words
+    for figure in ("Kermany", "published train", "published results"):
+        assert figure in published
+        assert figure not in text
+    assert "predicted pneumonia" in published
+    assert "pneumonia" not in text.lower().replace("test/pneumonia", "")
+    assert "predicted T$B$" in words
+    assert "images with T$B$ (%)" in words
+    assert "classified as <b>OK" in words
+
+
 def _hostile_confirmation() -> Confirmation:
     confirmation = a_confirmation(study=HOSTILE)
     verdict = confirmation.verdict.model_copy(update={"sentences": (HOSTILE,)})

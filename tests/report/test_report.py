@@ -124,3 +124,14 @@ def test_what_a_study_searches_for_has_a_column_where_no_other_shows_it() -> Non
     assert "AUC of changed copies" in tables.markdown(record, top=5)
     assert headings.count("AUC") == 1
     assert "AUC of changed copies" not in tables.markdown(some_study(), top=5)
+
+
+def test_report_on_own_classes_shows_no_published_figure() -> None:
+    record = some_study()
+    own = record.model_copy(update={"data": record.data.model_copy(update={"classes": ("HEALTHY", "TB")})})
+    assert "86.2" in tables.plain_text(record, top=5)  # the published accuracy after five epochs
+    for text in (tables.plain_text(own, top=5), tables.markdown(own, top=5)):
+        assert "86.2" not in text
+        assert "published" not in text.lower()
+    assert study_summary(own)["reference"] == []
+    assert tables.epoch_headings("test", own.data.shown_as) == tables.epoch_headings("test", "phantoms")

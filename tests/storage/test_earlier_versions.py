@@ -13,6 +13,7 @@ import pytest
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.inference.export import stored_classifier
 from pneumosearch.inference.predict import Classifier, file_classifier
+from pneumosearch.records.classes import PUBLISHED_CLASSES
 from pneumosearch.report.latest_confirmation import confirmation_summary, latest_confirmation
 from pneumosearch.report.summary import study_summary
 from pneumosearch.search.runner import open_search
@@ -58,7 +59,9 @@ def as_json(value: Any) -> Any:
 @pytest.mark.parametrize(("study", "name"), [("tiny", "report"), ("baseline-original", "report-original")])
 def test_store_of_an_earlier_version_reports_the_same(earlier: Store, study: str, name: str) -> None:
     assert earlier.names() == ["baseline-original", "tiny", "tiny-confirm"]
-    assert_holds(as_json(study_summary(earlier.record(study))), printed_then(name))
+    record = earlier.record(study)
+    assert_holds(as_json(study_summary(record)), printed_then(name))
+    assert (record.data.classes, record.data.beside_published) == (PUBLISHED_CLASSES, record.data.kind == "images")
 
 
 def test_confirmation_of_an_earlier_version_says_the_same(earlier: Store) -> None:

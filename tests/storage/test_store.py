@@ -60,6 +60,19 @@ def test_study_goes_on_only_as_it_was(store: Store) -> None:
         store.open_study("mine", "baseline", "accuracy", SPEC, a_description())
 
 
+def test_study_keeps_its_classes_and_refuses_others(store: Store) -> None:
+    data = a_description().model_copy(update={"classes": ("HEALTHY", "TB")})
+    assert store.classes_of("s", None) == ("NORMAL", "PNEUMONIA")
+    assert store.classes_of("s", data.classes) == data.classes
+    store.open_study("s", "search", "accuracy", SPEC, data)
+    assert store.classes_of("s", None) == store.classes_of("s", ("healthy", "tb")) == data.classes
+    message = "study 's' was started with other classes .HEALTHY,TB, now "
+    with pytest.raises(StoreError, match=message + "TB,HEALTHY"):
+        store.classes_of("s", ("TB", "HEALTHY"))
+    with pytest.raises(StoreError, match=message + "NORMAL,PNEUMONIA"):
+        store.open_study("s", "search", "accuracy", SPEC, a_description())
+
+
 def test_foreign_study_is_left_alone(store: Store) -> None:
     optuna.create_study(storage=store.storage, study_name="theirs").ask()
     with pytest.raises(StoreError, match="was not made by pneumosearch"):

@@ -24,6 +24,7 @@ from pneumosearch.data.protocols import SPLIT_SEED
 from pneumosearch.data.splits import holdout_split
 from pneumosearch.errors import DataError
 from pneumosearch.intervals import wilson_interval
+from pneumosearch.records.classes import PUBLISHED_CLASSES, Classes
 
 #: What every form of the audit says of the seal.
 SEAL_NOTE: Final = (
@@ -111,11 +112,12 @@ class PatientOverlap(_Finding):
 
 
 class SplitBalance(_Finding):
-    """The classes of one split, with the 95 % Wilson interval of the share of pneumonia."""
+    """The classes of one split, with the 95 % Wilson interval of the share of the positive class."""
 
     split: str
-    normal: int
-    pneumonia: int
+    normal: int | None  # of the published classes; None where the classes are a user's own
+    pneumonia: int | None
+    counts: dict[str, int] = {}  # by class
     share: float
     share_low: float
     share_high: float
@@ -150,6 +152,7 @@ class Audit(_Finding):
 
     folder: str  # as `names.storable_path` writes it
     kind: Literal["images", "phantoms"]
+    classes: Classes = PUBLISHED_CLASSES
     note: str
     n_images: int
     median_width: float | None
@@ -181,6 +184,7 @@ def audit(manifest: Manifest, progress: Progress | None = None) -> Audit:
     return Audit(
         folder=storable_path(manifest.folder),
         kind=manifest.kind,
+        classes=manifest.classes,
         note=SEAL_NOTE,
         n_images=len(manifest.images),
         median_width=float(np.median([w for w, _ in sizes])) if sizes else None,
@@ -192,8 +196,8 @@ def audit(manifest: Manifest, progress: Progress | None = None) -> Audit:
         near=_near_duplicates(readable),
         overlaps=_overlaps(manifest.images),
         balance=_balance(manifest),
-        comparisons=compare_all(readings),
-        histograms=histograms(readings),
+        comparisons=compare_all(readings, manifest.classes),
+        histograms=histograms(readings, manifest.classes),
         passed_over=[PassedOverFiles(**each._asdict()) for each in manifest.passed_over],
         unlike=_unlike_images(readings),
         unknown_patients=manifest.n_unknown_patients,
@@ -310,14 +314,22 @@ def _balance(manifest: Manifest) -> ClassBalance:
     counts = {split: found for split, found in manifest.counts().items() if any(found)}  # val may be empty
     test = chi2_contingency(np.array(list(counts.values())), correction=False)
     return ClassBalance(
-        splits=[_split_balance(split, *found) for split, found in counts.items()],
+        splits=[_split_balance(split, manifest.classes, found) for split, found in counts.items()],
         chi_square=float(test.statistic),
         freedom=int(test.dof),
         p=float(test.pvalue),
     )
 
 
-def _split_balance(split: str, normal: int, pneumonia: int) -> SplitBalance:
-    low, high = wilson_interval(pneumonia, normal + pneumonia)
-    share = pneumonia / (normal + pneumonia)
-    return SplitBalance(split=split, normal=normal, pneumonia=pneumonia, share=share, share_low=low, share_high=high)
+def _split_balance(split: str, classes: Classes, found: tuple[int, int]) -> SplitBalance:
+    low, high = wilson_interval(found[1], sum(found))
+    normal, pneumonia = found if classes == PUBLISHED_CLASSES else (None, None)
+    return SplitBalance(
+        split=split,
+        normal=normal,
+        pneumonia=pneumonia,
+        counts=dict(zip(classes, found, strict=True)),
+        share=found[1] / sum(found),
+        share_low=low,
+        share_high=high,
+    )

@@ -8,8 +8,8 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
 from pneumosearch.data.audit.features import Features, Reading
-from pneumosearch.data.manifest import CLASSES
 from pneumosearch.intervals import bootstrap_aucs
+from pneumosearch.records.classes import Classes
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,17 +66,17 @@ class Histogram(_Finding):
     shares: dict[str, list[float]]  # {"train NORMAL": ...}
 
 
-def compare_all(readings: Sequence[Reading]) -> list[ShiftComparison]:
+def compare_all(readings: Sequence[Reading], classes: Classes) -> list[ShiftComparison]:
     """Compare the classes within train, and train with test within each class, where there are images enough."""
     sets = [(("train", 0), ("train", 1)), (("train", 0), ("test", 0)), (("train", 1), ("test", 1))]
     pairs = [(_chosen(readings, *first), _chosen(readings, *second)) for first, second in sets]
-    return [_compare(first, second) for first, second in pairs if min(len(first), len(second)) >= MIN_IMAGES]
+    return [_compare(first, second, classes) for first, second in pairs if min(len(first), len(second)) >= MIN_IMAGES]
 
 
-def histograms(readings: Sequence[Reading]) -> list[Histogram]:
+def histograms(readings: Sequence[Reading], classes: Classes) -> list[Histogram]:
     """Return the distribution of each feature in train and test, by class; the outermost hundredths are cut off."""
     sets = [_chosen(readings, split, label) for split in ("train", "test") for label in (0, 1)]
-    tables = {set_name(chosen[0]): _table(chosen) for chosen in sets if chosen}
+    tables = {set_name(chosen[0], classes): _table(chosen) for chosen in sets if chosen}
     if not tables:
         return []
     every = np.vstack(list(tables.values()))
@@ -92,9 +92,9 @@ def histograms(readings: Sequence[Reading]) -> list[Histogram]:
     return found
 
 
-def set_name(reading: Reading) -> str:
+def set_name(reading: Reading, classes: Classes) -> str:
     """Return the split and class that a reading belongs to, such as "train NORMAL"."""
-    return f"{reading.image.split} {CLASSES[reading.image.label]}"
+    return f"{reading.image.split} {classes[reading.image.label]}"
 
 
 def _chosen(readings: Sequence[Reading], split: str, label: int) -> list[Reading]:
@@ -105,15 +105,15 @@ def _table(readings: Sequence[Reading]) -> Floats:
     return np.array([reading.features for reading in readings], dtype=np.float64)
 
 
-def _compare(first: list[Reading], second: list[Reading]) -> ShiftComparison:
+def _compare(first: list[Reading], second: list[Reading], classes: Classes) -> ShiftComparison:
     table = _table([*first, *second])
     sides = np.repeat([0, 1], [len(first), len(second)])
     # A name that occurs in train and test may be one patient: kept on one side of every fold to be safe.
     patients = [reading.image.patient for reading in (*first, *second)]
     areas = bootstrap_aucs(sides, table.T, patients, seed=_SEED, n_resamples=_RESAMPLES)
     return ShiftComparison(
-        first=set_name(first[0]),
-        second=set_name(second[0]),
+        first=set_name(first[0], classes),
+        second=set_name(second[0], classes),
         n_first=len(first),
         n_second=len(second),
         features=[
