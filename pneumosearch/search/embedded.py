@@ -74,3 +74,4 @@ class _OwnLoop:
     source: DataSource
     listener: Listener
     stop: StopFlag
+    steps_every: None = None

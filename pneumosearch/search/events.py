@@ -17,6 +17,18 @@ class TrialStarted:
 
 
 @dataclass(frozen=True)
+class StepsDone:
+    """A trial has got so far within an epoch. It is sent now and then, where somebody looks (`Session.steps_every`)."""
+
+    number: int
+    epoch: int  # from 1; 0 is the low-resolution rung
+    step: int  # done in this epoch
+    steps: int  # of this epoch; when all are done, it is evaluated
+    loss: float  # mean since the event before
+    images_per_second: float | None  # since the event before; None at the first of an epoch
+
+
+@dataclass(frozen=True)
 class EpochEnded:
     """A trial has finished and saved another epoch."""
 
@@ -46,7 +58,7 @@ class DeviceFound:
     warning: str | None = None  # of a device that it could use and does not
 
 
-TrialEvent = DeviceFound | TrialStarted | EpochEnded | TrialDeferred | TrialEnded
+TrialEvent = DeviceFound | TrialStarted | StepsDone | EpochEnded | TrialDeferred | TrialEnded
 
 #: Receives each event as it happens.
 Listener = Callable[[TrialEvent], None]

@@ -21,6 +21,7 @@ from pneumosearch.search.cost import Limits
 from pneumosearch.search.events import EpochEnded, TrialStarted
 from pneumosearch.search.leases import check_lease
 from pneumosearch.search.session import Deferred, Interrupted, TrialSession
+from pneumosearch.search.steps import step_reporter
 from pneumosearch.space import Space
 from pneumosearch.storage.store import add_test_opening, trial_record
 from pneumosearch.storage.trial_files import network_file
@@ -79,7 +80,10 @@ class Objective:
         folder = self._checkpoints(trial)
         download(self.session.store, trial, folder, run, dataset.description.fingerprint)
         self._screen(trial, run, folder)
-        result = train(run, dataset, folder, lambda history: self._epoch_ended(trial, folder, run, history, defers))
+        on_step = step_reporter(self.session.listener, trial.number, self.session.steps_every)
+        result = train(
+            run, dataset, folder, lambda history: self._epoch_ended(trial, folder, run, history, defers), on_step
+        )
         value = kept_epoch(result.history, run.config.keep).evaluation(self.spec.metric)
         self._keep(trial, folder, result, value)
         return value
@@ -154,7 +158,8 @@ class Objective:
             trial.report(history[-1].evaluation(self.spec.prune_by), 0)
 
         if not attributes.SCREENING.on(trial):
-            train(small, self._images(trial, small), folder / "screening", ended)
+            on_step = step_reporter(self.session.listener, trial.number, self.session.steps_every, screening=True)
+            train(small, self._images(trial, small), folder / "screening", ended, on_step)
         if not attributes.HISTORY.count(trial) and trial.should_prune():
             raise optuna.TrialPruned("at its screening")
         if self.session.stop():

@@ -61,6 +61,10 @@ class TrialSession(Protocol):
     def stop(self) -> StopFlag:
         """Looked at after every epoch."""
 
+    @property
+    def steps_every(self) -> float | None:
+        """Seconds between two `StepsDone` of a training; None where nobody looks."""
+
 
 @dataclass(frozen=True)
 class Session:
@@ -70,6 +74,7 @@ class Session:
     source: DataSource
     listener: Listener
     stop: StopFlag
+    steps_every: float | None = None  # seconds between two `StepsDone` of a training; None where nobody looks
 
 
 @contextmanager

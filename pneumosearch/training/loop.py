@@ -25,6 +25,21 @@ from pneumosearch.training.checkpoint import Checkpoint, read_checkpoint, write_
 #: Called with the history after each epoch, once its checkpoint is written. It may raise to stop the training.
 OnEpoch = Callable[[History], None]
 
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a training that has just been done."""
+
+    epoch: int  # from 1
+    number: int  # from 1
+    steps: int  # of an epoch
+    n_images: int
+    loss: float  # of this batch
+
+
+#: Called after each training step. It must be quick.
+OnStep = Callable[[Step], None]
+
 #: Name of the file in the folder of a trial with the weights to keep, chosen by `TrialConfig.keep`.
 KEPT_WEIGHTS_FILE: Final = "best.weights.h5"
 
@@ -60,7 +75,9 @@ def prepare() -> None:
     import sklearn.metrics  # noqa: F401
 
 
-def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> TrainingResult:
+def train(
+    run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch, on_step: OnStep | None = None
+) -> TrainingResult:
     """Train `run` on `dataset`, resuming from the checkpoint in `folder` if it is of the same run.
 
     Args:
@@ -68,6 +85,7 @@ def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Tr
         dataset: Images of the run, as `DataSource.load` returns them.
         folder: Folder of the checkpoint and the kept weights, which are overwritten after each epoch.
         on_epoch: Called with the history after each epoch, and once at the start of a resumed training.
+        on_step: Called after each training step, where given.
 
     Raises:
         TrainingError: A loss is not finite; the message has the epoch.
@@ -75,7 +93,7 @@ def train(run: RunSpec, dataset: Dataset, folder: Path, on_epoch: OnEpoch) -> Tr
     folder.mkdir(parents=True, exist_ok=True)
     if run.deterministic:
         backend.make_deterministic()
-    fit = _Fit(run, dataset, folder)
+    fit = _Fit(run, dataset, folder, on_step)
     if fit.history:
         on_epoch(fit.history)
     while not fit.finished:
@@ -125,8 +143,8 @@ def predict(model: Any, images: ImageSet) -> npt.NDArray[np.float64]:
 class _Fit:
     """The state of a training between two epochs."""
 
-    def __init__(self, run: RunSpec, dataset: Dataset, folder: Path) -> None:
-        self.run, self.dataset, self.folder = run, dataset, folder
+    def __init__(self, run: RunSpec, dataset: Dataset, folder: Path, on_step: OnStep | None) -> None:
+        self.run, self.dataset, self.folder, self.on_step = run, dataset, folder, on_step
         self.history: History = ()
         self.model = compiled_model(run)
         self.batches = training_batches(run, dataset)
@@ -203,6 +221,8 @@ class _Fit:
             weights = self.class_weights[labels[:, 0].astype(int)] if self.class_weights is not None else None
             logs = self.model.train_on_batch(pixels, labels, sample_weight=weights, return_dict=True)
             totals += (float(logs["loss"]), float(logs["accuracy"]))
+            if self.on_step:
+                self.on_step(Step(epoch, step + 1, self.batches.steps, len(labels), float(logs["loss"])))
         loss, accuracy = (float(total) for total in totals / self.batches.steps)
         _check_finite(epoch, "training loss", loss)
         return loss, accuracy

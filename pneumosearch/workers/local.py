@@ -48,6 +48,7 @@ class Job:
     trials_a_process: int
     grace: float
     artifacts: str | None = None  # URL of those that machines share
+    steps_every: float | None = None  # as of `Session`
     environment: Mapping[str, str] = field(default_factory=dict)  # its share of this machine
 
 
@@ -103,7 +104,7 @@ def make_job(
         raise ConfigError("--workers: KerasTuner proposes to one process at a time; use engine = 'optuna', or 1")
     source, store = replace(session.source, progress=None), session.store
     limits = max_failures, trials_a_process, grace
-    return Job(store.url, store.results, source, spec, n_trials, *limits, store.artifacts_url)
+    return Job(store.url, store.results, source, spec, n_trials, *limits, store.artifacts_url, session.steps_every)
 
 
 @dataclass(frozen=True)
@@ -166,7 +167,8 @@ def train_trials(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag)
         stop: Another thread sets it.
     """
     send(DeviceFound(device_in_words(), idle_gpu_warning()))
-    session = Session(Store(job.url, job.results, artifacts=job.artifacts), job.source, send, stop)
+    store = Store(job.url, job.results, artifacts=job.artifacts)
+    session = Session(store, job.source, send, stop, job.steps_every)
     run = open_search(session, job.spec, max_failures=job.max_failures, grace=job.grace)
     outcome = run.until(job.n_trials, at_most=job.trials_a_process)
     send(outcome)

@@ -30,6 +30,7 @@ from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProces
 MAX_RESTARTS: Final = 20
 
 _LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
+_STEPS_EVERY: Final = 1.0  # seconds at least between two reports of a training's steps, each a message to the driver
 _REACHED_WITHIN: Final = 10.0  # seconds; Ray itself would try for minutes
 _GONE: Final = "its node is gone or cannot be reached"
 
@@ -199,8 +200,9 @@ def _portable(job: Job, cluster: Cluster) -> Job:
     """Return the job with paths and environment that mean the same on all nodes."""
     manifest = replace(job.source.manifest, folder=job.source.manifest.folder.resolve())
     source = replace(job.source, manifest=manifest, cache_dir=job.source.cache_dir.resolve())
-    url = absolute_url(job.url)
-    return replace(job, url=url, results=job.results.resolve(), source=source, environment=cluster.environment())
+    url, every = absolute_url(job.url), None if job.steps_every is None else max(job.steps_every, _STEPS_EVERY)
+    here = replace(job, url=url, results=job.results.resolve(), source=source)
+    return replace(here, environment=cluster.environment(), steps_every=every)
 
 
 class _Actors:

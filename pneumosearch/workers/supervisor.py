@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pneumosearch.errors import PneumosearchError
-from pneumosearch.search.events import DeviceFound, EpochEnded, TrialEnded, TrialEvent, TrialStarted
+from pneumosearch.search.events import DeviceFound, EpochEnded, StepsDone, TrialEnded, TrialEvent, TrialStarted
 from pneumosearch.search.runner import Outcome, check_failures
 from pneumosearch.search.session import Session
 
@@ -38,6 +38,8 @@ class TrainingProcess(ABC):
                 self.training = (number, 0)
             case EpochEnded(number, history):
                 self.training = (number, len(history))
+            case StepsDone():
+                pass
             case _:
                 self.training = None
 

@@ -60,7 +60,7 @@ class FakeResult(TrainingResult):
         path.write_text(json.dumps(self.config.zoom))
 
 
-def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Callable[[Any], None]) -> TrainingResult:
+def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Callable[[Any], None], *_: Any) -> TrainingResult:
     history = a_history(*[0.9 - run.config.zoom / 5] * run.config.epochs)
     folder.mkdir(parents=True, exist_ok=True)
     on_epoch(history)

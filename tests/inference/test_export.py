@@ -49,7 +49,7 @@ class UntrainedResult(TrainingResult):
         plain_model(self.config).save(path)
 
 
-def untrained(run: RunSpec, dataset: Any, folder: Path, on_epoch: Callable[[Any], None]) -> TrainingResult:
+def untrained(run: RunSpec, dataset: Any, folder: Path, on_epoch: Callable[[Any], None], *_: Any) -> TrainingResult:
     """Pretend to train; the seed of the network goes by way of the loss."""
     (epoch,) = a_history(0.9 - run.config.zoom / 5, evaluated=dataset.evaluated)
     folder.mkdir(parents=True, exist_ok=True)

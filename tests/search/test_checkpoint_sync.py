@@ -227,7 +227,7 @@ def test_what_another_version_or_a_hostile_store_says_is_not_followed(said: Any,
     assert fetched(b) == 0
 
 
-def train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
+def train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *_: Any) -> TrainingResult:
     """Epochs that depend on zoom alone, saved as a training saves them; no network."""
     fingerprint = dataset.description.fingerprint
     folder.mkdir(parents=True, exist_ok=True)

@@ -123,7 +123,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunSpec, int, int]]:
     """Replace training by epochs that depend on zoom alone; collects (run, epochs before, epochs reached)."""
     calls: list[tuple[RunSpec, int, int]] = []
 
-    def train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
+    def train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *_: Any) -> TrainingResult:
         state = folder / "epochs"
         before = reached = int(state.read_text()) if state.exists() else 0
         history = a_history(*[0.9 - run.config.zoom + 0.01 * epoch for epoch in range(run.config.epochs)])

@@ -23,7 +23,7 @@ from pneumosearch.search.samplers import derived_seed
 from pneumosearch.search.session import Interrupted, Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
-from pneumosearch.training.loop import TrainingResult
+from pneumosearch.training.loop import OnStep, Step, TrainingResult
 from pneumosearch.training.plots import learning_curves
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener, a_history, trial_id
@@ -44,11 +44,15 @@ class FakeResult(TrainingResult):
         path.write_bytes(b"network")
 
 
-def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
-    """Epochs whose accuracy depends on zoom alone; no network."""
+def fake_train(
+    run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, on_step: OnStep | None = None
+) -> TrainingResult:
+    """Epochs of one step whose accuracy depends on zoom alone; no network."""
     folder.mkdir(parents=True, exist_ok=True)
     history = a_history(*[0.9 - run.config.zoom + 0.01 * epoch for epoch in range(run.config.epochs)])
     for epoch in range(1, len(history) + 1):
+        if on_step:
+            on_step(Step(epoch, 1, 1, 32, 0.5))
         on_epoch(history[:epoch])
     return FakeResult(run.config, history, None, 123)
 

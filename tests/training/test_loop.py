@@ -215,8 +215,13 @@ def test_resumed_training_equals_an_uninterrupted_one(
             train(run, dataset, tmp_path / "broken", stop_at(n))
     resumed = train(run, dataset, tmp_path / "broken", lambda history: None)
     weights = resumed.model.get_weights()  # before the next run of this shape takes the network over
-    straight = train(run, dataset, tmp_path / "straight", lambda history: None)
+    steps: list[training.Step] = []
+    straight = train(run, dataset, tmp_path / "straight", lambda history: None, steps.append)
     assert numbers(resumed.history) == numbers(straight.history)
+    for epoch in straight.history:
+        losses = [step.loss for step in steps if step.epoch == epoch.epoch]
+        assert len(losses) == steps[0].steps
+        assert np.mean(losses) == pytest.approx(epoch.train_loss)
     assert len({epoch.learning_rate for epoch in straight.history}) > 1  # callback or schedule mattered
     assert all(np.array_equal(a, b) for a, b in zip(weights, straight.model.get_weights(), strict=True))
 

@@ -66,7 +66,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunSpec, int]]:
     """Replace trainings; list what was trained, from the start or from a checkpoint's number of epochs."""
     trained: list[tuple[RunSpec, int]] = []
 
-    def remembered(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
+    def remembered(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *_: Any) -> TrainingResult:
         done = int((folder / "epochs").read_text()) if (folder / "epochs").exists() else 0
         trained.append((run, done))
 
