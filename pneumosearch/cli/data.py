@@ -7,8 +7,11 @@ from typing import Annotated
 import typer
 
 from pneumosearch.cli import options
+from pneumosearch.data.fetch.sources import Source
 
-data_app = typer.Typer(name="data", help="Look at X-ray folders, and make phantoms.", no_args_is_help=True)
+data_app = typer.Typer(
+    name="data", help="Fetch X-rays, look at folders of them, and make phantoms.", no_args_is_help=True
+)
 
 
 @data_app.command("check")
@@ -32,6 +35,38 @@ def data_check(
         print_json(data_check_summary(manifest))
     else:
         print_data_check(manifest)
+
+
+@data_app.command("fetch")
+def data_fetch(
+    folder: Annotated[Path, typer.Argument(help="Folder for the images.", metavar="DIR")] = Path("chest_xray"),
+    source: Annotated[
+        Source,
+        typer.Option(help="mendeley: the authors' archive, 1.2 GB. kaggle: the copy with a val folder, 2.5 GB."),
+    ] = "mendeley",
+    url: Annotated[
+        str | None,
+        typer.Option(help="Take the archive from this address or file: a mirror, or a download of yours."),
+    ] = None,
+    sha256: Annotated[str | None, typer.Option(help="Checksum that the archive of --url must have.")] = None,
+    json: options.Json = False,
+) -> None:
+    """Download the published X-rays, check them, and unpack them with their licence beside them.
+
+    An interrupted download goes on where it stopped when the command is given again.
+
+    Example: [bold]pneumosearch data fetch chest_xray[/bold]
+    """
+    from pneumosearch.cli.fetching import FetchView, fetched_summary, print_fetched
+    from pneumosearch.cli.views import print_json
+    from pneumosearch.data.fetch.fetch import fetch
+
+    with FetchView() as view:
+        fetched = fetch(folder, progress=view, source=source, url=url, sha256=sha256)
+    if json:
+        print_json(fetched_summary(fetched))
+    else:
+        print_fetched(fetched, folder)
 
 
 @data_app.command("audit")

@@ -27,6 +27,7 @@ Split = Literal["train", "val", "test"]
 Part = Literal["development", "test"]
 
 SPLITS: Final[tuple[Split, ...]] = ("train", "val", "test")
+SOURCE_NOTE: Final = "SOURCE.txt"  # says where fetched images come from, their licence, and whom to cite
 
 _MOST_UNKNOWN: Final = 0.5  # share of images of unknown patients from which a warning says so
 
@@ -216,7 +217,7 @@ def read_manifest(folder: Path, patient_pattern: str | None = None, classes: Cla
     tally = Tally()
     try:
         found = [image for split in SPLITS for image in _split_images(root, split, classes, tally)]
-        tally_outside(root, (*SPLITS, MARKER), tally)
+        tally_outside(root, (*SPLITS, MARKER, SOURCE_NOTE), tally)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
     kind: Literal["images", "phantoms"] = "phantoms" if (root / MARKER).exists() else "images"

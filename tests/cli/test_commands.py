@@ -32,6 +32,7 @@ COMMANDS = [
     "figures",
     "rerun",
     "dashboard",
+    "data fetch",
     "data check",
     "data audit",
     "data phantoms",

@@ -1,0 +1,1 @@
+"""Bringing the published images to this machine."""
