@@ -14,7 +14,7 @@ Filters = Annotated[int, Field(ge=1, le=4096)]
 Units = Annotated[int, Field(ge=1, le=65536)]
 
 Keep = Literal["best", "last"]
-Equalization = Literal["none", "clahe"]
+Equalization = Literal["none", "clahe", "standardize"]
 
 _T = TypeVar("_T")
 
@@ -51,7 +51,7 @@ class TrialConfig(BaseModel):
     image_size: Annotated[int, Field(ge=2**N_BLOCKS, le=1024)] = 150
     """Side of the square input, in pixels."""
     equalization: Untraced[Equalization] = "none"
-    """Equalization of the image's contrast, once, when it is decoded."""
+    """Equalization of contrast, once, when an image is decoded: by tiles (CLAHE), or to one mean and deviation."""
 
     # Convolutions.
     n_blocks: Annotated[int, Field(ge=2, le=N_BLOCKS)] = N_BLOCKS
@@ -108,6 +108,26 @@ class TrialConfig(BaseModel):
     """Largest change of brightness either way, as a share of 255."""
     contrast: Untraced[Rate] = 0.0
     """Distances from mid-grey are scaled by factors from [1 - contrast, 1 + contrast]."""
+    gamma: Untraced[Annotated[float, Field(ge=0.0, le=4.0)]] = 0.0
+    """Grey levels, as shares of 255, are raised to powers from [1 / (1 + gamma), 1 + gamma]."""
+    crop_area: Untraced[Annotated[float, Field(gt=0.0, le=1.0)]] = 1.0
+    """Least area of a random crop, as a share of the image; the crop is enlarged to the whole."""
+    crop_aspect: Untraced[Annotated[float, Field(ge=1.0, le=4.0)]] = 1.0
+    """Width by height of a random crop is changed by factors from [1 / crop_aspect, crop_aspect]."""
+    blur: Untraced[Annotated[float, Field(ge=0.0, le=0.1)]] = 0.0
+    """One half of the images is blurred: largest standard deviation, as a share of the side."""
+    sharpen: Untraced[Annotated[float, Field(ge=0.0, le=5.0)]] = 0.0
+    """The other half of the images is sharpened: largest strength of the unsharp mask."""
+    resolution_loss: Untraced[Annotated[float, Field(ge=0.0, le=0.9)]] = 0.0
+    """Images are shrunk by factors from [1 - resolution_loss, 1] and enlarged again."""
+    noise: Untraced[Annotated[float, Field(ge=0.0, le=0.5)]] = 0.0
+    """Largest standard deviation of Gaussian noise, as a share of 255."""
+    jpeg_loss: Untraced[Annotated[int, Field(ge=0, le=95)]] = 0
+    """Images are compressed as JPEG with qualities from [100 - jpeg_loss, 100]; 0: they are not."""
+    erase: Untraced[Annotated[float, Field(ge=0.0, le=0.5)]] = 0.0
+    """Largest area of a patch that is covered with one grey level, as a share of the image."""
+    mixup: Untraced[Annotated[float, Field(ge=0.0, le=4.0)]] = 0.0
+    """Images and labels of a batch are mixed in pairs, by shares from Beta(mixup, mixup); 0: they are not."""
 
     # Optimisation of binary cross-entropy.
     optimizer: Literal["adam", "sgd", "rmsprop"] = "adam"

@@ -171,7 +171,7 @@ class DataSource:
     def _stressed(self, dataset: Dataset, size: int, equalization: Equalization) -> ImageSet:
         images = dataset.evaluation
         plain = self._pixels("development", size, "area", "none").array[images.indices]
-        pixels = stressed(plain, equalized=equalization == "clahe")
+        pixels = stressed(plain, equalization=equalization)
         labels = np.tile(images.labels[images.indices], len(pixels) // len(plain))
         return ImageSet(pixels, labels, np.arange(len(pixels)))
 

@@ -9,7 +9,8 @@ from typing import Final
 import cv2
 import numpy as np
 
-from pneumosearch.data.cache import equalize
+from pneumosearch.config import Equalization
+from pneumosearch.data.cache import equalize, equalized
 from pneumosearch.data.decoding import PixelArray
 
 _BRIGHTER: Final = 51.0  # grey levels: a fifth of the range
@@ -50,20 +51,19 @@ CHANGES: Final[dict[str, Callable[[PixelArray], PixelArray]]] = {
 }
 
 
-def stressed(images: PixelArray, *, equalized: bool) -> PixelArray:
+def stressed(images: PixelArray, *, equalization: Equalization) -> PixelArray:
     """Return every image under every change.
 
     Args:
         images: (n, size, size) grey levels, before any equalisation.
-        equalized: Whether the network is shown images of equalised contrast; the changes come before that, as they
+        equalization: How the contrast of what the network is shown is equalised; the changes come before that, as they
             would on a detector.
 
     Returns:
         (changes * n, size, size), all images of one change after the other, in the order of `CHANGES`.
     """
-    after: Callable[[PixelArray], PixelArray] = equalize if equalized else np.asarray
     out = np.empty((len(CHANGES) * len(images), *images.shape[1:]), dtype=np.uint8)
     for i, change in enumerate(CHANGES.values()):
         for j, image in enumerate(images):
-            out[i * len(images) + j] = after(change(image))
+            out[i * len(images) + j] = equalized(change(image), equalization)
     return out

@@ -7,8 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.figure import Figure
 
-from pneumosearch.data.augmentation import Augmentation, transform
+from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.decoding import PixelArray
+from pneumosearch.data.transform import transform
 from pneumosearch.records.classes import Classes
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 

@@ -61,13 +61,14 @@ def compile_model(model: Any, config: TrialConfig) -> None:
     """Compile a `keras.Model` with the optimiser, loss and metric of `config`."""
     import keras
 
+    from pneumosearch.network.accuracy import NearestLabelAccuracy
     from pneumosearch.network.optimizer import build_optimizer
 
     smoothing = config.label_smoothing
     model.compile(
         optimizer=build_optimizer(config),
         loss=keras.losses.BinaryCrossentropy(label_smoothing=smoothing) if smoothing else "binary_crossentropy",
-        metrics=[keras.metrics.BinaryAccuracy(name="accuracy")],  # a name alone would be traced twice
+        metrics=[NearestLabelAccuracy(name="accuracy")],  # a name alone would be traced twice
         jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",  # XLA is slow on CPUs
     )
 

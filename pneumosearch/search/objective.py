@@ -252,9 +252,9 @@ class Objective:
 
 def _same_config(trial: optuna.Trial, config: TrialConfig) -> FrozenTrial | None:
     """Return the ended trial before `trial` that trained `config` for the most epochs."""
-    wanted = config.model_dump(mode="json")
+    default, wanted = (each.model_dump(mode="json") for each in (TrialConfig(), config))
     ended = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
     begun = (t for t in ended if attributes.HISTORY.count(t) or attributes.SCREENING.on(t))
     trained = (t for t in begun if t.number < trial.number and not attributes.DUPLICATE_OF.on(t))
-    same = (t for t in trained if attributes.RUN.stored(t)["config"] == wanted)
+    same = (t for t in trained if {**default, **attributes.RUN.stored(t)["config"]} == wanted)
     return max(same, key=attributes.HISTORY.count, default=None)

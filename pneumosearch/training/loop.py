@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.augmentation import Augmentation
-from pneumosearch.data.batches import TrainingBatches
+from pneumosearch.data.batches import Labels, TrainingBatches
 from pneumosearch.data.protocols import Dataset, ImageSet
 from pneumosearch.errors import TrainingError
 from pneumosearch.metrics import Scores, score, stress_score
@@ -218,7 +218,7 @@ class _Fit:
         totals = np.zeros(2)  # `train_on_batch` resets the running means of Keras before each batch
         for step, (pixels, labels) in enumerate(self.batches.epoch(epoch)):
             self._set_rate(epoch, step)
-            weights = self.class_weights[labels[:, 0].astype(int)] if self.class_weights is not None else None
+            weights = weights_of(labels[:, 0], self.class_weights) if self.class_weights is not None else None
             logs = self.model.train_on_batch(pixels, labels, sample_weight=weights, return_dict=True)
             totals += (float(logs["loss"]), float(logs["accuracy"]))
             if self.on_step:
@@ -281,6 +281,12 @@ def class_weights(config: TrialConfig, train: ImageSet) -> npt.NDArray[np.float3
         return None
     labels = train.labels[train.indices].astype(int)
     return (len(labels) / (2 * np.bincount(labels, minlength=2).clip(1))).astype(np.float32)
+
+
+def weights_of(labels: Labels, weights: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the weight of each label, (n,) in [0, 1], in the loss; that of a mixture lies between the two."""
+    normal, pneumonia = weights
+    return np.asarray(normal * (1 - labels) + pneumonia * labels, dtype=np.float32)
 
 
 def _check_finite(epoch: int, name: str, value: float) -> None:

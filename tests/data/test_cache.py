@@ -14,7 +14,7 @@ from PIL import Image
 
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.data import cache
-from pneumosearch.data.cache import Pixels, load_pixels, shrink
+from pneumosearch.data.cache import Pixels, load_pixels, shrink, standardize
 from pneumosearch.data.decoding import decode
 from pneumosearch.data.manifest import Manifest, read_manifest
 from pneumosearch.data.protocols import DataSource
@@ -225,6 +225,17 @@ def test_equalised_pixels_have_a_file_of_their_own_and_more_contrast(phantoms: P
     assert equalised.shape == plain.shape
     assert np.std(equalised, axis=(1, 2)).mean() > np.std(plain, axis=(1, 2)).mean()
     assert len(list(tmp_path.glob("*.npy"))) == 2
+
+
+def test_standardised_pixels_have_one_mean_and_deviation_whatever_the_exposure(phantoms: Path, tmp_path: Path) -> None:
+    part = read_manifest(phantoms).part("test")
+    plain = load_pixels(part, 64, "area", tmp_path).array
+    standard = load_pixels(part, 64, "area", tmp_path, equalization="standardize").array
+    assert np.abs(standard.mean(axis=(1, 2)) - 127.5).max() < 2
+    assert np.abs(standard.std(axis=(1, 2)) - 51).max() < 4
+    dimmer = (plain[0] * 0.5 + 20).astype(np.uint8)
+    assert np.abs(standardize(dimmer).astype(int) - standard[0]).max() <= 2
+    assert set(standardize(np.full((8, 8), 9, np.uint8)).ravel().tolist()) == {128}
 
 
 def _write_down(fingerprint: str) -> None:

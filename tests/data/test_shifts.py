@@ -2,13 +2,15 @@
 
 import tempfile
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pneumosearch.data.cache import equalize
+from pneumosearch.config import Equalization
+from pneumosearch.data.cache import equalize, standardize
 from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.data.shifts import CHANGES, stressed
@@ -38,11 +40,12 @@ def test_changes_are_what_their_names_say() -> None:
 
 def test_copies_are_ordered_by_change_and_equalized_after_it() -> None:
     images = np.stack([GREY, GREY[::-1]])
-    plain, equalized = stressed(images, equalized=False), stressed(images, equalized=True)
-    assert plain.shape == equalized.shape == (2 * len(CHANGES), 40, 40)
+    plain, clahe, standard = (stressed(images, equalization=how) for how in get_args(Equalization))
+    assert plain.shape == clahe.shape == standard.shape == (2 * len(CHANGES), 40, 40)
     for i, change in enumerate(CHANGES.values()):
         assert np.array_equal(plain[2 * i + 1], change(images[1]))
-        assert np.array_equal(equalized[2 * i + 1], equalize(change(images[1])))
+        assert np.array_equal(clahe[2 * i + 1], equalize(change(images[1])))
+        assert np.array_equal(standard[2 * i + 1], standardize(change(images[1])))
 
 
 def test_scores_of_copies_are_of_all_together_and_of_the_worst() -> None:
@@ -93,7 +96,7 @@ def test_data_source_makes_copies_of_the_validation_images_only_when_asked(sourc
     assert dataset.stressed is not None
     validation = source.load("holdout", 32).evaluation
     plain = validation.pixels[validation.indices]
-    assert np.array_equal(dataset.stressed.pixels, stressed(np.asarray(plain), equalized=True))
+    assert np.array_equal(dataset.stressed.pixels, stressed(np.asarray(plain), equalization="clahe"))
     assert np.array_equal(dataset.stressed.labels[: len(plain)], validation.labels[validation.indices])
 
 

@@ -1,5 +1,6 @@
 """Networks of a store at work elsewhere: the confirmed ensemble, model cards. The networks are built, not trained."""
 
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -173,10 +174,10 @@ def test_trial_without_a_network_can_be_had_by_a_rerun(
 def test_network_of_the_original_protocol_reads_images_as_it_was_trained(
     store: Store, phantoms: Path, tmp_path: Path
 ) -> None:
-    run = RunSpec(config=TrialConfig.checked(SMALLEST, "test"), protocol="original")
+    run = RunSpec(config=TrialConfig.checked({**SMALLEST, "equalization": "standardize"}, "test"), protocol="original")
     train_once(a_session(store, phantoms), "baseline-original", "baseline", run)
     part = read_manifest(phantoms).part("development")
-    cached = load_pixels(part, 32, "nearest", tmp_path / "cache")
+    cached = load_pixels(part, 32, "nearest", tmp_path / "cache", equalization="standardize")
     folder = export_trial(store, "baseline-original", 0, tmp_path / "out")
     for classifier in (stored_classifier(store, "baseline-original"), file_classifier(folder)):
         for image, pixels in list(zip(part.images, cached.array, strict=True))[:5]:
@@ -184,6 +185,11 @@ def test_network_of_the_original_protocol_reads_images_as_it_was_trained(
     card = (folder / "README.md").read_text()
     assert "resized by nearest neighbour" in card
     assert "INTER_NEAREST_EXACT" in card
+    reading = re.search(r"```python\n(.*?)```", card, re.DOTALL)
+    assert reading
+    names: dict[str, Any] = {}
+    exec(reading[1].replace('"chest.jpeg"', repr(str(part.path(part.images[0])))), names)  # noqa: S102 - of the card that was just written
+    assert np.array_equal(names["image"][0, :, :, 0], np.float32(cached.array[0]) / 255)
     assert "- Test images, which also selected the epoch: accuracy" in card
     assert "not measured" not in card
 

@@ -36,7 +36,9 @@ def another_value(name: str) -> object:
     upper = kind.get("maximum", kind.get("exclusiveMaximum"))
     if kind["type"] == "integer":
         return value + 1 if value < upper else value - 1
-    return value / 2 if value else upper / 10
+    if value:
+        return value / 2 if value / 2 >= kind.get("minimum", 0.0) else 2 * value
+    return upper / 10
 
 
 @pytest.mark.parametrize("name", FIELDS)

@@ -13,6 +13,7 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import TrainingError
 from pneumosearch.metrics import score
 from pneumosearch.network import backend, compile_cache
+from pneumosearch.network.accuracy import NearestLabelAccuracy
 from pneumosearch.network.compile_cache import compiled_model
 from pneumosearch.records.epoch import History, kept_epoch
 from pneumosearch.training import loop as training
@@ -100,7 +101,18 @@ def test_balanced_class_weights_give_both_classes_half_of_the_loss(source: DataS
     each = weights[images.labels[images.indices].astype(int)]
     assert each.mean() == pytest.approx(1.0)
     assert each[images.labels[images.indices] == 0].sum() == pytest.approx(each.sum() / 2)
+    assert np.array_equal(training.weights_of(images.labels, weights), weights[images.labels.astype(int)])
+    mixture = training.weights_of(np.array([0.25], np.float32), weights)
+    assert mixture == pytest.approx(0.75 * weights[0] + 0.25 * weights[1])
     assert training.class_weights(TrialConfig(), images) is None
+
+
+def test_running_accuracy_takes_a_mixed_label_for_the_nearer_one() -> None:
+    probabilities = np.array([[0.9], [0.9], [0.1], [0.6]], np.float32)
+    mixed, hard = np.array([[0.7], [0.3], [0.2], [0.5]], np.float32), np.array([[1.0], [0.0], [0.0], [0.0]], np.float32)
+    running, plain = NearestLabelAccuracy(), keras.metrics.BinaryAccuracy()
+    assert float(running(mixed, probabilities)) == float(plain(hard, probabilities)) == 0.5
+    assert float(NearestLabelAccuracy()(hard, probabilities)) == 0.5
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd", "rmsprop"])
@@ -187,6 +199,10 @@ FAR_FROM_PUBLISHED = {
     "rotation": 10.0,
     "brightness": 0.1,
     "contrast": 0.2,
+    "crop_area": 0.6,
+    "noise": 0.05,
+    "jpeg_loss": 50,
+    "mixup": 0.4,
 }
 
 
