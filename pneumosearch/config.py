@@ -237,13 +237,14 @@ class RunSpec(BaseModel):
     precision: Precision = "float32"
     deterministic: StrictBool = False  # whether only operations that give the same digits each time may run
     stress: StrictBool = False  # whether changed copies of the validation images also judge each epoch
+    battery: StrictBool = False  # whether copies under the battery of crafted shifts also judge each epoch
     precise: StrictBool = False  # whether each epoch is also judged with precise batch normalisation
 
     @model_validator(mode="after")
     def _as_published(self) -> "RunSpec":
         if self.protocol == "original" and self.precision != "float32":
             raise ValueError(f"precision {self.precision}: the original protocol computes in float32, as published")
-        for name in ("stress", "precise"):
+        for name in ("stress", "battery", "precise"):
             if self.protocol == "original" and getattr(self, name):
                 raise ValueError(f"{name}: the original protocol judges by the test folder alone, as published")
         return self

@@ -1,7 +1,7 @@
 """Metrics: the table of all that an epoch records, and their computation from a classifier's probabilities."""
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -18,9 +18,10 @@ class MetricKind:
     percent: bool = False
     """Whether values are shown in per cent; the values themselves are fractions."""
     direction: Direction = "maximize"
-    judge: Literal["images", "changed copies", "precise"] = "images"
-    """What is judged: evaluation images, changed copies of them (`data.shifts`), or evaluation images by the network
-    with precise batch normalisation (`network.precise_batch_norm`)."""
+    judge: Literal["images", "changed copies", "battery", "precise"] = "images"
+    """What is judged: evaluation images, changed copies of them (`data.shifts`), copies of some of them under the
+    battery of crafted shifts (`data.battery`), or evaluation images by the network with precise batch normalisation
+    (`network.precise_batch_norm`)."""
     use: Literal["search", "prune", "record"] = "search"
     """A study may search by it and prune by it; or only prune by it; or it is only recorded."""
     prune_by: str = "precise_auc"
@@ -45,6 +46,20 @@ METRICS: Final[Mapping[str, MetricKind]] = {
     ),
     "stress_worst": MetricKind(
         "balanced accuracy under the worst change", percent=True, judge="changed copies", prune_by="stress_auc"
+    ),
+    "shift_accuracy": MetricKind(
+        "balanced accuracy over the battery", percent=True, judge="battery", prune_by="shift_auc"
+    ),
+    "shift_loss": MetricKind("loss over the battery", direction="minimize", judge="battery", prune_by="shift_loss"),
+    "shift_specificity": MetricKind(
+        "specificity over the battery", percent=True, judge="battery", prune_by="shift_auc"
+    ),
+    "shift_auc": MetricKind("AUC over the battery", judge="battery", prune_by="shift_auc"),
+    "worst_family": MetricKind(
+        "balanced accuracy of the worst family", percent=True, judge="battery", prune_by="shift_auc"
+    ),
+    "unseen_shift_accuracy": MetricKind(
+        "balanced accuracy of unseen families", percent=True, judge="battery", prune_by="shift_auc"
     ),
     "precise_accuracy": MetricKind(
         "accuracy with precise batch normalisation", percent=True, judge="precise", use="record"
@@ -76,6 +91,11 @@ def direction(metric: PruneMetric) -> Direction:
 def under_stress(metric: PruneMetric) -> bool:
     """Tell whether `metric` is of changed copies of the validation images."""
     return METRICS[metric].judge == "changed copies"
+
+
+def of_battery(metric: PruneMetric) -> bool:
+    """Tell whether `metric` is of copies under the battery of crafted shifts."""
+    return METRICS[metric].judge == "battery"
 
 
 def scale(metric: Metric) -> float:
@@ -125,15 +145,20 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, threshold: flo
         return Scores(*[float("nan")] * len(fields(Scores)))
     called = p > threshold
     sensitivity, specificity = float(called[truth].mean()), float((~called[~truth]).mean())
-    clipped = np.clip(p, _EPSILON, 1 - _EPSILON)
     return Scores(
         accuracy=float((called == truth).mean()),
-        loss=float(-np.where(truth, np.log(clipped), np.log1p(-clipped)).mean()),
+        loss=float(_losses(truth, p).mean()),
         sensitivity=sensitivity,
         specificity=specificity,
         balanced_accuracy=(sensitivity + specificity) / 2,
         auc=float(roc_auc_score(truth, p)),
     )
+
+
+def _losses(truth: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return the cross-entropy of each image, (n,), in nats."""
+    clipped = np.clip(p, _EPSILON, 1 - _EPSILON)
+    return -np.where(truth, np.log(clipped), np.log1p(-clipped))
 
 
 @dataclass(frozen=True)
@@ -162,6 +187,76 @@ def stress_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> StressS
     together = score(np.tile(truth, len(p)), p)
     worst = min(score(truth, of_change).balanced_accuracy for of_change in p)
     return StressScores(together.accuracy, together.auc, together.balanced_accuracy, worst)
+
+
+@dataclass(frozen=True)
+class FamilyScores:
+    """One model on the copies of one family of the battery, each figure a mean over its copies."""
+
+    accuracy: float  # balanced, like all accuracies of the battery
+    loss: float  # nats; both classes weigh the same
+    specificity: float
+    auc: float
+
+
+@dataclass(frozen=True)
+class BatteryScores:
+    """One model on copies of a set of images under the battery; fractions in [0, 1] but the loss."""
+
+    shift_accuracy: float  # balanced; a mean over copies, like the next three
+    shift_loss: float  # nats; both classes weigh the same
+    shift_specificity: float
+    shift_auc: float
+    worst_family: float  # lowest balanced accuracy of a family
+    unseen_shift_accuracy: float  # over the families that did not train; where all did, that of the worst
+    families: Mapping[str, FamilyScores]
+    copies: Mapping[str, float]  # balanced accuracy
+
+    def as_dict(self, prefix: str) -> dict[str, object]:
+        """Return the metrics with `prefix_` before each name, and the figures by family and by copy."""
+        named = {name: getattr(self, name) for name in METRICS if of_battery(name)}
+        figures = {f"{prefix}_{name}": value for name, value in named.items()}
+        return {**figures, "families": self.families, "copies": self.copies}
+
+
+def battery_score(
+    labels: npt.ArrayLike, probabilities: npt.ArrayLike, families: Mapping[str, str], trained: Collection[str] = ()
+) -> BatteryScores:
+    """Score probabilities of copies under the battery, with one threshold of 0.5 for all.
+
+    Args:
+        labels: (n,) of the images, 0 (normal) and 1 (pneumonia), both present.
+        probabilities: (copies * n,), all images of one copy after the other.
+        families: {copy: its family}, in the order of the copies.
+        trained: Families that the model saw in training.
+    """
+    truth = np.asarray(labels).reshape(-1) > 0.5
+    p = np.asarray(probabilities, dtype=np.float64).reshape(len(families), len(truth))
+    copies = {copy: _copy_score(truth, of_copy) for copy, of_copy in zip(families, p, strict=True)}
+    names = dict.fromkeys(families.values())
+    by_family = {name: _mean([copies[copy] for copy in families if families[copy] == name]) for name in names}
+    all_copies, worst = _mean(list(copies.values())), min(each.accuracy for each in by_family.values())
+    unseen = [each.accuracy for name, each in by_family.items() if name not in trained]
+    return BatteryScores(
+        shift_accuracy=all_copies.accuracy,
+        shift_loss=all_copies.loss,
+        shift_specificity=all_copies.specificity,
+        shift_auc=all_copies.auc,
+        worst_family=worst,
+        unseen_shift_accuracy=float(np.mean(unseen)) if unseen else worst,
+        families=by_family,
+        copies={copy: scores.accuracy for copy, scores in copies.items()},
+    )
+
+
+def _copy_score(truth: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> FamilyScores:
+    whole, losses = score(truth, p), _losses(truth, p)
+    loss = float(losses[truth].mean() + losses[~truth].mean()) / 2
+    return FamilyScores(whole.balanced_accuracy, loss, whole.specificity, whole.auc)
+
+
+def _mean(scores: Sequence[FamilyScores]) -> FamilyScores:
+    return FamilyScores(*(float(np.mean(values)) for values in zip(*map(astuple, scores), strict=True)))
 
 
 def brier_score(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> float:

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from pneumosearch._utils.patterns import one_group
 from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
-from pneumosearch.metrics import METRICS, Metric, PruneMetric, direction, under_stress
+from pneumosearch.metrics import METRICS, Metric, PruneMetric, direction, of_battery, under_stress
 from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.records.classes import checked_classes, own_classes
 from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimension, Scalar, Space
@@ -80,6 +80,9 @@ class StudySpec(BaseModel):
     """Train a configuration again when it is proposed again."""
     protocol: Protocol = "holdout"
     """Images that train and images that judge. A search cannot use `original`, which judges by the test folder."""
+    battery: StrictBool = False
+    """Judge each epoch by the battery of crafted shifts too, and record it, whatever the metric. Metrics of the battery
+    need no such key."""
     patient_pattern: str | None = None
     """Regular expression, searched in each image's path below the data folder; its one group is the patient."""
     classes: tuple[str, str] | None = None
@@ -108,6 +111,11 @@ class StudySpec(BaseModel):
     def stress(self) -> bool:
         """Whether changed copies of the validation images also judge each epoch."""
         return under_stress(self.metric) or under_stress(self.prune_by)
+
+    @property
+    def judged_by_battery(self) -> bool:
+        """Whether copies under the battery of crafted shifts also judge each epoch."""
+        return self.battery or of_battery(self.metric) or of_battery(self.prune_by)
 
     @property
     def precise(self) -> bool:
@@ -168,7 +176,8 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
     if direction(spec.prune_by) != direction(spec.metric):
         raise ConfigError(
             f"{source}: prune_by: {spec.prune_by!r} and the metric {spec.metric!r} improve in opposite directions; use "
-            + ("'loss'" if spec.metric == "loss" else "'auc', 'accuracy' or another")
+            + f"{METRICS[spec.metric].prune_by!r}"
+            + " or another" * (direction(spec.metric) == "maximize")
         )
     if spec.patient_pattern is not None:
         one_group(spec.patient_pattern, f"{source}: patient_pattern")

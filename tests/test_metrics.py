@@ -10,8 +10,10 @@ from pneumosearch.errors import ConfigError
 from pneumosearch.intervals import wilson_interval
 from pneumosearch.metrics import (
     METRICS,
+    BatteryScores,
     Scores,
     StressScores,
+    battery_score,
     best_threshold,
     brier_score,
     calibration_error,
@@ -96,10 +98,41 @@ def test_no_threshold_is_better_than_the_best(normal: list[float], ill: list[flo
     assert best >= max(others) - 1e-9
 
 
+def test_battery_scores_of_a_known_case() -> None:
+    labels = [0, 0, 1, 1]
+    right, all_ill, mixed = [0.1, 0.2, 0.8, 0.9], [0.7, 0.8, 0.9, 0.95], [0.1, 0.6, 0.4, 0.9]
+    families = {"darker": "exposure", "brighter": "exposure", "coarser": "resolution"}
+    found = battery_score(labels, right + all_ill + mixed, families)
+    assert found.copies == {"darker": 1.0, "brighter": 0.5, "coarser": 0.5}
+    assert found.families["exposure"].accuracy == 0.75
+    assert found.families["exposure"].specificity == 0.5
+    assert found.families["resolution"].auc == 0.75
+    assert found.shift_accuracy == pytest.approx(2 / 3)
+    assert found.shift_specificity == pytest.approx((1 + 0 + 0.5) / 3)
+    assert found.shift_auc == pytest.approx((1 + 1 + 0.75) / 3)
+    assert found.worst_family == 0.5
+    losses = [-np.mean(np.log(p)) for p in ([0.9, 0.8, 0.8, 0.9], [0.3, 0.2, 0.9, 0.95], [0.9, 0.4, 0.4, 0.9])]
+    assert found.shift_loss == pytest.approx(np.mean(losses))
+
+
+def test_families_that_trained_do_not_count_among_the_unseen() -> None:
+    labels, families = [0, 1], {"darker": "exposure", "coarser": "resolution"}
+    probabilities = [0.1, 0.9, 0.6, 0.9]  # 1.0 and 0.5
+    trained = ((), ("exposure",), ("resolution", "tone"), ("exposure", "resolution"))
+    unseen = [battery_score(labels, probabilities, families, each).unseen_shift_accuracy for each in trained]
+    assert unseen == [0.75, 0.5, 1.0, 0.5]  # where all trained, the worst one judges
+
+
+def test_loss_over_the_battery_weighs_both_classes_the_same() -> None:
+    found = battery_score([0, 1, 1, 1], [0.5, 0.9, 0.9, 0.9], {"darker": "exposure"})
+    assert found.shift_loss == pytest.approx(-(np.log(0.5) + np.log(0.9)) / 2)
+
+
 def test_table_of_metrics_names_what_is_computed_and_recorded() -> None:
     computed = {
         "images": [field.name for field in fields(Scores)],
         "changed copies": [field.name for field in fields(StressScores)],
+        "battery": [field.name for field in fields(BatteryScores) if field.name not in ("families", "copies")],
     }
     for judge, names in computed.items():
         assert sorted(names) == sorted(name for name, kind in METRICS.items() if kind.judge == judge)

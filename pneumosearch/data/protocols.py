@@ -12,12 +12,13 @@ import numpy.typing as npt
 from pneumosearch.config import Equalization, Protocol
 from pneumosearch.data.appearance import appearance_of, small
 from pneumosearch.data.batches import Labels
+from pneumosearch.data.battery import battery_copies, judged_images
 from pneumosearch.data.cache import Pixels, Progress, cache_folder, load_pixels, part_bits
 from pneumosearch.data.decoding import PixelArray, file_size
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
 from pneumosearch.data.names import storable_path
 from pneumosearch.data.shifts import stressed
-from pneumosearch.data.splits import Indices, brightness_split, kept_holdout_split
+from pneumosearch.data.splits import Indices, brightness_split, kept_holdout_split, leak_groups
 from pneumosearch.records.dataset import Appearance, DataDescription, Interpolation
 
 #: Seed of the validation split: one for all studies, so that their validation figures can be compared.
@@ -48,6 +49,9 @@ class Dataset:
     evaluated: Literal["validation", "test"]
     description: DataDescription
     stressed: ImageSet | None = None  # changed copies of the evaluation images, all of one change after the other
+    battery: ImageSet | None = (
+        None  # copies of some evaluation images under `data.battery.BATTERY`, one after the other
+    )
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class DataSource:
         equalization: Equalization = "none",
         *,
         stress: bool = False,
+        battery: bool = False,
         write_down: WritesDown | None = None,
     ) -> Dataset:
         """Open the images of `protocol` at `size` pixels. Only "original" reads the test folder.
@@ -79,6 +84,7 @@ class DataSource:
             size: Side of the images.
             equalization: Of their contrast.
             stress: Make changed copies of the validation images too.
+            battery: Make copies of some validation images under the battery of crafted shifts too.
             write_down: Called before the test folder is read; "original" needs it.
 
         Raises:
@@ -88,7 +94,11 @@ class DataSource:
         if protocol == "original":
             return self._original(size, equalization, write_down)
         dataset = self._validated(protocol, size, equalization)
-        return replace(dataset, stressed=self._stressed(dataset, size, equalization)) if stress else dataset
+        return replace(
+            dataset,
+            stressed=self._stressed(dataset, size, equalization) if stress else None,
+            battery=self._battery(dataset, size, equalization) if battery else None,
+        )
 
     def described(self, protocol: Protocol, size: int, equalization: Equalization = "none") -> DataDescription:
         """Describe what `load` opens without opening the test folder: its images are counted, and their bytes hashed.
@@ -174,6 +184,13 @@ class DataSource:
         pixels = stressed(plain, equalization=equalization)
         labels = np.tile(images.labels[images.indices], len(pixels) // len(plain))
         return ImageSet(pixels, labels, np.arange(len(pixels)))
+
+    def _battery(self, dataset: Dataset, size: int, equalization: Equalization) -> ImageSet:
+        plain, labels = self._pixels("development", size, "area", "none"), dataset.evaluation.labels
+        groups, n_train = leak_groups(plain.part), len(dataset.train.indices)
+        judged = judged_images(labels, groups, dataset.evaluation.indices, n_train, seed=SPLIT_SEED)
+        pixels = battery_copies(plain.array[judged], equalization)
+        return ImageSet(pixels, np.tile(labels[judged], len(pixels) // len(judged)), np.arange(len(pixels)))
 
     def _original(self, size: int, equalization: Equalization, write_down: WritesDown | None) -> Dataset:
         pixels = self._pixels("development", size, "nearest", equalization)

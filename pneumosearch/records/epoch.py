@@ -1,12 +1,13 @@
 """The record of one epoch: training measures it, the store keeps it and the report shows it."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 
 from pneumosearch.config import Keep
-from pneumosearch.metrics import METRICS, PruneMetric
+from pneumosearch.metrics import METRICS, FamilyScores, PruneMetric
 
 
 class _Epoch(BaseModel):
@@ -39,6 +40,8 @@ class EpochMetrics(_Figures):
     stands for a figure that the run did not measure.
     """
 
+    families: dict[str, FamilyScores] | None = None  # of the battery
+    copies: dict[str, float] | None = None  # balanced accuracy under each change of the battery
     learning_rate: float  # in force during the epoch
     seconds: float
 
@@ -59,7 +62,10 @@ class EpochMetrics(_Figures):
 
     def numbers(self) -> dict[str, float]:
         """Return all figures but the time. A rerun must give equal ones."""
-        return {name: value for name, value in self.model_dump(exclude_none=True).items() if name != "seconds"}
+        figures = self.model_dump(exclude_none=True, exclude={"seconds", "families", "copies"})
+        for family, scores in (self.families or {}).items():
+            figures |= {f"{family} {name}": value for name, value in asdict(scores).items()}
+        return figures | {f"{copy} accuracy": value for copy, value in (self.copies or {}).items()}
 
 
 History = tuple[EpochMetrics, ...]

@@ -135,6 +135,12 @@ class StudyRecord(BaseModel):
         """Complete trials, best first; of equal ones the earlier first."""
         return ranked(self.trials, self.metric)
 
+    def leaders(self, top: int) -> list[TrialRecord]:
+        """Return the baseline, where there is one, and the `top` best other trials in order."""
+        baseline = self.baseline
+        best = [trial for trial in self.ranking() if baseline is None or trial.number != baseline.number]
+        return [*([baseline] if baseline else []), *best[:top]]
+
 
 def ranked(trials: Sequence[TrialRecord], metric: Metric) -> list[TrialRecord]:
     """Sort the complete trials by value, best first; a duplicate counts as the trial that it repeats."""

@@ -6,8 +6,10 @@ from typing import Any, get_args
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import printable
+from pneumosearch.metrics import METRICS, of_battery
 from pneumosearch.published import PUBLISHED_TABLE
 from pneumosearch.records.trial import State, StudyRecord, TrialRecord
+from pneumosearch.report.battery import battery_summary
 from pneumosearch.report.importance import importance
 
 
@@ -61,6 +63,7 @@ def trial_summary(trial: TrialRecord) -> dict[str, Any]:
         "validation_accuracy": kept.validation_accuracy if kept else None,
         "validation_auc": kept.validation_auc if kept else None,
         "test_accuracy": kept.test_accuracy if kept else None,
+        "battery": battery_summary(trial),
         "seconds": trial.seconds,
         "screening": trial.screening.model_dump() if trial.screening else None,
         "failure": trial.failure,
@@ -94,8 +97,10 @@ def csv_text(record: StudyRecord) -> str:
     for trial in record.trials:
         summary = trial_summary(trial)
         config = summary.pop("config") or {}
-        for key in ("history", "changes", "screening"):
+        by_battery = summary["battery"] or {}
+        for key in ("history", "changes", "screening", "battery"):
             summary.pop(key)
+        summary |= {name: by_battery.get(name) for name in METRICS if of_battery(name)}
         summary["screening_auc"] = trial.screening.epoch.evaluation("auc") if trial.screening else None
         rows.append({**summary, **{name: config.get(name) for name in TrialConfig.model_fields}})
     text = io.StringIO()

@@ -18,6 +18,7 @@ from pneumosearch.published import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TA
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.records.epoch import EpochMetrics, History
 from pneumosearch.records.trial import StudyRecord, TrialRecord
+from pneumosearch.report import battery
 from pneumosearch.report.importance import importance
 
 if TYPE_CHECKING:
@@ -164,10 +165,7 @@ _OPTIONAL: Final = ("state", "train %", "epochs", "minutes")
 
 def trial_rows(record: StudyRecord, top: int) -> list[list[str]]:
     """Return the rows of `trials_table`: the baseline, then the best trials in order."""
-    baseline = record.baseline
-    best = [trial for trial in record.ranking() if baseline is None or trial.number != baseline.number]
-    rows = [_trial_cells(record, trial) for trial in best[:top]]
-    return [*([_trial_cells(record, baseline)] if baseline else []), *rows]
+    return [_trial_cells(record, trial) for trial in record.leaders(top)]
 
 
 def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
@@ -268,6 +266,8 @@ def print_report(record: StudyRecord, *, top: int, console: Console | None = Non
         for line in published_lines():
             out.print(line, highlight=False)
     out.print(trials_table(record, top, out.width))
+    if trials := battery.judged_trials(record, top):
+        out.print(battery.battery_table(trials))
     for line in summary_lines(record):
         out.print(line, highlight=False, markup=False)
 
@@ -290,6 +290,9 @@ def markdown(record: StudyRecord, *, top: int) -> str:
             lines += [*_markdown_rows(*table_cells(comparison_table(record.baseline.history))), ""]
     headings = [heading for heading, _ in trial_columns(record)]
     lines += [*_markdown_rows(headings, trial_rows(record, top)), ""]
+    if trials := battery.judged_trials(record, top):
+        lines += ["Under the battery of crafted shifts:", ""]
+        lines += [*_markdown_rows(battery.battery_headings(trials), battery.battery_rows(trials)), "", battery.NOTE, ""]
     return "\n".join([*lines, *(f"- {line}" for line in summary_lines(record))]) + "\n"
 
 

@@ -101,6 +101,7 @@ class Objective:
             precision=resolved_precision(spec.precision),
             deterministic=spec.deterministic,
             stress=spec.stress,
+            battery=spec.judged_by_battery,
             precise=spec.precise,
         )
 
@@ -110,7 +111,7 @@ class Objective:
         if run.protocol == "original":  # each trial that reads the test folder has it written down
             return load(run.protocol, *form, write_down=write_down)
         if form not in self._datasets:  # the same for all trials otherwise
-            self._datasets[form] = load(run.protocol, *form, stress=run.stress)
+            self._datasets[form] = load(run.protocol, *form, stress=run.stress, battery=run.battery)
         return self._datasets[form]
 
     def described(self, run: RunSpec) -> DataDescription:

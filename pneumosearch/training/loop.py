@@ -14,9 +14,11 @@ import numpy.typing as npt
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.batches import Labels, TrainingBatches
+from pneumosearch.data.battery import BATTERY, FAMILY_OF_COPY
+from pneumosearch.data.families import trained_families
 from pneumosearch.data.protocols import Dataset, ImageSet
 from pneumosearch.errors import TrainingError
-from pneumosearch.metrics import Scores, score, stress_score
+from pneumosearch.metrics import Scores, battery_score, score, stress_score
 from pneumosearch.network import backend
 from pneumosearch.network.compile_cache import compiled_model
 from pneumosearch.records.epoch import EpochMetrics, History
@@ -180,6 +182,7 @@ class _Fit:
                 set_precise_statistics(self.model, self.batches, epoch)
             scores = self._evaluate(epoch)
             stress = self._evaluate_stressed()
+            battery = self._evaluate_battery(epoch)
             precise = self._evaluate_precisely(epoch, scores)
             self._call_back(epoch, train_loss, train_accuracy, scores)
         metrics = EpochMetrics.model_validate({
@@ -188,6 +191,7 @@ class _Fit:
             "train_loss": train_loss,
             **scores.as_dict(self.dataset.evaluated),
             **stress,
+            **battery,
             **precise,
             "learning_rate": learning_rate,
             "seconds": time.perf_counter() - start,
@@ -250,6 +254,16 @@ class _Fit:
             return {}
         labels = self.dataset.evaluation.labels[self.dataset.evaluation.indices]
         return stress_score(labels, predict(self.model, copies)).as_dict(self.dataset.evaluated)
+
+    def _evaluate_battery(self, epoch: int) -> dict[str, object]:
+        copies = self.dataset.battery
+        if not self.run.battery or copies is None:
+            return {}
+        labels = copies.labels[: len(copies.labels) // len(BATTERY)]
+        trained = trained_families(self.run.config)
+        scores = battery_score(labels, predict(self.model, copies), FAMILY_OF_COPY, trained)
+        _check_finite(epoch, "loss over the battery", scores.shift_loss)
+        return scores.as_dict(self.dataset.evaluated)
 
     def _save(self) -> None:
         fingerprint = self.dataset.description.fingerprint

@@ -4,15 +4,20 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import psutil
 import pytest
 from sqlalchemy.exc import OperationalError
 
 from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.data.battery import BATTERY, FAMILY_OF_COPY
+from pneumosearch.data.families import FAMILIES, trained_families
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
+from pneumosearch.metrics import battery_score
 from pneumosearch.records.attributes import OWNER
+from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search import objective as objective_module
 from pneumosearch.search import runner as study_module
@@ -404,3 +409,35 @@ def test_derived_seeds_differ_and_repeat() -> None:
 def test_interrupted_is_no_failure() -> None:
     assert not issubclass(Interrupted, PneumosearchError)
     assert threading.current_thread() is threading.main_thread()
+
+
+def test_search_by_unseen_families_ranks_by_them_and_keeps_the_figures_of_each_family(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def judged(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
+        """All is right under the family that trains, and more than a little zoom calls all ill under the others."""
+        folder.mkdir(parents=True, exist_ok=True)
+        zoom, n = run.config.zoom, len(dataset.battery.labels) // len(BATTERY)
+        labels = dataset.battery.labels[:n]
+        right, ill = np.where(labels > 0, 0.6, 0.4), np.full(n, 0.9)
+        p = np.concatenate([ill if zoom > 0.2 and copy.family != "geometry" else right for copy in BATTERY.values()])
+        scores = battery_score(labels, p, FAMILY_OF_COPY, trained_families(run.config))
+        figures = a_history(0.9)[0].model_dump(exclude_none=True) | scores.as_dict("validation")
+        history = (EpochMetrics.model_validate(figures),)
+        on_epoch(history)
+        return FakeResult(run.config, history, None, 123)
+
+    monkeypatch.setattr(objective_module, "train", judged)
+    values = {**SPEC.model_dump(mode="json", exclude={"prune_by"}), "metric": "unseen_shift_accuracy"}
+    search(store, source, checked_spec(values, "test")).until(6)
+    record = store.record("tiny")
+    assert record.trials[0].run is not None
+    assert record.trials[0].run.battery
+    for trial in record.trials:
+        assert trial.kept is not None
+        assert trial.run is not None
+        assert trial.value == trial.kept.validation_unseen_shift_accuracy == (0.5 if trial.run.config.zoom > 0.2 else 1)
+        assert set(trial.kept.families or {}) == set(FAMILIES)
+        assert (trial.kept.families or {})["geometry"].accuracy == 1.0
+    ranks = [trial.value for trial in record.ranking()]
+    assert ranks == sorted(ranks, key=lambda value: -(value or 0.0))

@@ -24,18 +24,23 @@ from tests.conftest import ROOT
 from tests.support.fakes import SilentListener
 
 FIXTURE = ROOT / "tests" / "fixtures" / "store-d4e22fa"
+UNDER_STRESS = ROOT / "tests" / "fixtures" / "store-stress-7c54c67"
 
 
 @pytest.fixture
 def earlier(tmp_path: Path) -> Store:
     shutil.unpack_archive(FIXTURE / "results.tar.xz", tmp_path, filter="data")
-    with closing(sqlite3.connect(tmp_path / "store.db")) as database:
-        database.executescript((FIXTURE / "store.sql").read_text(encoding="utf-8"))
-    return Store(f"sqlite:///{tmp_path}/store.db", tmp_path / "results", must_exist=True)
+    return a_store(FIXTURE, tmp_path)
 
 
-def printed_then(name: str) -> Any:
-    return json.loads((FIXTURE / f"{name}.json").read_text(encoding="utf-8"))
+def a_store(fixture: Path, folder: Path) -> Store:
+    with closing(sqlite3.connect(folder / "store.db")) as database:
+        database.executescript((fixture / "store.sql").read_text(encoding="utf-8"))
+    return Store(f"sqlite:///{folder}/store.db", folder / "results", must_exist=True)
+
+
+def printed_then(name: str, fixture: Path = FIXTURE) -> Any:
+    return json.loads((fixture / f"{name}.json").read_text(encoding="utf-8"))
 
 
 def assert_holds(now: Any, then: Any, where: str = "report") -> None:
@@ -90,6 +95,23 @@ def test_study_of_an_earlier_version_goes_on_to_its_goal(earlier: Store, source:
     for trial in went_on:
         then = before[trial.earlier[-1]]
         assert trial.history[: len(then)] == then
+
+
+@pytest.mark.slow
+def test_study_by_changed_copies_of_before_the_battery_reports_the_same_and_goes_on(
+    tmp_path: Path, source: DataSource
+) -> None:
+    store = a_store(UNDER_STRESS, tmp_path)
+    assert_holds(as_json(study_summary(store.record("stress"))), printed_then("report", UNDER_STRESS))
+    spec = read_study_file(UNDER_STRESS / "stress.toml")
+    assert open_search(Session(store, source, SilentListener(), StopFlag()), spec).until(4).done
+    record = store.record("stress")
+    last = record.trials[3]
+    assert last.kept is not None
+    assert last.value == last.kept.validation_stress_auc
+    assert last.kept.families is None
+    assert record.trials[1].run is not None
+    assert not record.trials[1].run.battery
 
 
 def probabilities(classifier: Classifier, phantoms: Path) -> list[float]:

@@ -216,8 +216,8 @@ def test_resumed_training_equals_an_uninterrupted_one(
 ) -> None:
     stress = bool(config)
     config = {"lr_reduce_patience": 1, "epochs": 4, **config}
-    run = a_run(precision=precision, config=config, stress=stress, precise=not stress)
-    dataset = source.load("holdout", 32, stress=stress)
+    run = a_run(precision=precision, config=config, stress=stress, battery=stress, precise=not stress)
+    dataset = source.load("holdout", 32, stress=stress, battery=stress)
 
     def stop_at(n: int) -> training.OnEpoch:
         def stop(history: History) -> None:
@@ -234,6 +234,7 @@ def test_resumed_training_equals_an_uninterrupted_one(
     steps: list[training.Step] = []
     straight = train(run, dataset, tmp_path / "straight", lambda history: None, steps.append)
     assert numbers(resumed.history) == numbers(straight.history)
+    assert all(bool(epoch.families) == stress for epoch in straight.history)
     for epoch in straight.history:
         losses = [step.loss for step in steps if step.epoch == epoch.epoch]
         assert len(losses) == steps[0].steps
