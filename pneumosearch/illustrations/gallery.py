@@ -121,6 +121,14 @@ def _illustrations(subject: Subject) -> Iterator[Illustration]:
         "One chest X-ray eight times: the original, and copies stretched by different factors, some upside down.",
         lambda: images.augmentations(first, Augmentation(config), seed=PUBLISHED_SEED),
     )
+    yield Illustration(
+        "battery",
+        "png",
+        "One training image under the battery of crafted shifts, by which a search can judge whether a network holds "
+        "elsewhere. A column is a family of changes.",
+        "One chest X-ray nineteen times: unchanged, darker, flatter, cropped, blurred, compressed, framed and more.",
+        lambda: images.battery(first),
+    )
     if subject.network:
         yield from _of_the_network(subject.network, first, config)
     yield from _curves(subject)

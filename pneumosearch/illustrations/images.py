@@ -1,4 +1,4 @@
-"""Figures of images: an image as a function, samples, augmentations, feature maps, dropout."""
+"""Figures of images: an image as a function, samples, augmentations, crafted shifts, feature maps, dropout."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,7 +8,9 @@ import numpy.typing as npt
 from matplotlib.figure import Figure
 
 from pneumosearch.data.augmentation import Augmentation
+from pneumosearch.data.battery import BATTERY, battery_copies
 from pneumosearch.data.decoding import PixelArray
+from pneumosearch.data.families import FAMILIES
 from pneumosearch.data.transform import transform
 from pneumosearch.records.classes import Classes
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
@@ -51,6 +53,22 @@ def augmentations(pixels: PixelArray, augmentation: Augmentation, *, seed: int, 
     for axes, change in zip(grid, changes, strict=True):
         flipped = ", upside down" if change.vertical_flip else ""
         _show(axes, transform(pixels, change), f"zoom {change.zoom[0]:.2f} x {change.zoom[1]:.2f}{flipped}")
+    return figure
+
+
+def battery(pixels: PixelArray) -> Figure:
+    """Draw an image, (size, size), and its copies under the battery of crafted shifts, a column for each family."""
+    copies = dict(zip(BATTERY, battery_copies(pixels[None], "none"), strict=True))
+    columns = [[name for name in BATTERY if BATTERY[name].family == family] for family in FAMILIES]
+    rows = max(map(len, columns))
+    figure = Figure(figsize=(1.55 * (1 + len(columns)), 1.75 * rows), layout="constrained")
+    grid = figure.subplots(rows, 1 + len(columns))
+    for axes in grid.flat:
+        axes.axis("off")
+    _show(grid[0, 0], pixels, "\nunchanged")
+    for column, family, names in zip(grid[:, 1:].T, FAMILIES, columns, strict=True):
+        for axes, name in zip(column, names, strict=False):
+            _show(axes, copies[name], f"{family}:\n{name}" if name == names[0] else name)
     return figure
 
 

@@ -37,25 +37,25 @@ def judged(trial: TrialRecord) -> EpochMetrics | None:
 
 def battery_headings(trials: Sequence[TrialRecord]) -> list[str]:
     """Return the headings of `battery_rows`."""
-    return ["trial", *_SHORT.values(), *_families(trials)]
+    return ["trial", *_SHORT.values(), *families(trials)]
 
 
 def battery_rows(trials: Sequence[TrialRecord]) -> list[list[str]]:
     """Return a row for each trial that the battery judged: figures over all copies, then by family."""
-    return [_cells(trial, _families(trials)) for trial in trials]
+    return [_cells(trial, families(trials)) for trial in trials]
 
 
-def _cells(trial: TrialRecord, families: Sequence[str]) -> list[str]:
+def _cells(trial: TrialRecord, names: Sequence[str]) -> list[str]:
     kept, trained = judged(trial), trained_on(trial)
     if kept is None or kept.families is None:
-        return [str(trial.number), *["–"] * (len(_SHORT) + len(families))]
+        return [str(trial.number), *["–"] * (len(_SHORT) + len(names))]
     over_all = [shown(kept.evaluation(name), name).removesuffix(" %") for name in _SHORT]
-    scores = [(family, kept.families.get(family)) for family in families]
+    scores = [(family, kept.families.get(family)) for family in names]
     by_family = [f"{100 * each.accuracy:.1f}" + "*" * (name in trained) if each else "–" for name, each in scores]
     return [str(trial.number), *over_all, *by_family]
 
 
-def _families(trials: Sequence[TrialRecord]) -> list[str]:
+def families(trials: Sequence[TrialRecord]) -> list[str]:
     """Return the families of the trials, those of this version first and in its order."""
     there = dict.fromkeys(name for trial in trials if (kept := judged(trial)) for name in kept.families or {})
     return sorted(there, key=[*FAMILIES, *there].index)

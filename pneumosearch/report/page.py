@@ -14,6 +14,7 @@ from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import figures_parameters, figures_search, reproduce, tables
+from pneumosearch.report.battery_view import battery_view
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.importance import importance
 from pneumosearch.report.latest_confirmation import MisclassifiedImage, latest_confirmation, misclassified_images
@@ -69,6 +70,7 @@ def page(
         confirm_command=reproduce.command("confirm", "--name", record.name, "--data", record.data.folder_name),
         confirmation=confirmation_view(confirmation, record.data, misclassified) if confirmation else None,
         published=_published(record),
+        battery=battery_view(record, top),
         search=_search_figures(record),
         trials=_trials(record, top),
         reproduce=_reproduce(record),

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from pneumosearch.cli.app import app
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.augmentation import Augmentation
+from pneumosearch.data.battery import BATTERY
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.illustrations import curves, images
 from pneumosearch.illustrations.activations import activations
@@ -19,7 +20,8 @@ from tests.conftest import TINY
 from tests.support.fakes import a_history
 
 CONFIG = TrialConfig.checked({**TINY}, "test")
-DRAWN = {"intensity.png", "samples.png", "augmentations.png", "activations.svg", "iterations.svg", "accuracy.svg"}
+DRAWN = {"intensity.png", "samples.png", "augmentations.png", "battery.png", "activations.svg", "iterations.svg"}
+DRAWN |= {"accuracy.svg"}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +86,14 @@ def test_augmentations_begin_with_the_image_itself() -> None:
     assert len(shown) == 8
     assert np.array_equal(np.asarray(shown[0]), pixels)
     assert not np.array_equal(np.asarray(shown[1]), pixels)
+
+
+def test_copies_of_the_battery_are_drawn_beside_the_image_itself() -> None:
+    pixels = np.arange(1024, dtype=np.uint8).reshape(32, 32)
+    shown = {axes.get_title(): axes.images[0].get_array() for axes in images.battery(pixels).axes if axes.images}
+    assert len(shown) == 1 + len(BATTERY)
+    assert np.array_equal(np.asarray(shown["\nunchanged"]), pixels)
+    assert np.array_equal(np.asarray(shown["brighter"]), BATTERY["brighter"].change(pixels))
 
 
 def test_iterations_are_whole_batches() -> None:

@@ -1,0 +1,97 @@
+"""The report's scores by family: the best trials beside the baseline, in tables, JSON and on the page."""
+
+import csv
+import io
+import json
+import re
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from pneumosearch.data.battery import BATTERY, FAMILY_OF_COPY
+from pneumosearch.data.families import FAMILIES, trained_families
+from pneumosearch.metrics import battery_score
+from pneumosearch.records.epoch import EpochMetrics
+from pneumosearch.records.trial import StudyRecord, TrialRecord
+from pneumosearch.report import battery, tables
+from pneumosearch.report.battery_view import battery_view, pictures
+from pneumosearch.report.page import page
+from pneumosearch.report.summary import csv_text, study_summary
+from tests.support.fakes import a_study, a_trial
+
+LABELS = [0, 0, 1, 1]
+RIGHT, ALL_ILL = [0.1, 0.2, 0.8, 0.9], [0.7, 0.8, 0.9, 0.9]
+
+
+def judged(trial: TrialRecord, *fails: str) -> TrialRecord:
+    """The trial as the battery judges it: all images ill in the families where it fails, else all right."""
+    assert trial.run is not None
+    p = np.concatenate([ALL_ILL if family in fails else RIGHT for family in FAMILY_OF_COPY.values()])
+    scores = battery_score(LABELS, p, FAMILY_OF_COPY, trained_families(trial.run.config)).as_dict("validation")
+    last = EpochMetrics.model_validate(trial.history[-1].model_dump(exclude_none=True) | scores)
+    return trial.model_copy(update={"history": (*trial.history[:-1], last)})
+
+
+def some_study() -> StudyRecord:
+    still: dict[str, Any] = {"zoom": 0.0, "vertical_flip": False}
+    return a_study(
+        judged(a_trial(0, 0.7, 0.80), "exposure", "tone", "borders"),
+        judged(a_trial(1, 0.95, brightness=0.2, **still), "borders"),
+        judged(a_trial(2, 0.90, **still), "exposure"),
+        a_trial(3, 0.85),
+    )
+
+
+def test_scores_stand_by_family_with_a_star_where_the_trial_trained_on_it() -> None:
+    trials = battery.judged_trials(some_study(), top=5)
+    assert [trial.number for trial in trials] == [0, 1, 2]  # the last one was never judged
+    headings = battery.battery_headings(trials)
+    assert headings[-len(FAMILIES) :] == list(FAMILIES)
+    baseline, best, _ = (dict(zip(headings, row, strict=True)) for row in battery.battery_rows(trials))
+    assert (baseline["geometry"], baseline["exposure"], baseline["tone"]) == ("100.0*", "50.0", "50.0")
+    assert (best["exposure"], best["geometry"], best["borders"]) == ("100.0*", "100.0", "50.0")
+    assert (best["all %"], best["unseen %"], best["worst %"]) == ("91.7", "90.0", "50.0")
+    assert baseline["specificity %"] == "50.0"
+
+
+def test_scores_are_in_every_form_of_the_report() -> None:
+    record = some_study()
+    summary = json.loads(json.dumps(study_summary(record)))
+    found = summary["best"]["battery"]
+    assert found["unseen_shift_accuracy"] == 0.9
+    assert found["families"]["exposure"]["trained"]
+    assert not found["families"]["borders"]["trained"]
+    assert found["families"]["borders"]["specificity"] == 0.0
+    assert found["copies"]["marker"] == 0.5
+    assert summary["trials"][3]["battery"] is None
+    rows = list(csv.DictReader(io.StringIO(csv_text(record))))
+    assert [row["worst_family"] for row in rows] == ["0.5", "0.5", "0.5", ""]
+    assert "| 1 | 91.7 | 90.0 | 50.0 |" in tables.markdown(record, top=5)
+    assert "Will it hold elsewhere?" in tables.plain_text(record, top=5)
+
+
+def test_report_without_the_battery_says_nothing_of_it() -> None:
+    record = a_study(a_trial(0, 0.8), a_trial(1, 0.9))
+    assert battery_view(record, top=5) is None
+    for text in (tables.plain_text(record, top=5), tables.markdown(record, top=5), page(record, None, top=5)):
+        assert "elsewhere" not in text
+
+
+def test_page_shows_each_copy_with_the_scores_of_winner_and_baseline() -> None:
+    text = page(some_study(), None, top=5)
+    section = text[text.index('<section id="elsewhere">') :]
+    section = section[: section.index("</section>")]
+    captions = re.findall(r"<figcaption><strong>([a-z-]+)</strong><br>[^<]+(?:<br>([^<]+))?</figcaption>", section)
+    assert [name for name, _ in captions] == ["unchanged", *BATTERY]
+    scores = dict(captions)
+    assert scores["unchanged"] == ""
+    assert scores["darker"] == "baseline 50.0 %, trial 1 100.0 %"
+    assert scores["marker"] == "baseline 50.0 %, trial 1 50.0 %"
+    assert section.count('src="data:image/png;base64,') == 1 + len(BATTERY)
+    assert 'aria-label="Balanced accuracy by family of changes. baseline: exposure 50.0 %' in section
+
+
+def test_pictures_are_the_copies_of_one_phantom() -> None:
+    drawn = {name: np.asarray(Image.open(io.BytesIO(png))) for name, png in pictures().items()}
+    assert np.array_equal(drawn["taller"], BATTERY["taller"].change(drawn["unchanged"]))
