@@ -14,7 +14,7 @@ import numpy as np
 from pneumosearch.config import Equalization
 from pneumosearch.data import operations
 from pneumosearch.data.batches import Labels
-from pneumosearch.data.cache import equalize
+from pneumosearch.data.cache import equalized
 from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.families import Family
 from pneumosearch.data.splits import Indices
@@ -80,11 +80,10 @@ def battery_copies(images: PixelArray, equalization: Equalization) -> PixelArray
     Returns:
         (copies * n, size, size), all images of one copy after the other, in the order of `BATTERY`.
     """
-    after: Callable[[PixelArray], PixelArray] = equalize if equalization == "clahe" else np.asarray
     out = np.empty((len(BATTERY) * len(images), *images.shape[1:]), dtype=np.uint8)
     for i, copy in enumerate(BATTERY.values()):
         for j, image in enumerate(images):
-            out[i * len(images) + j] = after(copy.change(image))
+            out[i * len(images) + j] = equalized(copy.change(image), equalization)
     return out
 
 

@@ -56,10 +56,10 @@ def test_copies_are_what_their_names_say() -> None:
 
 def test_copies_come_one_after_the_other_and_are_equalized_after_the_change() -> None:
     images = np.stack([a_phantom(40), a_phantom(40)[:, ::-1]])
-    plain, equalized = battery_copies(images, "none"), battery_copies(images, "clahe")
+    plain, clahe = battery_copies(images, "none"), battery_copies(images, "clahe")
     for i, copy in enumerate(BATTERY.values()):
         assert np.array_equal(plain[2 * i + 1], copy.change(images[1]))
-        assert np.array_equal(equalized[2 * i + 1], equalize(copy.change(images[1])))
+        assert np.array_equal(clahe[2 * i + 1], equalize(copy.change(images[1])))
 
 
 _SIZES = st.lists(st.integers(1, 5), min_size=3, max_size=80)
