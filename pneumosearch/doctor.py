@@ -41,6 +41,8 @@ _EXTRAS: Final = {
     "mysql": "pymysql",
     "postgres": "psycopg",
     "ray": "ray",
+    "mlflow": "mlflow",
+    "tensorboard": "tensorboard",
     "s3": "s3fs",
     "gs": "gcsfs",
     "az": "adlfs",

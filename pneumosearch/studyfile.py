@@ -43,6 +43,9 @@ def _default_prune_by(values: dict[str, Any]) -> PruneMetric:
     return "auc" if seen == "precise_auc" and values.get("pruner") == "none" else seen
 
 
+#: A tool that shows the trials as its own runs, and where: tensorboard:DIR or mlflow:URI.
+LOG_PATTERN: Final = r"^(tensorboard|mlflow):.+$"
+
 #: A study's name is part of file names: letters, digits, and . _ - inside.
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
@@ -100,6 +103,9 @@ class StudySpec(BaseModel):
     """Total number of trials; `--trials` overrides it."""
     timeout: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None
     """Time after which the search stops, such as `30m` or `2h`; `--timeout` overrides it."""
+    log: tuple[Annotated[str, Field(pattern=LOG_PATTERN)], ...] = ()
+    """Other tools that the trials are written to, such as `tensorboard:runs` or `mlflow:http://localhost:5000`; `--log`
+    overrides it."""
     fixed: dict[str, Scalar] = {}
     """Hyperparameters fixed at a value other than the published one, also in the baseline."""
     others: dict[str, Scalar] = dict(DEFAULT_OTHERS)
@@ -124,7 +130,7 @@ class StudySpec(BaseModel):
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that must not change when the study resumes, for the store."""
-        return self.model_dump(mode="json", exclude={"name", "trials", "timeout"})
+        return self.model_dump(mode="json", exclude={"name", "trials", "timeout", "log"})
 
     def search_space(self, source: str = "study") -> Space:
         """Return the checked space; `source` begins its error messages."""

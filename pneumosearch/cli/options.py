@@ -89,6 +89,15 @@ Deterministic = Annotated[
 ]
 StudyName = Annotated[str, typer.Option(help="Name of the study in the store.")]
 Timeout = Annotated[str | None, typer.Option(help="Stop after this time, such as 30m or 2h.")]
+Log = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Write the trials to another tool too: tensorboard:DIR, or mlflow:URI of a server or database. May be "
+        "given several times.",
+        metavar="TOOL:PLACE",
+        show_default="the study file's",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 

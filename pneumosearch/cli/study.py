@@ -1,5 +1,6 @@
 """The command that searches."""
 
+import sys
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -62,6 +63,7 @@ def study(
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
     classes: options.ClassNames = None,
+    log: options.Log = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -75,9 +77,9 @@ def study(
     """
     options.seconds_of(timeout)  # so that an error names the option
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
-    given = {"name": name, "seed": seed, "precision": precision, "sampler": sampler, "pruner": pruner}
-    given |= {"patient_pattern": patient_pattern, "deterministic": deterministic or None}
-    given |= {"trials": trials, "timeout": timeout}
+    given: dict[str, object] = {"name": name, "seed": seed, "precision": precision, "sampler": sampler}
+    given |= {"pruner": pruner, "patient_pattern": patient_pattern, "deterministic": deterministic or None}
+    given |= {"trials": trials, "timeout": timeout, "log": log or None}
     spec = _study_spec(study_file, {**given, "classes": options.classes_of(classes, data)}, engine, tuner)
     crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
     with nullcontext([]) if dry_run else executors.prestarted(crew) as helpers:
@@ -98,26 +100,56 @@ def study(
 
 
 def run_search(
-    store: "Store", source: "DataSource", spec: "StudySpec", crew: Crew, helpers: list["Helper"], *, quiet: bool
+    store: "Store",
+    source: "DataSource",
+    spec: "StudySpec",
+    crew: Crew,
+    helpers: list["Helper"],
+    *,
+    quiet: bool,
+    joins: bool = False,
 ) -> "Outcome":
-    """Train and show until the study has its trials, or something stops it."""
+    """Train and show until the study has its trials, or something stops it.
+
+    Args:
+        store: For the study.
+        source: The images.
+        spec: The study.
+        crew: Who trains.
+        helpers: Processes that were started early.
+        quiet: Show nothing but warnings of `--log`.
+        joins: Another command leads the study, and has written earlier trials to other tools.
+    """
     from pneumosearch.cli.views import StudyView
+    from pneumosearch.search.events import to_all
     from pneumosearch.search.runner import open_search
     from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
     from pneumosearch.storage.urls import advice
+    from pneumosearch.tracking.follow import followed
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
     view = StudyView(source.manifest.shown_as, spec.trials, spec.metric, quiet=quiet)
     # Ray installs its own handler of SIGTERM when it starts, so it must start before ours is installed.
-    with view, executors.ready(crew, helpers, store.url, view.say) as train, stopping_on_ctrl_c(stop, view.say):
-        session = Session(store, source, view, stop)
+    with (
+        view,
+        followed(store, spec, _warn if quiet else view.say) as follower,
+        executors.ready(crew, helpers, store.url, view.say) as train,
+        stopping_on_ctrl_c(stop, view.say),
+    ):
+        session = Session(store, source, to_all(view, follower), stop)
         open_search(session, spec)  # decodes images and finds mistakes here, before processes start
         store.set_goal(spec.name, spec.trials)
         view.show_earlier(lambda: store.record(spec.name))
+        if spec.log and not joins:
+            follower.catch_up(store.record(spec.name).trials)
         hint = advice(store.url, crew.workers + store.record(spec.name).count("running"))
         if hint:
             view.say(f"hint: {hint}")
         return train(session, spec, spec.trials, crew.max_failures)
+
+
+def _warn(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: bool) -> None:

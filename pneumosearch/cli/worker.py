@@ -26,6 +26,7 @@ def worker(
     data: options.Data = None,
     patient_pattern: options.PatientPattern = None,
     classes: options.ClassNames = None,
+    log: options.Log = None,
     storage: options.Storage = None,
     artifacts: options.Artifacts = None,
     results: options.Results = options.RESULTS,
@@ -48,12 +49,12 @@ def worker(
         from pneumosearch.workers.local import joined_spec
 
         store = options.open_store(storage, results, artifacts, name)
-        spec = joined_spec(store, name).model_copy(update={"timeout": timeout})
+        spec = joined_spec(store, name, timeout=timeout, log=log or ())
         record, named = store.record(name), store.classes_of(name, options.classes_of(classes, data))
         pattern = patient_pattern or spec.patient_pattern
         folder, skip = data or stored_folder(record), bool(record.data.skipped)
         source = options.open_source(folder, results, skip, pattern, named)
-        outcome = run_search(store, source, spec, crew, helpers, quiet=quiet or json)
+        outcome = run_search(store, source, spec, crew, helpers, quiet=quiet or json, joins=True)
     if json:
         print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})
     elif not quiet:

@@ -62,3 +62,13 @@ TrialEvent = DeviceFound | TrialStarted | StepsDone | EpochEnded | TrialDeferred
 
 #: Receives each event as it happens.
 Listener = Callable[[TrialEvent], None]
+
+
+def to_all(*listeners: Listener) -> Listener:
+    """Return a listener that passes each event on to all of these, in order."""
+
+    def pass_on(event: TrialEvent) -> None:
+        for listener in listeners:
+            listener(event)
+
+    return pass_on

@@ -202,8 +202,13 @@ def _follow_orders(orders: Connection, stop: StopFlag) -> None:
         os._exit(0)
 
 
-def joined_spec(store: Store, name: str) -> StudySpec:
+def joined_spec(store: Store, name: str, **given: object) -> StudySpec:
     """Return the study of this name as its file and options described it.
+
+    Args:
+        store: That holds it.
+        name: Of the study.
+        given: Settings of the command that joins, such as `timeout`.
 
     Raises:
         StoreError: There is none, or it is no search.
@@ -211,4 +216,4 @@ def joined_spec(store: Store, name: str) -> StudySpec:
     record = store.record(name)
     if record.purpose != "search":
         raise StoreError(f"'{name}' is a {record.purpose}; only a search can be joined")
-    return checked_spec({**record.spec, "name": name, "trials": store.goal(name)}, f"study '{name}'")
+    return checked_spec({**record.spec, "name": name, "trials": store.goal(name), **given}, f"study '{name}'")

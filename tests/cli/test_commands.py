@@ -19,6 +19,7 @@ from pneumosearch.published import PUBLISHED_PARAMETERS
 from tests.conftest import ROOT
 from tests.support.postgres import free_port
 from tests.support.terminal import Terminal
+from tests.tracking.test_tensorboard_runs import figures
 
 COMMANDS = [
     "baseline",
@@ -59,7 +60,9 @@ def studied(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Termina
     """A folder in which a study of four trials has run on phantoms."""
     terminal = Terminal(tmp_path_factory.mktemp("studied"))
     (terminal.folder / "tiny.toml").write_text(TINY_STUDY)
-    summary = terminal.json("study", "tiny.toml", "--trials", "4", "--data", str(phantoms))
+    summary = terminal.json(
+        "study", "tiny.toml", "--trials", "4", "--data", str(phantoms), "--log", "tensorboard:runs"
+    )
     assert len(summary["trials"]) == 4
     return terminal
 
@@ -111,6 +114,14 @@ def test_study_result_is_one_json_object(studied: Terminal) -> None:
     assert summary["baseline"]["number"] == 0
     assert summary["data"]["kind"] == "phantoms"
     assert summary["test_openings"] == 0
+
+
+def test_study_writes_its_trials_to_tensorboard(studied: Terminal) -> None:
+    [folder] = (studied.folder / "runs").iterdir()
+    assert [run.name for run in sorted(folder.iterdir())] == [f"trial-{number:04d}" for number in range(4)]
+    steps = figures(folder / "trial-0003", "train/loss")
+    assert [step for step, _ in steps] == list(range(1, len(steps) + 1))
+    assert len(figures(folder / "trial-0003", "final/value")) == 1
 
 
 def test_report_comes_in_every_format_and_says_phantoms(studied: Terminal) -> None:
