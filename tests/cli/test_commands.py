@@ -60,9 +60,7 @@ def studied(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> Termina
     """A folder in which a study of four trials has run on phantoms."""
     terminal = Terminal(tmp_path_factory.mktemp("studied"))
     (terminal.folder / "tiny.toml").write_text(TINY_STUDY)
-    summary = terminal.json(
-        "study", "tiny.toml", "--trials", "4", "--data", str(phantoms), "--log", "tensorboard:runs"
-    )
+    summary = terminal.json("study", "tiny.toml", "--trials", "4", "--data", str(phantoms), "--log", "tensorboard:runs")
     assert len(summary["trials"]) == 4
     return terminal
 
