@@ -13,6 +13,7 @@ from pneumosearch.cli.confirm import confirm
 from pneumosearch.cli.data import data_app
 from pneumosearch.cli.doctor import doctor
 from pneumosearch.cli.figures import figures
+from pneumosearch.cli.leaving import leaving
 from pneumosearch.cli.models import export, predict
 from pneumosearch.cli.network import dashboard, serve
 from pneumosearch.cli.study import study
@@ -40,7 +41,8 @@ def main() -> None:
     """
     debug = "--debug" in sys.argv
     try:
-        app()
+        with leaving:
+            app()
     except PneumosearchError as error:
         if debug:
             raise
@@ -96,7 +98,8 @@ def baseline(
 
     Example: [bold]pneumosearch baseline --protocol original --data chest_xray[/bold]
     """
-    from pneumosearch.cli.views import EpochView, print_json
+    from pneumosearch.cli.live.epochs import EpochView
+    from pneumosearch.cli.views import print_json
     from pneumosearch.dashboard.server import write_note
     from pneumosearch.network.backend import resolved_precision
     from pneumosearch.report.summary import baseline_summary
@@ -117,9 +120,11 @@ def baseline(
         deterministic=deterministic,
     )
     stop = StopFlag()
-    with EpochView(source.manifest.shown_as, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+    with EpochView(source.manifest.shown_as, quiet=quiet, json=json) as view, stopping_on_ctrl_c(stop, view.say):
         view.show_device()
-        record = train_once(Session(store, source, view, stop), f"baseline-{protocol}", "baseline", run)
+        record = train_once(
+            Session(store, source, view, stop, view.steps_every), f"baseline-{protocol}", "baseline", run
+        )
     if record is None:
         raise _interrupted()
     write_note(store, f"baseline-{protocol}")
@@ -192,7 +197,8 @@ def rerun(
 
     Example: [bold]pneumosearch rerun default 17[/bold]
     """
-    from pneumosearch.cli.views import EpochView, print_json
+    from pneumosearch.cli.live.epochs import EpochView
+    from pneumosearch.cli.views import print_json
     from pneumosearch.search.rerun import rerun_trial, stored_folder
     from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 
@@ -202,9 +208,9 @@ def rerun(
     named = store.classes_of(study, options.classes_of(classes, data))
     source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern, named)
     stop = StopFlag()
-    with EpochView(source.manifest.shown_as, quiet=quiet or json) as view, stopping_on_ctrl_c(stop, view.say):
+    with EpochView(source.manifest.shown_as, quiet=quiet, json=json) as view, stopping_on_ctrl_c(stop, view.say):
         view.show_device()
-        comparison = rerun_trial(Session(store, source, view, stop), record, trial)
+        comparison = rerun_trial(Session(store, source, view, stop, view.steps_every), record, trial)
     if comparison is None:
         raise _interrupted()
     if json:

@@ -55,7 +55,7 @@ def confirm(
     if confirmation is None:
         pattern = patient_pattern or record.data.patient_pattern
         source = options.open_source(data or stored_folder(record), results, skip_unreadable, pattern, named)
-        confirmation = _confirmed(store, source, plan, stop_after, quiet=quiet or json)
+        confirmation = _confirmed(store, source, plan, stop_after, quiet=quiet, json=json)
     if json:
         print_json(confirmation_summary(confirmation))
     else:
@@ -63,19 +63,21 @@ def confirm(
 
 
 def _confirmed(
-    store: "Store", source: "DataSource", plan: "ConfirmationPlan", stop_after: float, *, quiet: bool
+    store: "Store", source: "DataSource", plan: "ConfirmationPlan", stop_after: float, *, quiet: bool, json: bool
 ) -> "Confirmation":
     """Train what is missing, open the test folder and judge; leave the command where it was stopped before that."""
-    from pneumosearch.cli.views import EpochView, stopped
+    from pneumosearch.cli.live.epochs import EpochView
+    from pneumosearch.cli.views import stopped
     from pneumosearch.confirm.replicates import finished_replicates
     from pneumosearch.confirm.run import confirm as confirmed
     from pneumosearch.dashboard.server import write_note
     from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 
     stop = StopFlag.after(stop_after)
-    with EpochView(source.manifest.shown_as, quiet=quiet) as view, stopping_on_ctrl_c(stop, view.say):
+    with EpochView(source.manifest.shown_as, quiet=quiet, json=json) as view, stopping_on_ctrl_c(stop, view.say):
         view.show_device()
-        confirmation = confirmed(Session(store, source, view, stop), plan, say=view.say, warn=_warn)
+        session = Session(store, source, view, stop, view.steps_every)
+        confirmation = confirmed(session, plan, say=view.say, warn=_warn)
     if confirmation is None:
         raise stopped(stop.reason, f"{len(finished_replicates(store, plan))} of {len(plan.runs)} replicates")
     for study in (plan.record.name, plan.study):

@@ -2,7 +2,7 @@
 
 import csv
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -35,6 +35,7 @@ def predict(
 
     Example: [bold]pneumosearch predict chest.jpeg other/ --model exported --explain heat --format csv[/bold]
     """
+    from pneumosearch.cli.live.bars import counting
     from pneumosearch.inference.export import stored_classifier
     from pneumosearch.inference.predict import WARNING, file_classifier, image_files, predictions
 
@@ -46,13 +47,14 @@ def predict(
     else:
         classifier = stored_classifier(options.open_store(storage, results, artifacts, name, must_exist=True), name)
     print(f"{WARNING}; model: {classifier.about}", file=sys.stderr)
-    found = list(_reporting_errors(predictions(classifier, paths, explain)))
+    with counting("classifying images", len(paths)) as one_more:
+        found = list(_reporting_errors(predictions(classifier, paths, explain), one_more))
     _PRINT["json" if json else format](classifier, [one for one in found if one.error is None])
     if any(one.error for one in found):
         raise typer.Exit(1)
 
 
-def _reporting_errors(predictions: "Iterable[Prediction]") -> "Iterable[Prediction]":
+def _reporting_errors(predictions: "Iterable[Prediction]", one_more: Callable[[], None]) -> "Iterable[Prediction]":
     """Yield the predictions; print on standard error why images are unreadable or unlike those of the training."""
     from pneumosearch.data.names import printable_name
 
@@ -62,6 +64,7 @@ def _reporting_errors(predictions: "Iterable[Prediction]") -> "Iterable[Predicti
         if prediction.remarks:
             name = printable_name(str(prediction.path))
             print(as_message(f"warning: {name}: {'; '.join(prediction.remarks)}"), file=sys.stderr)
+        one_more()
         yield prediction
 
 

@@ -159,7 +159,7 @@ def open_source(
         classes: Names of the class folders; the published ones by default.
         remark: Print remarks on the folder to standard error.
     """
-    from pneumosearch.cli.views import decoding_progress
+    from pneumosearch.cli.live.bars import decoding_progress
     from pneumosearch.data.manifest import read_manifest
     from pneumosearch.data.protocols import DataSource
 

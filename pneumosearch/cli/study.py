@@ -95,7 +95,7 @@ def study(
             return
         if artifacts and spec.name in store.names():
             store.set_artifacts(spec.name)
-        outcome = run_search(store, source, spec, crew, helpers, quiet=quiet or json)
+        outcome = run_search(store, source, spec, crew, helpers, quiet=quiet, json=json)
     _print_outcome(store, spec, outcome, json)
 
 
@@ -107,6 +107,7 @@ def run_search(
     helpers: list["Helper"],
     *,
     quiet: bool,
+    json: bool,
     joins: bool = False,
 ) -> "Outcome":
     """Train and show until the study has its trials, or something stops it.
@@ -118,9 +119,10 @@ def run_search(
         crew: Who trains.
         helpers: Processes that were started early.
         quiet: Show nothing but warnings of `--log`.
+        json: The result is printed as JSON: a terminal shows the live region, anything else nothing.
         joins: Another command leads the study, and has written earlier trials to other tools.
     """
-    from pneumosearch.cli.views import StudyView
+    from pneumosearch.cli.live.study import StudyView
     from pneumosearch.search.events import to_all
     from pneumosearch.search.runner import open_search
     from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
@@ -128,15 +130,15 @@ def run_search(
     from pneumosearch.tracking.follow import followed
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
-    view = StudyView(source.manifest.shown_as, spec.trials, spec.metric, quiet=quiet)
+    view = StudyView(source.manifest.shown_as, spec.trials, spec.metric, quiet=quiet, json=json)
     # Ray installs its own handler of SIGTERM when it starts, so it must start before ours is installed.
     with (
         view,
-        followed(store, spec, _warn if quiet else view.say) as follower,
+        followed(store, spec, _warn if view.quiet else view.say) as follower,
         executors.ready(crew, helpers, store.url, view.say) as train,
         stopping_on_ctrl_c(stop, view.say),
     ):
-        session = Session(store, source, to_all(view, follower), stop)
+        session = Session(store, source, to_all(view, follower), stop, view.steps_every)
         open_search(session, spec)  # decodes images and finds mistakes here, before processes start
         store.set_goal(spec.name, spec.trials)
         view.show_earlier(lambda: store.record(spec.name))

@@ -54,7 +54,7 @@ def worker(
         pattern = patient_pattern or spec.patient_pattern
         folder, skip = data or stored_folder(record), bool(record.data.skipped)
         source = options.open_source(folder, results, skip, pattern, named)
-        outcome = run_search(store, source, spec, crew, helpers, quiet=quiet or json, joins=True)
+        outcome = run_search(store, source, spec, crew, helpers, quiet=quiet, json=json, joins=True)
     if json:
         print_json({"study": name, "finished": outcome.finished, "trials": spec.trials, "done": outcome.done})
     elif not quiet:

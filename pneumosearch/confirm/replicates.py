@@ -9,6 +9,7 @@ from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError, TrainingError
 from pneumosearch.records.attributes import REPLICATE, REPLICATE_OF, Origin
 from pneumosearch.records.trial import REPLICATES, StudyRecord, TrialRecord, is_baseline
+from pneumosearch.search.events import PartsDone
 from pneumosearch.search.runner import train_once
 from pneumosearch.search.samplers import derived_seed
 from pneumosearch.search.session import Session
@@ -155,6 +156,7 @@ def train_replicates(session: Session, plan: ConfirmationPlan, say: Say) -> bool
     finished, runs = finished_replicates(session.store, plan), plan.runs
     finished |= failed_replicates(session.store, plan)
     for turn, (run, (trial, position)) in enumerate(runs.items(), start=1):
+        session.listener(PartsDone("replicates", turn - 1, len(runs)))
         name = f"{plan.label(trial)}, seed {run.seed}"
         if run in finished:
             continue

@@ -23,6 +23,7 @@ from pneumosearch.metrics import best_threshold
 from pneumosearch.network.grad_cam import grad_cam, overlay
 from pneumosearch.records.confirmation import Candidate, Confirmation, FailedReplicate, Replicate, wrong_picture_file
 from pneumosearch.records.trial import TestOpening, TrialRecord, is_baseline
+from pneumosearch.search.events import PartsDone
 from pneumosearch.search.session import Interrupted, Session
 from pneumosearch.storage.confirmations import add_confirmation, next_number
 from pneumosearch.storage.store import add_test_opening
@@ -62,6 +63,7 @@ class _Opening:
     def __init__(self, session: Session, plan: ConfirmationPlan) -> None:
         self.store, self.source, self.stop, self.plan = session.store, session.source, session.stop, plan
         self.trained, self.failed = finished_replicates(session.store, plan), failed_replicates(session.store, plan)
+        self.listener, self._n_judged = session.listener, 0
         self.number = next_number(session.store, plan.record.name)
         self.validation_of = cache(lambda size, equalization: self.source.load("holdout", size, equalization))
         self.test_of = cache(
@@ -147,6 +149,8 @@ class _Opening:
     def _judged_replicate(self, replicate: TrialRecord) -> Replicate:
         if self.stop.reason:  # Ctrl-C; that the time is up does not matter any more
             raise Interrupted
+        self._n_judged += 1
+        self.listener(PartsDone("networks at the test images", self._n_judged - 1, len(self.trained)))
         run, kept = run_of(replicate), replicate.kept
         if kept is None:
             raise StoreError(f"trial {replicate.number} of '{self.plan.study}' has no epoch")

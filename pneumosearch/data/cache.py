@@ -31,7 +31,8 @@ _VERSION: Final = 1  # of what is written; raise it when the same images would g
 _BITS_OF_OLD: Final = 16  # with which deep images were read before their bits were judged
 _STANDARD_MEAN: Final = 127.5  # grey levels
 _STANDARD_DEVIATION: Final = 51.0
-_CHUNK: Final = 256  # images decoded between two progress reports
+_CHUNK: Final = 256  # decoded images that are in memory at a time
+_REPORT: Final = 16  # images decoded between two progress reports
 
 
 class _Form(NamedTuple):
@@ -295,9 +296,10 @@ def in_threads(
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(images), _CHUNK):
             chunk = images[start : start + _CHUNK]
-            yield from zip(chunk, pool.map(work, chunk), strict=True)
-            if progress:
-                progress(start + len(chunk), len(images))
+            for done, result in enumerate(zip(chunk, pool.map(work, chunk), strict=True), start + 1):
+                yield result
+                if progress and (done % _REPORT == 0 or done == len(images)):
+                    progress(done, len(images))
 
 
 def _check_room(folder: Path, n_bytes: int) -> None:

@@ -58,7 +58,16 @@ class DeviceFound:
     warning: str | None = None  # of a device that it could use and does not
 
 
-TrialEvent = DeviceFound | TrialStarted | StepsDone | EpochEnded | TrialDeferred | TrialEnded
+@dataclass(frozen=True)
+class PartsDone:
+    """A job of several parts, such as the replicates of a confirmation, has got so far."""
+
+    what: str  # the parts, in the plural
+    done: int
+    n: int
+
+
+TrialEvent = DeviceFound | TrialStarted | StepsDone | EpochEnded | TrialDeferred | TrialEnded | PartsDone
 
 #: Receives each event as it happens.
 Listener = Callable[[TrialEvent], None]

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from benchmarks.common import print_result
-from pneumosearch.cli.views import EpochView
+from pneumosearch.cli.live.epochs import EpochView
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pneumosearch.cli.views import StudyView
+from pneumosearch.cli.live.study import StudyView
 from pneumosearch.config import RunSpec
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search.events import DeviceFound

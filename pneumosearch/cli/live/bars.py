@@ -1,0 +1,82 @@
+"""Bars of what is counted, such as images that are decoded; they vanish when it is done."""
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Final
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from pneumosearch.cli.leaving import leaving
+from pneumosearch.cli.live.region import REDRAWS, console
+
+if TYPE_CHECKING:
+    from pneumosearch.data.cache import Progress as Report
+
+_SECONDS_BETWEEN_LINES: Final = 10.0
+
+
+def decoding_progress() -> "Report":
+    """Return a callback for the decoding of images: a bar on a terminal, elsewhere a line every ten seconds."""
+    if not console().is_interactive:
+        return _lines()
+    bar = _Decoding()
+    leaving.callback(bar.stop)  # whatever stops the command, the terminal is as it was
+    return bar
+
+
+def _lines() -> "Report":
+    last = time.monotonic()
+
+    def show(done: int, n: int) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _SECONDS_BETWEEN_LINES or done == n:
+            last = time.monotonic()
+            print(f"decoded {done} of {n} images", file=sys.stderr)
+
+    return show
+
+
+class _Decoding:
+    """A bar for each set of images that is decoded."""
+
+    def __init__(self) -> None:
+        self._bar: Progress | None = None
+
+    def __call__(self, done: int, n: int) -> None:
+        if self._bar is None:
+            self._bar = _bar()
+            self._bar.add_task("decoding images", total=n)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=done, total=n)
+        if done == n:
+            self.stop()
+
+    def stop(self) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+@contextmanager
+def counting(what: str, n: int) -> Iterator[Callable[[], None]]:
+    """Show a bar on a terminal, and nothing elsewhere, while the block runs; yield what counts one more done."""
+    if not console().is_interactive:
+        yield lambda: None
+        return
+    with _bar() as bar:
+        task = bar.add_task(what, total=n)
+        yield lambda: bar.advance(task)
+
+
+def _bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(
+        *columns,
+        console=console(),
+        refresh_per_second=REDRAWS,
+        transient=True,
+        expand=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )

@@ -1,0 +1,80 @@
+"""The best trials so far, as a small table."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from rich.table import Table
+
+from pneumosearch.cli.live.training import Training
+from pneumosearch.config import RunSpec
+from pneumosearch.metrics import Metric, direction, metric_name
+from pneumosearch.records.epoch import History, kept_epoch
+from pneumosearch.records.trial import TrialRecord, is_baseline
+
+
+class _Row(NamedTuple):
+    number: int
+    state: str
+    run: RunSpec
+    history: History
+    value: float  # the metric at its kept epoch
+
+
+def best_table(
+    records: Sequence[TrialRecord],
+    current: Sequence[tuple[int, Training]],
+    waiting: Sequence[tuple[int, Training]],
+    metric: Metric,
+    n: int,
+    differences: Callable[[RunSpec], str],
+) -> Table:
+    """Return the best `n` trials: the complete ones, as reports rank them, then those that have an epoch.
+
+    Args:
+        records: Ended trials.
+        current: Trials in training, by number.
+        waiting: Trials that go on later, by number.
+        metric: By which they are ranked.
+        n: At most so many.
+        differences: Says in what a run differs from the baseline.
+    """
+    rows = _ended(records, {training.run for _, training in current}, metric)
+    rows += [*_unfinished(current, "training", metric), *_unfinished(waiting, "waiting", metric)]
+    sign = -1.0 if direction(metric) == "maximize" else 1.0
+    rows.sort(key=lambda row: (row.state != "complete", sign * row.value, row.number))
+    baseline = next((row.value for row in rows if is_baseline(row) and row.state == "complete"), None)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=True)
+    for heading in ("best", metric_name(metric), "gain", "epochs"):
+        table.add_column(heading, justify="right", min_width=4, max_width=12, no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("differs from the baseline in", ratio=1, no_wrap=True, overflow="ellipsis")
+    for row in rows[:n]:
+        epochs = f"{len(row.history)}/{row.run.config.epochs}"
+        cells = (str(row.number), f"{row.value:.4f}", _gain(row, baseline), epochs, row.state)
+        table.add_row(*cells, differences(row.run), style="bold" if row is rows[0] else "")
+    return table
+
+
+def _ended(records: Sequence[TrialRecord], running: set[RunSpec], metric: Metric) -> list[_Row]:
+    """Return the ended trials that have an epoch; one that another trial resumes now is no longer one."""
+    rows = []
+    for record in records:
+        known = record.run is not None and record.history and record.duplicate_of is None
+        if known and record.run and record.state in ("complete", "pruned") and record.run not in running:
+            kept = kept_epoch(record.history, record.run.config.keep).evaluation(metric)
+            value = record.value if record.value is not None else kept
+            rows.append(_Row(record.number, record.state, record.run, record.history, value))
+    return rows
+
+
+def _unfinished(trainings: Sequence[tuple[int, Training]], state: str, metric: Metric) -> list[_Row]:
+    rows = []
+    for number, training in trainings:
+        if history := training.history:
+            value = kept_epoch(history, training.run.config.keep).evaluation(metric)
+            rows.append(_Row(number, state, training.run, history, value))
+    return rows
+
+
+def _gain(row: _Row, baseline: float | None) -> str:
+    return "" if baseline is None or is_baseline(row) else f"{row.value - baseline:+.4f}"

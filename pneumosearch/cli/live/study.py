@@ -1,0 +1,192 @@
+"""The view of a search."""
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from pneumosearch.cli.live.best import best_table
+from pneumosearch.cli.live.times import TimeLeft
+from pneumosearch.cli.live.training import Training, trainings_table
+from pneumosearch.cli.live.view import View
+from pneumosearch.config import RunSpec
+from pneumosearch.metrics import Metric, direction
+from pneumosearch.records.epoch import EpochMetrics, History
+from pneumosearch.records.trial import BASELINE, StudyRecord, TrialRecord, is_baseline, ranked
+from pneumosearch.report.tables import changes_text, points
+from pneumosearch.search.events import StepsDone
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_BEST: Final = 5  # trials in the table
+_FIXED_LINES: Final = 7  # headings, counts, bar and gaps
+
+
+class StudyView(View):
+    """A search: the trials in training, the best so far, counts and the time left."""
+
+    def __init__(self, kind: str, n_trials: int, metric: Metric, *, quiet: bool, json: bool = False) -> None:
+        super().__init__(kind, quiet=quiet, json=json)
+        self.n_trials, self.metric = n_trials, metric
+        self.records: dict[int, TrialRecord] = {}
+        self._current: dict[int, Training] = {}  # running trials
+        self._deferred: dict[int, Training] = {}  # deferred trials
+        self._known: set[int] = set()  # numbers of trials that run here or have ended anywhere
+        self._load: Callable[[], StudyRecord] | None = None
+        self._start, self._ended_before = time.monotonic(), 0
+        self._times = TimeLeft()
+        self._baseline: RunSpec | None = None
+
+    def show_earlier(self, load: "Callable[[], StudyRecord]") -> None:
+        """Show the stored trials of this study, which `load` returns; later also those of other processes."""
+        self._load = load
+        record = self._update(load)
+        self._ended_before = len(self.records)
+        self._times.reached(self._n_ended())
+        if self.records:
+            self.say(f"resuming '{record.name}': {self._counts()}")
+
+    def _update(self, load: "Callable[[], StudyRecord]") -> StudyRecord:
+        record = load()
+        self.records = {t.number: t for t in record.trials if t.state in ("complete", "pruned", "failed")}
+        ended = [t for t in record.trials if t.state not in ("running", "waiting")]
+        self._known.update(number for t in ended for number in (t.number, *t.earlier))
+        if record.baseline and record.baseline.run:
+            self._baseline = record.baseline.run
+        return record
+
+    def trial_started(self, number: int, run: RunSpec) -> None:
+        """Show the configuration of a trial."""
+        self._known.add(number)
+        if number == BASELINE:
+            self._baseline = run
+        before = self._deferred.pop(number, None)
+        self._current[number] = Training(run, before.history if before else ())
+        if not self.live:
+            self.say(f"trial {number}: {changes_text(run.config) or 'the baseline'}")
+
+    def steps_done(self, steps: StepsDone) -> None:
+        """Move the bar of a trial."""
+        if steps.number in self._current:
+            self._current[steps.number].steps_done(steps)
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        """Show an epoch, except one that was shown before the trial was deferred."""
+        shown: History = ()
+        if number in self._current:
+            shown = self._current[number].history
+            self._current[number].epoch_ended(history)
+        if not self.live and len(history) > len(shown):
+            self.say(f"trial {number}: " + _epoch_line(history[-1], self.metric))
+
+    def trial_deferred(self, number: int) -> None:
+        """Show that a trial (only the baseline can be) is deferred."""
+        self._deferred[number] = self._current.pop(number)
+        epochs = len(self._deferred[number].history)
+        self.say(f"trial {number} waits after epoch {epochs} until another is complete")
+
+    def trial_ended(self, record: TrialRecord) -> None:
+        """Show how a trial ended."""
+        self.records[record.number] = record
+        self._current.pop(record.number, None)
+        if record.continues is not None:
+            self.records.pop(record.continues, None)
+        if self._load and len(self._known) <= max(self._known, default=-1):  # other processes train trials too
+            self._update(self._load)
+        self._times.reached(self._n_ended())
+        self.say(_ending_line(record, self.metric))
+        if not self.live:
+            self.say(f"{self._counts()}; {self._best()}{self._time_left()}")
+
+    def content(self) -> RenderableType:
+        """Return the trials in training, the best ones, and how many are left."""
+        current = sorted(self._current.items())
+        room = max(1, (self.console.height - _FIXED_LINES - _BEST) // 2)
+        shown = current[:room]
+        lines: list[RenderableType] = [
+            Text(f"trial {number}: {self._differences(training.run)}", no_wrap=True, overflow="ellipsis")
+            for number, training in shown
+        ]
+        if shown:
+            rows = [(str(number), training) for number, training in shown]
+            lines.append(trainings_table(rows, self.metric, self.console.width))
+        else:
+            lines.append(Text("starting: images, store, Keras"))
+        if len(current) > room:
+            lines.append(Text(f"and {len(current) - room} more in training", style="dim"))
+        records = list(self.records.values())
+        waiting = list(self._deferred.items())
+        table = best_table(records, current, waiting, self.metric, _BEST, self._differences)
+        if table.row_count and self.console.height > _FIXED_LINES + 2 * len(shown) + table.row_count:
+            lines += ["", table]
+        return Group(*lines, "", self._bar(), Text(f"{self._states()}; {self._best(gain=False)}"))
+
+    def _bar(self) -> Table:
+        bar = Table.grid(padding=(0, 1), expand=True)
+        for ratio in (None, 1, None):
+            bar.add_column(ratio=ratio, no_wrap=True)
+        done = min(self._n_ended(), self.n_trials)
+        bar.add_row(
+            f"{done} of {self.n_trials} trials", ProgressBar(self.n_trials, done), self._times.text(self.n_trials)
+        )
+        return bar
+
+    def _differences(self, run: RunSpec) -> str:
+        """Say in what a configuration differs from the baseline of this study, whose fixed fields all trials have."""
+        fixed = self._baseline.config.model_dump() if self._baseline else {}
+        same = [name for name, value in run.config.model_dump().items() if fixed.get(name) == value and name in fixed]
+        return changes_text(run.config, ignore=same) or "the baseline"
+
+    def _n_ended(self) -> int:
+        return sum(record.state != "passed over" for record in list(self.records.values()))
+
+    def _states(self) -> str:
+        states = [record.state for record in list(self.records.values())]
+        return ", ".join(f"{states.count(state)} {state}" for state in ("complete", "pruned", "failed"))
+
+    def _counts(self) -> str:
+        return f"{self._n_ended()} of {self.n_trials} trials ({self._states()})"
+
+    def _best(self, *, gain: bool = True) -> str:
+        best = ranked(list(self.records.values()), self.metric)
+        if not best or best[0].value is None:
+            return "no result yet"
+        baseline = self.records.get(BASELINE)
+        text = f"best {self.metric} {best[0].value:.4f} (trial {best[0].number})"
+        if not gain or baseline is None or baseline.value is None or is_baseline(best[0]):
+            return text
+        difference = best[0].value - baseline.value
+        if direction(self.metric) == "minimize":
+            return f"{text}, {difference:+.4f} on the baseline"
+        return f"{text}, {points(difference)} points on the baseline"
+
+    def _time_left(self) -> str:
+        done = len(self.records) - self._ended_before
+        if not done:
+            return ""
+        seconds = (time.monotonic() - self._start) / done * max(0, self.n_trials - len(self.records))
+        return f"; about {seconds / 60:.0f} min left"
+
+
+def _epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
+    return (
+        f"epoch {epoch.epoch}: train {epoch.train_accuracy:.1%}, "
+        f"validation {metric} {epoch.evaluation(metric):.4f}, {epoch.seconds:.1f} s"
+    )
+
+
+def _ending_line(record: TrialRecord, metric: Metric) -> str:
+    which = f"{record.number}" + (f" (resuming {record.continues})" if record.continues is not None else "")
+    n = len(record.history)
+    text = f"trial {which} {record.state} after {n} epoch" + "s" * (n != 1)
+    if record.screening and not record.history:
+        auc = record.screening.epoch.evaluation("auc")
+        text = f"trial {which} {record.state} at its low-resolution rung (AUC {auc:.4f})"
+    if record.value is not None:
+        return f"{text}: {metric} {record.value:.4f}"
+    why = record.failure or record.passed_over
+    return f"{text}: {why}" if why else text
