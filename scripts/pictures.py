@@ -1,6 +1,7 @@
 """The pictures of the README and docs/, each from a run that really happened.
 
-`winners` reads the committed results; `terminal` and `page` take pictures of what a command prints and writes.
+`winners` reads the committed results; `terminal` and `page` take pictures of what a command prints and writes,
+`recording` films a command that runs.
 """
 
 import csv
@@ -12,6 +13,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -23,6 +25,8 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.terminal_theme import MONOKAI
 from rich.text import Text
+
+from recording import film, moving_svg
 
 ROOT: Final = Path(__file__).parent.parent
 PICTURES: Final = ROOT / "docs" / "pictures"
@@ -115,13 +119,42 @@ def terminal(
     words = [sys.executable, "-m", *shlex.split(command)]
     environment = {**os.environ, "COLUMNS": str(width), "FORCE_COLOR": "1", "TERM": "xterm-256color"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=True)
+    _write_screen([f"\x1b[1m$ {command}\x1b[0m", *done.stdout.rstrip().split("\n")], width, output)
+
+
+def _write_screen(lines: Sequence[str], width: int, output: Path) -> None:
+    """Draw lines with the escape sequences of colours."""
     console = Console(record=True, width=width, file=io.StringIO(), force_terminal=True)
-    console.print(Text(f"$ {command}", style="bold"))
-    console.print(Text.from_ansi(done.stdout.rstrip()))
+    for line in lines:
+        console.print(Text.from_ansi(line))
     picture = console.export_svg(title="pneumosearch", theme=MONOKAI, unique_id="terminal")
     output.parent.mkdir(parents=True, exist_ok=True)
     # The reader's own monospaced letters do: a picture fetches nothing from elsewhere.
     output.write_text(re.sub(r"@font-face {.*?}\n", "", picture, flags=re.DOTALL))
+
+
+@app.command()
+def recording(
+    command: Annotated[str, typer.Argument(help="What is run, such as 'pneumosearch study --trials 50'.")],
+    output: Output = PICTURES / "first-minutes.svg",
+    still: Annotated[Path, typer.Option(help="SVG file to write with one moment.")] = PICTURES / "study.svg",
+    still_at: Annotated[float, typer.Option(min=0, help="That moment, in seconds.")] = 150,
+    seconds: Annotated[float, typer.Option(min=1, help="How long it is filmed.")] = 180,
+    every: Annotated[float, typer.Option(min=0.2, help="Seconds between two pictures.")] = 2,
+    speed: Annotated[float, typer.Option(min=1, help="How much faster it is shown.")] = 6,
+    width: Annotated[int, typer.Option(min=40, help="Of the terminal, in characters.")] = 100,
+    height: Annotated[int, typer.Option(min=10, help="Of the terminal, in lines.")] = 28,
+) -> None:
+    """Film a terminal (of tmux) in which a command of pneumosearch runs in this folder."""
+    words = [sys.executable, "-m", *shlex.split(command)]
+    kept = ("PYTHONPATH", "TF_CPP_MIN_LOG_LEVEL", "PATH")
+    environment = {name: os.environ[name] for name in kept if name in os.environ}
+    frames = film(words, command, environment, width=width, height=height, seconds=seconds, every=every)
+    title = f"{command}: the first {frames[-1].seconds:.0f} seconds, {speed:g} times faster"
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(moving_svg(frames, width=width, height=height, speed=speed, title=title))
+    moment = min(frames, key=lambda frame: abs(frame.seconds - still_at))
+    _write_screen(moment.lines, width, still)
 
 
 @app.command()

@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 
 import pytest
-from rich.console import Console
 from rich.text import Text
 
 from pneumosearch.cli.live import bars, region, view
@@ -31,7 +30,7 @@ class Screen:
 
     def __init__(self, width: int, height: int = 40, *, colour: bool = True) -> None:
         self.out = io.StringIO()
-        self.console = Console(
+        self.console = region.SharedConsole(
             file=self.out,
             width=width,
             height=height,
@@ -172,11 +171,10 @@ def test_replicates_have_a_bar_over_all_and_one_of_the_present(screen: Screen) -
     assert max(map(len, lines)) <= screen.console.width
 
 
-def test_narrower_terminal_leaves_no_wrapped_rest(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_narrower_terminal_leaves_no_wrapped_rest() -> None:
     screen = Screen(80)
-    live = region.Region(screen.console, lambda: Text("x" * 80 + "\n" + "y" * 30))
-    monkeypatch.setattr(live, "auto_refresh", False)
-    with live:
+    live = region.Region(screen.console, lambda: Text("x" * 80 + "\n" + "y" * 30), transient=True)
+    with live, screen.console.drawing:  # nobody else draws
         live.refresh()
         before = len(screen.out.getvalue())
         screen.console.width = 40

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from pneumosearch.cli.leaving import leaving
-from pneumosearch.cli.live.region import REDRAWS, console
+from pneumosearch.cli.live.region import Region, console
 
 if TYPE_CHECKING:
     from pneumosearch.data.cache import Progress as Report
@@ -42,21 +42,22 @@ class _Decoding:
     """A bar for each set of images that is decoded."""
 
     def __init__(self) -> None:
-        self._bar: Progress | None = None
+        self._shown: tuple[Progress, Region] | None = None
 
     def __call__(self, done: int, n: int) -> None:
-        if self._bar is None:
-            self._bar = _bar()
-            self._bar.add_task("decoding images", total=n)
-            self._bar.start()
-        self._bar.update(self._bar.task_ids[0], completed=done, total=n)
+        if self._shown is None:
+            bar = _bar("decoding images", n)
+            self._shown = bar, _region(bar)
+            self._shown[1].start()
+        bar, _ = self._shown
+        bar.update(bar.task_ids[0], completed=done, total=n)
         if done == n:
             self.stop()
 
     def stop(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        if self._shown is not None:
+            self._shown[1].stop()
+            self._shown = None
 
 
 @contextmanager
@@ -65,18 +66,17 @@ def counting(what: str, n: int) -> Iterator[Callable[[], None]]:
     if not console().is_interactive:
         yield lambda: None
         return
-    with _bar() as bar:
-        task = bar.add_task(what, total=n)
-        yield lambda: bar.advance(task)
+    bar = _bar(what, n)
+    with _region(bar):
+        yield lambda: bar.advance(bar.task_ids[0])
 
 
-def _bar() -> Progress:
+def _region(bar: Progress) -> Region:
+    return Region(console(), bar.get_renderable, transient=True)
+
+
+def _bar(what: str, n: int) -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(None), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(
-        *columns,
-        console=console(),
-        refresh_per_second=REDRAWS,
-        transient=True,
-        expand=True,
-        redirect_stdout=sys.stdout.isatty(),
-    )
+    bar = Progress(*columns, console=console(), auto_refresh=False, expand=True)
+    bar.add_task(what, total=n)
+    return bar

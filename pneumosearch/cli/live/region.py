@@ -1,31 +1,50 @@
 """The part of the terminal that is drawn again and again, below the lines that stay."""
 
 import sys
+import time
 from collections.abc import Callable, Iterable
-from typing import Final
+from threading import Event, RLock, Thread
+from typing import Any, Final
 
 from rich.console import Console, ConsoleOptions, ConsoleRenderable, RenderableType, RenderResult
 from rich.control import Control
 from rich.live import Live
 from rich.segment import ControlType, Segment
 
-#: A second.
-REDRAWS: Final = 2
+#: Seconds between two drawings: as many as make drawing take this share of a core, within these limits.
+_SHARE: Final = 0.01
+_SHORTEST, _LONGEST = 0.1, 1.0
 
-_latest: list[tuple[object, Console]] = []  # a stream, and its console
+
+class SharedConsole(Console):
+    """A console that several threads print on, one after the other.
+
+    Rich places the cursor by the region that was drawn last. Two threads at once would place it by one that the other
+    has not written yet.
+    """
+
+    drawing = RLock()
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """Print as `Console.print` does, when no other thread draws."""
+        with self.drawing:
+            super().print(*objects, **options)
 
 
-def console() -> Console:
+_latest: list[tuple[object, SharedConsole]] = []  # a stream, and its console
+
+
+def console() -> SharedConsole:
     """Return the console of standard error. Everything live must share it, to be drawn together."""
     stream = getattr(sys.stderr, "rich_proxied_file", sys.stderr)  # Rich takes the stream's place while it draws
     if not _latest or _latest[0][0] is not stream:
-        colours_in_a_pipe = not stream.isatty()  # by FORCE_COLOR: no reason to draw again and again
-        _latest[:] = [(stream, Console(stderr=True, force_interactive=False if colours_in_a_pipe else None))]
+        coloured_pipe = not stream.isatty()  # by FORCE_COLOR: no reason to draw again and again
+        _latest[:] = [(stream, SharedConsole(stderr=True, force_interactive=False if coloured_pipe else None))]
     return _latest[0][1]
 
 
 class Region(Live):
-    """A `rich.live.Live` that survives a resized terminal.
+    """A `rich.live.Live` that takes little time, and survives a resized terminal.
 
     A terminal that becomes narrower wraps the lines that are there, so that they take more rows than were drawn: these
     are erased too.
@@ -33,12 +52,36 @@ class Region(Live):
     Args:
         console: Where it is drawn.
         content: Returns what is drawn now; called by another thread.
+        transient: Whether nothing of it stays at the end.
     """
 
-    def __init__(self, console: Console, content: Callable[[], RenderableType]) -> None:
-        self._widths: list[int] = []  # of the lines drawn last
+    def __init__(self, console: SharedConsole, content: Callable[[], RenderableType], *, transient: bool) -> None:
         self.content = content
-        super().__init__(console=console, refresh_per_second=REDRAWS, redirect_stdout=sys.stdout.isatty())
+        self._widths: list[int] = []  # of the lines drawn last
+        self._drawing, self._over = console.drawing, Event()
+        self._thread = Thread(target=self._draw_again_and_again, daemon=True)
+        to_terminal = sys.stdout.isatty()
+        super().__init__(console=console, auto_refresh=False, transient=transient, redirect_stdout=to_terminal)
+
+    def start(self, refresh: bool = False) -> None:
+        """Begin to draw."""
+        super().start(refresh)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Draw for the last time."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        super().stop()
+
+    def _draw_again_and_again(self) -> None:
+        pause = _SHORTEST
+        while not self._over.wait(pause):
+            start = time.thread_time()
+            with self._drawing:
+                self.refresh()
+            pause = min(max((time.thread_time() - start) / _SHARE, _SHORTEST), _LONGEST)
 
     def get_renderable(self) -> RenderableType:
         """Return what is drawn now; called by Rich."""

@@ -50,7 +50,7 @@ class View:
         if self.kind == "phantoms" and not self.quiet:
             self.console.print(phantom_warning())
         if self.live:
-            self._region = Region(self.console, self.content)
+            self._region = Region(self.console, self.content, transient=False)
             self._region.start()
         return self
 
