@@ -2,7 +2,7 @@
 
 import reprlib
 from functools import cache
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError, field_validator, model_validator
 
@@ -225,6 +225,16 @@ Protocol = Literal["original", "holdout", "brightness"]
 Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]  # auto: as `backend.resolved_precision` says
 
+#: Most folds of a cross-validation: the images of one in ten patients judge, as in the hold-out split.
+MAX_FOLDS: Final = 10
+
+
+class Fold(NamedTuple):
+    """The part of a cross-validation that judges, while the others train."""
+
+    number: int  # from 0
+    of: int  # parts
+
 
 class RunSpec(BaseModel):
     """Everything that decides a training on given data: two runs on one machine give equal numbers."""
@@ -239,6 +249,23 @@ class RunSpec(BaseModel):
     stress: StrictBool = False  # whether changed copies of the validation images also judge each epoch
     battery: StrictBool = False  # whether copies under the battery of crafted shifts also judge each epoch
     precise: StrictBool = False  # whether each epoch is also judged with precise batch normalisation
+    fold: Annotated[int, Field(ge=0, lt=MAX_FOLDS)] | None = None  # that judges; None: the hold-out split
+    n_folds: Annotated[int, Field(ge=2, le=MAX_FOLDS)] | None = None  # of the cross-validation, where `fold` is one
+
+    @property
+    def judging_fold(self) -> Fold | None:
+        """The fold that judges; None where the split is that of the protocol."""
+        return None if self.fold is None or self.n_folds is None else Fold(self.fold, self.n_folds)
+
+    @model_validator(mode="after")
+    def _is_a_fold(self) -> "RunSpec":
+        if (self.fold is None) != (self.n_folds is None):
+            raise ValueError("fold, n_folds: one needs the other")
+        if self.fold is not None and self.n_folds is not None and self.fold >= self.n_folds:
+            raise ValueError(f"fold {self.fold}: there are {self.n_folds}, counted from 0")
+        if self.fold is not None and self.protocol != "holdout":
+            raise ValueError(f"fold: protocol {self.protocol} has a split of its own")
+        return self
 
     @model_validator(mode="after")
     def _as_published(self) -> "RunSpec":

@@ -62,6 +62,25 @@ def pooled_deviation(samples: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(squares / freedom)
 
 
+def residual_deviation(table: Sequence[Sequence[float | None]]) -> float | None:
+    """Return the standard deviation that is left in a table when the effects of its rows and columns are taken out.
+
+    Args:
+        table: Rows of equal length; None where a cell is empty, and no row and no column is all empty.
+
+    Returns:
+        None where there are too few cells to estimate it.
+    """
+    cells = [(row, column, y) for row, ys in enumerate(table) for column, y in enumerate(ys) if y is not None]
+    design = np.zeros((len(cells), len(table) + len(table[0])))
+    for n, (row, column, _) in enumerate(cells):
+        design[n, [row, len(table) + column]] = 1.0
+    values = np.array([y for *_, y in cells])
+    solution, _, rank, _ = np.linalg.lstsq(design, values)
+    freedom = len(cells) - int(rank)
+    return math.sqrt(float(np.sum((values - design @ solution) ** 2)) / freedom) if freedom else None
+
+
 def mcnemar_p(only_first: int, only_second: int) -> float:
     """Return the exact two-sided p-value of McNemar's test that two classifiers err equally often.
 
@@ -131,6 +150,7 @@ def bootstrap_differences(
     patients: Sequence[str],
     *,
     threshold: float = 0.5,
+    confidence: float = 0.95,
     seed: int = 0,
     n_resamples: int = N_RESAMPLES,
 ) -> Differences:
@@ -144,12 +164,13 @@ def bootstrap_differences(
         second: (n_seeds, n_images) of the other, from the same seeds.
         patients: (n_images,) the patient of each image.
         threshold: Above it an image is called ill.
+        confidence: Of the intervals, in (0, 1).
         seed: Of the resampling.
         n_resamples: How often patients and seeds are drawn.
 
     Returns:
-        The differences, with the 2.5 and 97.5 percentiles over the resamples. Where a resample has images of one
-        class only, it has no AUC and is left out of that interval.
+        The differences, with percentiles over the resamples: 2.5 and 97.5 where the confidence is 0.95. Where a
+        resample has images of one class only, it has no AUC and is left out of that interval.
 
     Source:
         Efron and Tibshirani, An Introduction to the Bootstrap (1993), chapters 8 and 13.
@@ -159,7 +180,8 @@ def bootstrap_differences(
     right = ((first > threshold) == truth).astype(np.float64) - ((second > threshold) == truth)
     accuracy = _averaged(weights @ right.T / weights.sum(axis=1, keepdims=True), seed_weights)
     areas = weighted_auc(truth, first, weights) - weighted_auc(truth, second, weights)
-    return Differences(*_with_interval(accuracy), *_with_interval(_averaged(areas, seed_weights)))
+    both = (accuracy, _averaged(areas, seed_weights))
+    return Differences(*(value for one in both for value in _with_interval(one, confidence)))
 
 
 def weighted_auc(truth: npt.NDArray[np.bool_], probabilities: Floats, weights: Floats) -> Floats:
@@ -226,6 +248,6 @@ def _averaged(values: Floats, seed_weights: Floats) -> Floats:
     return np.asarray((values * seed_weights).sum(axis=1))
 
 
-def _with_interval(values: Floats) -> tuple[float, float, float]:
-    low, high = np.nanquantile(values[1:], (0.025, 0.975))
+def _with_interval(values: Floats, confidence: float = 0.95) -> tuple[float, float, float]:
+    low, high = np.nanquantile(values[1:], ((1 - confidence) / 2, (1 + confidence) / 2))
     return float(values[0]), float(low), float(high)

@@ -113,6 +113,11 @@ def shown(value: float, metric: Metric) -> str:
     return f"{100 * value:.1f} %" if METRICS[metric].percent else f"{value:.4f}"
 
 
+def difference_shown(value: float, metric: Metric) -> str:
+    """Return a difference of two values of the metric as text, with its sign and its unit."""
+    return f"{100 * value:+.1f} points" if METRICS[metric].percent else f"{value:+.4f}"
+
+
 @dataclass(frozen=True)
 class Scores:
     """One model on one set of images; all but `loss` are fractions in [0, 1]."""

@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.config import Fold, RunSpec, TrialConfig
 from pneumosearch.errors import ConfigError, first_difference
 
 
@@ -53,6 +53,21 @@ def test_bad_value_is_named_in_one_line(values: dict[str, object], message: str)
 def test_original_protocol_stays_float32() -> None:
     with pytest.raises(ValidationError, match="computes in float32, as published"):
         RunSpec(protocol="original", precision="bfloat16")
+
+
+def test_fold_is_one_of_its_number_and_a_run_of_an_earlier_version_has_none() -> None:
+    run = RunSpec(fold=1, n_folds=5)
+    assert run.judging_fold == Fold(1, 5)
+    earlier = {name: value for name, value in RunSpec().model_dump().items() if name not in ("fold", "n_folds")}
+    assert RunSpec.model_validate(earlier) == RunSpec()
+    assert RunSpec().judging_fold is None
+    for values, message in (
+        ({"fold": 1}, "one needs the other"),
+        ({"fold": 5, "n_folds": 5}, "fold 5: there are 5, counted from 0"),
+        ({"fold": 1, "n_folds": 5, "protocol": "brightness"}, "protocol brightness has a split of its own"),
+    ):
+        with pytest.raises(ValidationError, match=message):
+            RunSpec.model_validate(values)
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from pneumosearch.intervals import (
     mcnemar_p,
     mean_interval,
     pooled_deviation,
+    residual_deviation,
     sample_deviation,
     weighted_auc,
 )
@@ -167,3 +168,14 @@ def test_auc_with_its_interval_is_sklearns_and_clustered_images_widen_it() -> No
     assert clustered[1] < clustered[0] < clustered[2]
     assert clustered[2] - clustered[1] > 1.5 * (alone[2] - alone[1])
     assert constant == (0.5, 0.5, 0.5)
+
+
+def test_deviation_without_rows_and_columns_is_that_of_the_noise() -> None:
+    generator = np.random.default_rng(5)
+    noise = generator.normal(scale=0.02, size=(40, 5))
+    table = (noise + generator.normal(size=(40, 1)) + generator.normal(size=5)).tolist()
+    assert residual_deviation(table) == pytest.approx(0.02, rel=0.2)
+    table[3][1] = table[7][4] = None
+    assert residual_deviation(table) == pytest.approx(0.02, rel=0.2)
+    assert residual_deviation([[0.9, 0.8], [0.95, 0.85]]) == pytest.approx(0.0, abs=1e-12)
+    assert residual_deviation([[0.9], [0.8]]) is None

@@ -31,8 +31,9 @@ def confirm(
 ) -> None:
     """Train the best configurations and the baseline on fresh seeds, then judge them by the test images, once.
 
-    The test folder is opened only when every training is there. The same command again goes on where it stopped,
-    and opens nothing when it had finished.
+    Each seed is judged by another fifth of the patients, and the best mean of the search's metric names the winner.
+    Then the test folder is opened. The same command again goes on where it stopped, and opens nothing when it had
+    finished.
 
     --json leaves out what is known of each test image (label, patient, probabilities): the artifact
     confirmation-1.json (2, 3, ...) of the study has it.
@@ -40,7 +41,7 @@ def confirm(
     Example: [bold]pneumosearch confirm --name default --top 3 --seeds 5 --data chest_xray[/bold]
     """
     from pneumosearch.cli.views import print_json
-    from pneumosearch.confirm.replicates import plan_confirmation
+    from pneumosearch.confirm.replicates import as_begun, plan_confirmation
     from pneumosearch.confirm.run import stored_confirmation
     from pneumosearch.report.latest_confirmation import confirmation_summary, print_confirmation
     from pneumosearch.search.rerun import stored_folder
@@ -48,7 +49,7 @@ def confirm(
     stop_after = options.seconds_of(timeout)
     store = options.open_store(storage, results, artifacts, name, must_exist=True)
     record, named = store.record(name), store.classes_of(name, options.classes_of(classes, data))
-    plan = plan_confirmation(record, top, seeds)
+    plan = as_begun(store, plan_confirmation(record, top, seeds))
     if (n_finalists := len(plan.candidates) - 1) < top:
         _warn(f"--top {top}: study '{name}' has only {n_finalists} complete besides the baseline")
     confirmation = stored_confirmation(store, plan)

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from pneumosearch.config import RunSpec
@@ -14,6 +14,10 @@ from pneumosearch.search.runner import train_once
 from pneumosearch.search.samplers import derived_seed
 from pneumosearch.search.session import Session
 from pneumosearch.storage.store import Store
+
+#: Folds of the development images: each seed is judged by another one, so that five seeds are a cross-validation. Their
+#: number does not depend on that of the seeds, so that more seeds reuse what is trained.
+N_FOLDS: Final = 5
 
 #: Where the seeds of replicates begin among those derived from a study's: no search has as many trials.
 _FIRST_SEED: Final = 2**31
@@ -28,6 +32,7 @@ class ConfirmationPlan:
     record: StudyRecord  # of the search
     candidates: tuple[TrialRecord, ...]  # the baseline first, then the finalists, best first
     seeds: tuple[int, ...]
+    n_folds: int | None = N_FOLDS  # None: the hold-out split judges all, as in confirmations of earlier versions
 
     @property
     def study(self) -> str:
@@ -38,7 +43,16 @@ class ConfirmationPlan:
     def runs(self) -> dict[RunSpec, tuple[TrialRecord, int]]:
         """{run: (candidate, position of its seed)}, all candidates of one seed before the next seed."""
         pairs = itertools.product(enumerate(self.seeds), self.candidates)
-        return {_replicate_run(trial, seed): (trial, position) for (position, seed), trial in pairs}
+        return {self._run(trial, seed, position): (trial, position) for (position, seed), trial in pairs}
+
+    def _run(self, trial: TrialRecord, seed: int, position: int) -> RunSpec:
+        run = run_of(trial)
+        if self.n_folds is None:
+            kept = {"config": run.config, "precision": run.precision, "deterministic": run.deterministic}
+            return RunSpec.model_validate({**kept, "seed": seed, "protocol": "holdout"})
+        fold = {"fold": position % self.n_folds, "n_folds": self.n_folds}
+        # What the pruner of the search saw names no winner, and takes time.
+        return RunSpec.model_validate({**dict(run), "seed": seed, "protocol": "holdout", "precise": False, **fold})
 
     def label(self, trial: TrialRecord) -> str:
         """Name a candidate in messages."""
@@ -47,7 +61,8 @@ class ConfirmationPlan:
     def why(self) -> str:
         """Say for the log of openings what the test images are read for."""
         names = ", ".join(self.label(trial) for trial in self.candidates)
-        return f"confirmation of '{self.record.name}': {names}; seeds {', '.join(map(str, self.seeds))}"
+        folds = "" if self.n_folds is None else f", in turn on {self.n_folds} folds"
+        return f"confirmation of '{self.record.name}': {names}; seeds {', '.join(map(str, self.seeds))}{folds}"
 
 
 def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> ConfirmationPlan:
@@ -66,6 +81,13 @@ def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> Confirmati
     used = {trial.run.seed for trial in record.trials if trial.run}
     seeds = fresh_seeds(int(str(record.spec["seed"])), used, n_seeds)
     return ConfirmationPlan(record, (baseline, *finalists[:top]), seeds)
+
+
+def as_begun(store: Store, plan: ConfirmationPlan) -> ConfirmationPlan:
+    """Return the plan without folds where some of its replicates were trained without them, by an earlier version."""
+    without = replace(plan, n_folds=None)
+    begun = {trial.run for trial in _replicates(store, plan)}
+    return plan if begun.isdisjoint(without.runs) else without
 
 
 def _candidates(record: StudyRecord) -> list[TrialRecord]:
@@ -90,13 +112,6 @@ def run_of(trial: TrialRecord) -> RunSpec:
     if trial.run is None:
         raise StoreError(f"trial {trial.number} has no configuration")
     return trial.run
-
-
-def _replicate_run(trial: TrialRecord, seed: int) -> RunSpec:
-    run = run_of(trial)
-    return RunSpec(
-        config=run.config, seed=seed, protocol="holdout", precision=run.precision, deterministic=run.deterministic
-    )
 
 
 def finished_replicates(store: Store, plan: ConfirmationPlan) -> dict[RunSpec, TrialRecord]:

@@ -1,5 +1,6 @@
 """Confirming a search: its best configurations and the baseline on fresh seeds, and then, once, the test images."""
 
+from pneumosearch.confirm.naming import named_winner
 from pneumosearch.confirm.replicates import ConfirmationPlan, Say, check_judgeable, run_of, train_replicates
 from pneumosearch.confirm.test_access import open_test
 from pneumosearch.errors import StoreError
@@ -21,12 +22,12 @@ def _same(plan: ConfirmationPlan, confirmation: Confirmation) -> bool:
 
 
 def confirm(session: Session, plan: ConfirmationPlan, *, say: Say, warn: Say) -> Confirmation | None:
-    """Train the missing replicates; when all are there, open the test folder, judge, and keep the confirmation.
+    """Train the missing replicates; when all are there, name the winner, open the test folder, judge, and keep it all.
 
     Args:
         session: Store, images, listener to the trainings, and when to stop.
         plan: As `plan_confirmation` makes it.
-        say: Told each replicate's turn.
+        say: Told each replicate's turn, and the winner before the test folder is opened.
         warn: Told when the test folder is opened, as it was opened before.
 
     Returns:
@@ -42,8 +43,11 @@ def confirm(session: Session, plan: ConfirmationPlan, *, say: Say, warn: Say) ->
     if not train_replicates(session, plan, say):
         return None
     check_judgeable(session.store, plan)
+    naming = named_winner(session.store, plan)
+    if naming is not None and len(naming.repetitions) > 2:
+        say(f"repetition names trial {naming.winner} the winner, before the test images are opened")
     try:
-        return open_test(session, plan, warn)
+        return open_test(session, plan, naming, warn)
     except Interrupted:
         return None
 

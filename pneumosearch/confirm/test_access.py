@@ -11,9 +11,17 @@ import numpy.typing as npt
 from PIL import Image
 
 from pneumosearch import __version__
-from pneumosearch.config import RunSpec
+from pneumosearch.config import Equalization, Fold, RunSpec
 from pneumosearch.confirm.replicates import ConfirmationPlan, Say, failed_replicates, finished_replicates, run_of
-from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
+from pneumosearch.confirm.verdict import (
+    FIRST_FINALIST,
+    Searched,
+    candidate,
+    compared,
+    concluded,
+    ensemble_probabilities,
+    scored,
+)
 from pneumosearch.data.cache import Pixels
 from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.protocols import Dataset, ImageSet
@@ -21,7 +29,14 @@ from pneumosearch.errors import StoreError
 from pneumosearch.inference.predict import PlainNetwork
 from pneumosearch.metrics import best_threshold
 from pneumosearch.network.grad_cam import grad_cam, overlay
-from pneumosearch.records.confirmation import Candidate, Confirmation, FailedReplicate, Replicate, wrong_picture_file
+from pneumosearch.records.confirmation import (
+    Candidate,
+    Confirmation,
+    FailedReplicate,
+    Naming,
+    Replicate,
+    wrong_picture_file,
+)
 from pneumosearch.records.trial import TestOpening, TrialRecord, is_baseline
 from pneumosearch.search.events import PartsDone
 from pneumosearch.search.session import Interrupted, Session
@@ -33,12 +48,13 @@ from pneumosearch.training.loop import predict
 N_WRONG_PICTURES: Final = 12
 
 
-def open_test(session: Session, plan: ConfirmationPlan, warn: Say) -> Confirmation:
+def open_test(session: Session, plan: ConfirmationPlan, naming: Naming | None, warn: Say) -> Confirmation:
     """Judge the plan's replicates by the test images and keep the confirmation, which counts as one opening.
 
     Args:
         session: Store and images.
         plan: Whose replicates are all trained, or failed for good.
+        naming: Of the winner; None where that is the best of the search.
         warn: Told when the test images were opened before.
 
     Raises:
@@ -46,7 +62,7 @@ def open_test(session: Session, plan: ConfirmationPlan, warn: Say) -> Confirmati
         StoreError: A replicate's network is gone.
         DataError: Images cannot be read.
     """
-    return _Opening(session, plan).confirmation(warn)
+    return _Opening(session, plan, naming).confirmation(warn)
 
 
 def most_wrong(labels: Sequence[int], probabilities: npt.NDArray[np.float64]) -> list[int]:
@@ -60,12 +76,15 @@ def most_wrong(labels: Sequence[int], probabilities: npt.NDArray[np.float64]) ->
 class _Opening:
     """The one look at the test images, when every replicate is there."""
 
-    def __init__(self, session: Session, plan: ConfirmationPlan) -> None:
-        self.store, self.source, self.stop, self.plan = session.store, session.source, session.stop, plan
+    def __init__(self, session: Session, plan: ConfirmationPlan, naming: Naming | None) -> None:
+        self.store, self.source, self.stop = session.store, session.source, session.stop
+        self.plan, self.naming = plan, naming
+        numbers = [trial.number for trial in plan.candidates]
+        self.winner = numbers.index(naming.winner) if naming else FIRST_FINALIST
         self.trained, self.failed = finished_replicates(session.store, plan), failed_replicates(session.store, plan)
         self.listener, self._n_judged = session.listener, 0
         self.number = next_number(session.store, plan.record.name)
-        self.validation_of = cache(lambda size, equalization: self.source.load("holdout", size, equalization))
+        self.validation_of = cache(self._validation)
         self.test_of = cache(
             lambda size, equalization: self.source.sealed_test(size, equalization, write_down=self._write_down)
         )
@@ -73,7 +92,8 @@ class _Opening:
     def confirmation(self, warn: Say) -> Confirmation:
         opening, n_openings = self._record_opening(warn)
         candidates = [self._judged(trial) for trial in self.plan.candidates]
-        comparisons = compared(candidates, self._labels, self._patients)
+        named = None if self.naming is None else self.winner
+        comparisons = compared(candidates, self._labels, self._patients, named=named)
         confirmation = Confirmation(
             study=self.plan.record.name,
             replicates_study=self.plan.study,
@@ -89,7 +109,8 @@ class _Opening:
             patients=self._patients,
             candidates=tuple(candidates),
             comparisons=tuple(comparisons),
-            verdict=concluded(candidates, comparisons, self._searched()),
+            verdict=concluded(candidates, comparisons, self._searched(), self.naming),
+            naming=self.naming,
         )
         self._keep_wrong_pictures(candidates[confirmation.verdict.winner])
         add_confirmation(self.store, self.plan.record.name, self.number, confirmation)
@@ -143,8 +164,11 @@ class _Opening:
     def _failures(self, number: int) -> list[FailedReplicate]:
         """Return the replicates of candidate `number` that failed, by seed."""
         runs = [run for run, (trial, _) in self.plan.runs.items() if trial.number == number and run in self.failed]
-        failed = [(run.seed, self.failed[run]) for run in runs]
-        return [FailedReplicate(trial=t.number, seed=seed, reason=t.failure or "") for seed, t in failed]
+        failed = [(run, self.failed[run]) for run in runs]
+        return [
+            FailedReplicate(trial=trial.number, seed=run.seed, fold=run.fold, reason=trial.failure or "")
+            for run, trial in failed
+        ]
 
     def _judged_replicate(self, replicate: TrialRecord) -> Replicate:
         if self.stop.reason:  # Ctrl-C; that the time is up does not matter any more
@@ -162,6 +186,7 @@ class _Opening:
         return Replicate(
             trial=replicate.number,
             seed=run.seed,
+            fold=run.fold,
             kept_epoch=kept.epoch,
             validation_accuracy=kept.evaluation("accuracy"),
             validation_auc=kept.evaluation("auc"),
@@ -174,7 +199,11 @@ class _Opening:
         """Return the development and the test images as a configuration wants them."""
         form = (run.config.image_size, run.config.equalization)
         array = self.test_of(*form).array
-        return self.validation_of(*form), ImageSet(array, np.array(self._labels, np.float32), np.arange(len(array)))
+        validation = self.validation_of(*form, run.judging_fold)
+        return validation, ImageSet(array, np.array(self._labels, np.float32), np.arange(len(array)))
+
+    def _validation(self, size: int, equalization: Equalization, fold: Fold | None) -> Dataset:
+        return self.source.load("holdout", size, equalization, fold=fold)
 
     def _network(self, replicate: TrialRecord) -> PlainNetwork:
         content = self.store.network(self.plan.study, replicate.number)
@@ -183,16 +212,18 @@ class _Opening:
         return PlainNetwork(content)
 
     def _trained_on(self) -> str:
-        data = self._images(run_of(self.plan.candidates[0]))[0].description
+        data = self._images(next(iter(self.plan.runs)))[0].description
         last = [self.plan.label(trial) for trial in self.plan.candidates if run_of(trial).config.keep == "last"]
         of_some = f", of {' and '.join(last)} the last" * bool(last)
+        n = self.plan.n_folds
+        folds = f", {n - 1} of {n} folds that change from seed to seed" if n else ""
         return (
-            f"trained on {data.n_train} training images; {data.n_evaluation} validation images of other patients chose "
-            f"the epoch (lowest loss{of_some}) and the threshold"
+            f"trained on {data.n_train} training images{folds}; {data.n_evaluation} validation images of other "
+            f"patients chose the epoch (lowest loss{of_some}) and the threshold"
         )
 
     def _searched(self) -> Searched:
-        record, (baseline, winner, *_) = self.plan.record, self.plan.candidates
+        record, baseline, winner = self.plan.record, self.plan.candidates[0], self.plan.candidates[self.winner]
         tried = [t for t in record.trials if t.state in ("complete", "pruned") and t.duplicate_of is None]
         gain = _validation_accuracy(winner) - _validation_accuracy(baseline)
         n_searched = len(tried) - 1  # without the baseline

@@ -16,10 +16,11 @@ from pneumosearch.intervals import (
     mcnemar_p,
     mean_interval,
     pooled_deviation,
+    residual_deviation,
     sample_deviation,
     wilson_interval,
 )
-from pneumosearch.metrics import brier_score, calibration_error, score
+from pneumosearch.metrics import brier_score, calibration_error, difference_shown, metric_name, score, shown
 from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
 from pneumosearch.records.classes import Shown
 from pneumosearch.records.confirmation import (
@@ -27,6 +28,8 @@ from pneumosearch.records.confirmation import (
     Comparison,
     Estimate,
     FailedReplicate,
+    Naming,
+    Repetition,
     Replicate,
     TestScores,
     Verdict,
@@ -39,7 +42,8 @@ METRICS: Final = tuple(name for name in TestScores.model_fields if name not in (
 #: Level of significance for the p-value, after adjustment for the number of finalists.
 SIGNIFICANCE: Final = 0.05
 
-_WINNER: Final = 1  # position of the finalist that was best on validation; candidates are in this order
+#: Position of the finalist that was best in the search; candidates are in this order.
+FIRST_FINALIST: Final = 1
 
 
 @dataclass(frozen=True)
@@ -132,24 +136,45 @@ def _estimate(values: Sequence[float]) -> Estimate:
     return Estimate(mean=mean, deviation=deviation, low=max(0.0, low), high=min(1.0, high))
 
 
-def compared(candidates: Sequence[Candidate], labels: Sequence[int], patients: Sequence[str]) -> list[Comparison]:
+def compared(
+    candidates: Sequence[Candidate], labels: Sequence[int], patients: Sequence[str], *, named: int | None = None
+) -> list[Comparison]:
     """Compare each finalist with the baseline.
 
     Args:
         candidates: The baseline, then the finalists.
         labels: (n,) of the test images, 0 or 1.
         patients: (n,) the patient of each test image.
+        named: Position of the winner, where it was named before the test images were opened. Its comparison is then
+            the only one that is drawn a conclusion from, and needs no correction. The others are looked at beside it:
+            their intervals (Bonferroni) and p-values (Holm) are corrected for the number of finalists.
     """
-    return [_compared(candidates, position, labels, patients) for position in range(1, len(candidates))]
+    n = len(candidates) - 1
+    confidences = [0.95 if named in (None, position) else 1 - 0.05 / n for position in range(1, n + 1)]
+    found = [
+        _compared(candidates, position, labels, patients, confidence)
+        for position, confidence in enumerate(confidences, start=1)
+    ]
+    if named is None:
+        return found
+    adjusted = holm([each.mcnemar_p for each in found])
+    return [
+        each if each.candidate == named else each.model_copy(update={"adjusted_p": p})
+        for each, p in zip(found, adjusted, strict=True)
+    ]
 
 
 def _compared(
-    candidates: Sequence[Candidate], position: int, labels: Sequence[int], patients: Sequence[str]
+    candidates: Sequence[Candidate],
+    position: int,
+    labels: Sequence[int],
+    patients: Sequence[str],
+    confidence: float,
 ) -> Comparison:
     finalist, baseline = candidates[position].replicates, candidates[0].replicates
     pairs = [(one, other) for one in finalist for other in baseline if one.seed == other.seed]
     paired, beside = (_probabilities(replicates) for replicates in zip(*pairs, strict=True))
-    differences = bootstrap_differences(labels, paired, beside, patients)
+    differences = bootstrap_differences(labels, paired, beside, patients, confidence=confidence)
     truth = np.asarray(labels) > 0.5
     right, baseline_right = ((ensemble_probabilities(r) > 0.5) == truth for r in (finalist, baseline))
     only_finalist, only_baseline = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
@@ -165,36 +190,51 @@ def _compared(
         only_baseline_right=only_baseline,
         mcnemar_p=mcnemar_p(only_finalist, only_baseline),
         n_seeds=len(pairs),
+        confidence=confidence,
     )
 
 
-def concluded(candidates: Sequence[Candidate], comparisons: Sequence[Comparison], searched: Searched) -> Verdict:
+def concluded(
+    candidates: Sequence[Candidate],
+    comparisons: Sequence[Comparison],
+    searched: Searched,
+    naming: Naming | None = None,
+) -> Verdict:
     """Return the verdict on the winner against the baseline.
 
-    The winner is the first finalist: the best on validation images in the search. The test results of the other
-    finalists do not change this choice. The winner is called better (or worse) only if two results agree in direction:
-    the bootstrap interval of the difference in accuracy excludes 0, and the p-value of McNemar's test on the seed
-    ensembles, adjusted by Holm's method for the number of finalists, is below `SIGNIFICANCE`.
+    The winner is the finalist that repetition named, or else the first one, the best on validation images in the
+    search. Test results do not change this choice. The winner is called better (or worse) only if two results agree in
+    direction: the bootstrap interval of the difference in accuracy excludes 0, and the p-value of McNemar's test on
+    the seed ensembles is below `SIGNIFICANCE`. A winner that was not named by repetition has its p-value adjusted by
+    Holm's method for the number of finalists.
 
     Args:
         candidates: The baseline, then the finalists in the order of the search.
-        comparisons: Comparison of each finalist with the baseline, in the same order.
+        comparisons: Comparison of each finalist with the baseline, in the same order, as `compared` makes them.
         searched: Results of the search.
+        naming: How repetition named the winner; None where it did not.
     """
+    winner = _position(candidates, naming)
     verdict = Verdict(
-        winner=_WINNER,
-        conclusion=_conclusion(comparisons),
+        winner=winner,
+        conclusion=_conclusion(comparisons[winner - 1], _p(comparisons, winner, naming)),
         sentences=(),
         n_searched=searched.n_searched,
         validation_gain=searched.validation_gain,
         expected_luck=expected_luck(max(1, searched.n_searched), _noise(candidates, searched.n_validation)),
     )
-    return verdict.model_copy(update={"sentences": tuple(_sentences(candidates, comparisons, verdict, searched.kind))})
+    sentences = _sentences(candidates, comparisons, verdict, searched.kind, naming)
+    return verdict.model_copy(update={"sentences": tuple(sentences)})
 
 
-def _conclusion(comparisons: Sequence[Comparison]) -> Literal["better", "worse", "no difference can be shown"]:
-    winner = comparisons[_WINNER - 1]
-    ahead, p = winner.only_candidate_right - winner.only_baseline_right, _adjusted_p(comparisons)
+def _position(candidates: Sequence[Candidate], naming: Naming | None) -> int:
+    if naming is None:
+        return FIRST_FINALIST
+    return next(n for n, each in enumerate(candidates) if n and each.trial == naming.winner)
+
+
+def _conclusion(winner: Comparison, p: float) -> Literal["better", "worse", "no difference can be shown"]:
+    ahead = winner.only_candidate_right - winner.only_baseline_right
     if p < SIGNIFICANCE and winner.low > 0 and ahead > 0:
         return "better"
     if p < SIGNIFICANCE and winner.high < 0 and ahead < 0:
@@ -202,18 +242,31 @@ def _conclusion(comparisons: Sequence[Comparison]) -> Literal["better", "worse",
     return "no difference can be shown"
 
 
-def _adjusted_p(comparisons: Sequence[Comparison]) -> float:
-    return holm([each.mcnemar_p for each in comparisons])[_WINNER - 1]
+def _p(comparisons: Sequence[Comparison], winner: int, naming: Naming | None) -> float:
+    """Return the p-value of the winner, adjusted where repetition did not name it."""
+    p_values = [each.mcnemar_p for each in comparisons]
+    return (p_values if naming else holm(p_values))[winner - 1]
 
 
 def _noise(candidates: Sequence[Candidate], n_validation: int) -> float:
-    """Return the standard deviation of a validation accuracy: over seeds, or the binomial one with a single seed."""
+    """Return the standard deviation of a validation accuracy: over seeds, or the binomial one with a single seed.
+
+    Folds differ in how hard they are, for all candidates alike: that is no noise between configurations.
+    """
     accuracies = [[replicate.validation_accuracy for replicate in each.replicates] for each in candidates]
-    pooled = pooled_deviation(accuracies)
-    if pooled is not None:
-        return pooled
-    p = float(np.mean(accuracies))
+    folded = any(replicate.fold is not None for each in candidates for replicate in each.replicates)
+    noise = residual_deviation(_by_seed(candidates)) if folded else pooled_deviation(accuracies)
+    if noise is not None:
+        return noise
+    p = float(np.mean([accuracy for of_one in accuracies for accuracy in of_one]))
     return math.sqrt(p * (1 - p) / n_validation)
+
+
+def _by_seed(candidates: Sequence[Candidate]) -> list[list[float | None]]:
+    """Return the validation accuracies of each candidate by seed; None where it failed."""
+    of_each = [{one.seed: one.validation_accuracy for one in each.replicates} for each in candidates]
+    seeds = dict.fromkeys(seed for of_one in of_each for seed in of_one)
+    return [[of_one.get(seed) for seed in seeds] for of_one in of_each]
 
 
 def _sentences(
@@ -221,9 +274,12 @@ def _sentences(
     comparisons: Sequence[Comparison],
     verdict: Verdict,
     kind: Shown,
+    naming: Naming | None,
 ) -> Iterator[str]:
     winner = candidates[verdict.winner]
-    name = f"Trial {winner.trial} of '{winner.study}', the best on validation images,"
+    chosen = naming and len(comparisons) > 1
+    why = "named by repetition before the test images were opened" if chosen else "the best on validation images"
+    name = f"Trial {winner.trial} of '{winner.study}', {why},"
     if kind == "phantoms":
         yield PHANTOMS
     yield {
@@ -233,7 +289,10 @@ def _sentences(
     }[verdict.conclusion]
     yield _difference(candidates[0], winner, comparisons[verdict.winner - 1])
     yield from map(_failures, filter(lambda each: each.failures, candidates))
-    yield _errors_of_ensembles(comparisons)
+    yield _errors_of_ensembles(comparisons, verdict.winner, naming)
+    if naming:
+        yield from _on_repetition(naming)
+        yield from _of_the_others(comparisons)
     yield _luck(verdict)
     if kind == "images":
         yield from _beside_the_published(winner)
@@ -261,13 +320,41 @@ def _failures(each: Candidate) -> str:
     return f"Of {each.label}, {failed} of {n} replicates failed ({reasons}); no figure counts them."
 
 
-def _errors_of_ensembles(comparisons: Sequence[Comparison]) -> str:
-    winner, n = comparisons[_WINNER - 1], len(comparisons)
-    adjusted = f"; {_adjusted_p(comparisons):.2g} adjusted for {n} finalists by Holm's method" if n > 1 else ""
+def _errors_of_ensembles(comparisons: Sequence[Comparison], position: int, naming: Naming | None) -> str:
+    winner, n, p = comparisons[position - 1], len(comparisons), _p(comparisons, position, naming)
+    adjusted = f"; {p:.2g} adjusted for {n} finalists by Holm's method" if n > 1 and not naming else ""
     return (
         f"Of the seed ensembles, only its own is right on {winner.only_candidate_right} test images and only the "
         f"baseline's on {winner.only_baseline_right} (McNemar's exact test: p = {winner.mcnemar_p:.2g}{adjusted})."
     )
+
+
+def _on_repetition(naming: Naming) -> Iterator[str]:
+    """Set what chose the winner in the search beside what it is on repetition: the winner's curse, measured."""
+    n, metric = len(naming.seeds), naming.metric
+    baseline, *finalists = naming.repetitions
+    winner = next(each for each in finalists if each.trial == naming.winner)
+    if winner is not finalists[0]:
+        yield f"The best of the search was trial {finalists[0].trial}; repetition puts trial {winner.trial} before it."
+    yield (
+        f"Repetition on {n} fresh seed{'s' * (n != 1)} and {naming.judged} of {naming.n_folds} folds: its validation "
+        f"{metric_name(metric)} went from {shown(winner.searched, metric)} in the search to {_mean(winner, metric)}, "
+        f"the baseline's from {shown(baseline.searched, metric)} to {_mean(baseline, metric)}, the lead from "
+        f"{difference_shown(winner.searched - baseline.searched, metric)} to {difference_shown(winner.lead, metric)}."
+    )
+
+
+def _mean(repetition: Repetition, metric: str) -> str:
+    return shown(repetition.mean, metric)
+
+
+def _of_the_others(comparisons: Sequence[Comparison]) -> Iterator[str]:
+    n = len(comparisons)
+    if n > 1:
+        yield (
+            f"The winner's comparison needs no correction. For the other finalists, intervals ({1 - 0.05 / n:.1%}) and "
+            f"p-values (Holm's method) are corrected for {n} finalists."
+        )
 
 
 def _luck(verdict: Verdict) -> str:

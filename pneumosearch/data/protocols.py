@@ -9,7 +9,7 @@ from typing import Final, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pneumosearch.config import Equalization, Protocol
+from pneumosearch.config import Equalization, Fold, Protocol
 from pneumosearch.data.appearance import appearance_of, small
 from pneumosearch.data.batches import Labels
 from pneumosearch.data.battery import battery_copies, judged_images
@@ -18,7 +18,14 @@ from pneumosearch.data.decoding import PixelArray, file_size
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
 from pneumosearch.data.names import storable_path
 from pneumosearch.data.shifts import stressed
-from pneumosearch.data.splits import Indices, brightness_split, kept_holdout_split, leak_groups
+from pneumosearch.data.splits import (
+    Holdout,
+    Indices,
+    brightness_split,
+    kept_fold_split,
+    kept_holdout_split,
+    leak_groups,
+)
 from pneumosearch.records.dataset import Appearance, DataDescription, Interpolation
 
 #: Seed of the validation split: one for all studies, so that their validation figures can be compared.
@@ -74,6 +81,7 @@ class DataSource:
         *,
         stress: bool = False,
         battery: bool = False,
+        fold: Fold | None = None,
         write_down: WritesDown | None = None,
     ) -> Dataset:
         """Open the images of `protocol` at `size` pixels. Only "original" reads the test folder.
@@ -85,6 +93,7 @@ class DataSource:
             equalization: Of their contrast.
             stress: Make changed copies of the validation images too.
             battery: Make copies of some validation images under the battery of crafted shifts too.
+            fold: Of a cross-validation, which judges instead of the tenth of "holdout".
             write_down: Called before the test folder is read; "original" needs it.
 
         Raises:
@@ -93,7 +102,7 @@ class DataSource:
         """
         if protocol == "original":
             return self._original(size, equalization, write_down)
-        dataset = self._validated(protocol, size, equalization)
+        dataset = self._validated(protocol, size, equalization, fold)
         return replace(
             dataset,
             stressed=self._stressed(dataset, size, equalization) if stress else None,
@@ -159,12 +168,9 @@ class DataSource:
         files = self.manifest.part(part)
         return files.without(files.unreadable) if self.skip_unreadable else files
 
-    def _validated(self, protocol: Protocol, size: int, equalization: Equalization) -> Dataset:
+    def _validated(self, protocol: Protocol, size: int, equalization: Equalization, fold: Fold | None) -> Dataset:
         pixels = self._pixels("development", size, "area", equalization)
-        if protocol == "brightness":
-            split = brightness_split(pixels.part, self._brightness())
-        else:
-            split = kept_holdout_split(pixels.part, seed=SPLIT_SEED, folder=cache_folder(self.cache_dir))
+        split = self._split(protocol, pixels.part, fold)
         labels = _labels(pixels.part)
         train = ImageSet(pixels.array, labels, split.train)
         validation = ImageSet(pixels.array, labels, split.validation)
@@ -172,6 +178,14 @@ class DataSource:
         if protocol == "brightness":
             description = description.model_copy(update={"split_seed": None})
         return Dataset(train, validation, "validation", description)
+
+    def _split(self, protocol: Protocol, part: ManifestPart, fold: Fold | None) -> Holdout:
+        if protocol == "brightness":
+            return brightness_split(part, self._brightness())
+        folder = cache_folder(self.cache_dir)
+        if fold is None:
+            return kept_holdout_split(part, seed=SPLIT_SEED, folder=folder)
+        return kept_fold_split(part, fold, seed=SPLIT_SEED, folder=folder)
 
     def _brightness(self) -> npt.NDArray[np.float64]:
         """Return the mean grey level of each development image, the same at whatever size it is asked for."""

@@ -1,23 +1,25 @@
-"""The validation split: stratified by class, and no patient or identical image on both sides."""
+"""Validation splits: stratified by class, and no patient or identical image on both sides."""
 
 import hashlib
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from pneumosearch._utils.atomic import replacing
+from pneumosearch.config import MAX_FOLDS, Fold
 from pneumosearch.data.manifest import ManifestPart
 from pneumosearch.data.patients import published_patient
 from pneumosearch.errors import DataError
 
 Indices = npt.NDArray[np.int64]
 
-#: One image in this many (about 10 %) goes to validation.
-FOLDS: Final = 10
+#: One image in this many (about 10 %) goes to validation in the hold-out split.
+FOLDS: Final = MAX_FOLDS
 
 _VERSION: Final = 1  # of what is kept; raise it when the same images would be split otherwise
 
@@ -40,29 +42,83 @@ def holdout_split(part: ManifestPart, *, seed: int) -> Holdout:
     Raises:
         DataError: A class has too few patients to be on both sides.
     """
+    return _divided(fold_numbers(part, FOLDS, seed=seed) == 0)
+
+
+def fold_numbers(part: ManifestPart, n_folds: int, *, seed: int) -> Indices:
+    """Divide the development images into folds of about equal size, by patient and with the classes in proportion.
+
+    Args:
+        part: The development images (train and val).
+        n_folds: At least 2.
+        seed: Of the shuffling; one seed gives one division.
+
+    Returns:
+        (n,) the fold of each image, from 0.
+
+    Raises:
+        DataError: A class has fewer patients than there are folds.
+    """
     from sklearn.model_selection import StratifiedGroupKFold
 
     labels = np.array([image.label for image in part.images])
     groups = leak_groups(part)
     for label in (0, 1):
         n_groups = len(set(groups[labels == label]))
-        if n_groups < FOLDS:
+        if n_groups < n_folds:
             raise DataError(f"{part.folder}: class {label} has {n_groups} patients in train and val, too few to split")
-    folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed).split(labels, labels, groups)
-    train, validation = next(folds)
-    return Holdout(np.sort(train), np.sort(validation))
+    folds = StratifiedGroupKFold(n_folds, shuffle=True, random_state=seed).split(labels, labels, groups)
+    numbers = np.empty(len(labels), dtype=np.int64)
+    for number, (_, judged) in enumerate(folds):
+        numbers[judged] = number
+    return numbers
 
 
 def kept_holdout_split(part: ManifestPart, *, seed: int, folder: Path) -> Holdout:
     """Return `holdout_split`, made once, which takes seconds, and kept in `folder`; arguments and errors as there."""
-    path = folder / f"{part.part}-{part.fingerprint}-holdout-{seed}{_patients_key(part)}-v{_VERSION}.npy"
-    held_out = _read_mask(path, len(part.images))
-    if held_out is not None:
-        return Holdout(np.flatnonzero(~held_out), np.flatnonzero(held_out))
-    split = holdout_split(part, seed=seed)
+
+    def mask() -> npt.NDArray[np.bool_]:
+        return np.isin(np.arange(len(part.images)), holdout_split(part, seed=seed).validation)
+
+    def is_whole(mask: npt.NDArray[Any]) -> bool:
+        return mask.dtype == np.bool_ and bool(mask.any()) and not mask.all()
+
+    return _divided(_kept(_path(part, folder, f"holdout-{seed}"), len(part.images), mask, is_whole))
+
+
+def kept_fold_split(part: ManifestPart, fold: Fold, *, seed: int, folder: Path) -> Holdout:
+    """Return the split in which `fold` judges; `fold_numbers`, made once, is kept in `folder`. Errors as there."""
+
+    def numbers() -> npt.NDArray[np.uint8]:
+        return fold_numbers(part, fold.of, seed=seed).astype(np.uint8)
+
+    def is_whole(numbers: npt.NDArray[Any]) -> bool:
+        return numbers.dtype == np.uint8 and set(np.unique(numbers)) == set(range(fold.of))
+
+    path = _path(part, folder, f"folds-{fold.of}-{seed}")
+    return _divided(_kept(path, len(part.images), numbers, is_whole) == fold.number)
+
+
+def _divided(judged: npt.NDArray[np.bool_]) -> Holdout:
+    return Holdout(np.flatnonzero(~judged), np.flatnonzero(judged))
+
+
+def _path(part: ManifestPart, folder: Path, name: str) -> Path:
+    return folder / f"{part.part}-{part.fingerprint}-{name}{_patients_key(part)}-v{_VERSION}.npy"
+
+
+def _kept(
+    path: Path, n_images: int, make: Callable[[], npt.NDArray[Any]], is_whole: Callable[[npt.NDArray[Any]], bool]
+) -> npt.NDArray[Any]:
+    """Return the array in a file; where it is missing or not of so many images, make it and write it."""
+    with suppress(OSError, ValueError, EOFError):
+        kept: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        if kept.shape == (n_images,) and is_whole(kept):
+            return kept
+    made = make()
     with suppress(OSError), replacing(path) as temporary:  # no room: it is made again the next time
-        np.save(temporary, np.isin(np.arange(len(part.images)), split.validation))
-    return split
+        np.save(temporary, made)
+    return made
 
 
 def _patients_key(part: ManifestPart) -> str:
@@ -71,15 +127,6 @@ def _patients_key(part: ManifestPart) -> str:
     if patients == [published_patient(image.name) for image in part.images]:
         return ""
     return "-" + hashlib.blake2b("\n".join(patients).encode(), digest_size=4).hexdigest()
-
-
-def _read_mask(path: Path, n_images: int) -> npt.NDArray[np.bool_] | None:
-    """Return which images a file holds out; None where there is none, or not one of so many images."""
-    try:
-        mask: npt.NDArray[np.bool_] = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return mask if mask.dtype == np.bool_ and mask.shape == (n_images,) and mask.any() and not mask.all() else None
 
 
 def brightness_split(part: ManifestPart, brightness: npt.NDArray[np.float64]) -> Holdout:

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pneumosearch.config import RunSpec
 from pneumosearch.metrics import Metric
+from pneumosearch.records.confirmation import Naming
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import Purpose, Screening, TestOpening
@@ -114,6 +115,10 @@ class Attribute(Generic[T]):
         return stored[: self.max_length] + " ..." if too_long else stored
 
 
+def _digest(text: str) -> str:
+    return hashlib.blake2b(text.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
+
+
 class Owner(BaseModel):
     """The process that trains a trial."""
 
@@ -150,6 +155,12 @@ DATA: Final = Attribute[DataDescription]("data", DataDescription)  # of trials t
 ARTIFACTS: Final = Attribute[str]("artifacts", str)  # URL, which holds no secret, of those that all machines share
 EXHAUSTED: Final = Attribute[str]("exhausted", str)  # why there is nothing more to propose
 GOAL: Final = Attribute[int]("goal", int)  # trials that the study shall have
+
+
+def naming_of(why: str) -> Attribute[Naming]:
+    """Return the attribute, of a study of replicates, of what named the winner of the confirmation that `why` says."""
+    return Attribute("naming:" + _digest(why), Naming)
+
 
 # Of trials: what they are.
 RUN: Final = Attribute[RunSpec]("run", RunSpec)
@@ -240,8 +251,8 @@ class Openings:
             study.set_user_attr(self._key(opening), opening.model_dump(mode="json"))
 
     def _key(self, opening: TestOpening) -> str:
-        reason = hashlib.blake2b(opening.why.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
-        return self.prefix + (f"trial-{opening.trial}" if opening.trial is not None else f"why-{reason}")
+        name = f"trial-{opening.trial}" if opening.trial is not None else f"why-{_digest(opening.why)}"
+        return self.prefix + name
 
 
 TEST_OPENINGS: Final = Openings()

@@ -1,12 +1,14 @@
 """What a confirmation found, as plain values: replicates, estimates over seeds, the verdict; one JSON document."""
 
 import re
+import statistics
 from pathlib import PurePosixPath
 from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.metrics import Metric
 
 _LONGEST_STEM: Final = 100  # characters of an image's name in a picture's
 
@@ -67,6 +69,7 @@ class Replicate(_Record):
 
     trial: int  # its number in the study of replicates
     seed: int
+    fold: int | None = None  # of the development images, that judged; None: the split of the search
     kept_epoch: int
     validation_accuracy: float
     validation_auc: float
@@ -80,6 +83,7 @@ class FailedReplicate(_Record):
 
     trial: int  # its number in the study of replicates
     seed: int
+    fold: int | None = None
     reason: str
 
 
@@ -114,7 +118,7 @@ class Comparison(_Record):
 
     candidate: int  # position in `Confirmation.candidates`
     difference: float  # of mean test accuracy, at threshold 0.5
-    low: float  # 95% interval by a bootstrap over patients and seeds
+    low: float  # interval by a bootstrap over patients and seeds
     high: float
     auc_difference: float
     auc_low: float
@@ -123,12 +127,55 @@ class Comparison(_Record):
     only_baseline_right: int
     mcnemar_p: float  # exact, two-sided
     n_seeds: int | None = None  # on which both were trained; None in confirmations of earlier versions: all
+    confidence: float = 0.95  # of the intervals; higher where they are corrected for the number of finalists
+    adjusted_p: float | None = None  # corrected for it; None of a winner that was named before the opening
+
+
+class Repetition(_Record):
+    """A candidate's figure in the search, and what the same metric is on fresh seeds and other validation images."""
+
+    trial: int  # its number in the search
+    searched: float  # the metric in the search
+    figures: tuple[float | None, ...]  # the metric of each replicate, by seed; None where that failed
+    lead: float  # over the baseline, in the mean over the seeds on which neither failed
+    n_paired: int  # those seeds
+
+    @property
+    def trained(self) -> list[float]:
+        """The figures of the replicates that did not fail."""
+        return [figure for figure in self.figures if figure is not None]
+
+    @property
+    def mean(self) -> float:
+        """The mean figure on repetition."""
+        return statistics.fmean(self.trained)
+
+    @property
+    def deviation(self) -> float:
+        """The sample standard deviation; 0 of a single seed."""
+        return statistics.stdev(self.trained) if len(self.trained) > 1 else 0.0
+
+
+class Naming(_Record):
+    """How repetition named the winner, written down before the test images were opened."""
+
+    time: str  # ISO 8601, UTC
+    metric: Metric  # of the search
+    n_folds: int  # of the development images
+    seeds: tuple[int, ...]  # the first judged by fold 0, the next by fold 1, and so on, around
+    winner: int  # its number in the search
+    repetitions: tuple[Repetition, ...]  # of the baseline, and of the finalists, the best of the search first
+
+    @property
+    def judged(self) -> int:
+        """How many of the folds judged."""
+        return min(len(self.seeds), self.n_folds)
 
 
 class Verdict(_Record):
     """What may be concluded."""
 
-    winner: int  # position in `Confirmation.candidates` of the finalist that was best on validation
+    winner: int  # position in `Confirmation.candidates` of the finalist that was named before the opening
     conclusion: Literal["better", "worse", "no difference can be shown"]  # than the baseline
     sentences: tuple[str, ...]  # the same in words and numbers
     n_searched: int  # configurations that the search trained to the end or pruned
@@ -154,3 +201,4 @@ class Confirmation(_Record):
     candidates: tuple[Candidate, ...]  # the baseline first
     comparisons: tuple[Comparison, ...]  # of each finalist
     verdict: Verdict
+    naming: Naming | None = None  # None in confirmations of earlier versions: the best of the search is the winner

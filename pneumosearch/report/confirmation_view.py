@@ -4,13 +4,21 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal
 
 from pneumosearch.confirm.verdict import ensemble_probabilities
+from pneumosearch.metrics import difference_shown, metric_name
 from pneumosearch.records.classes import Classes
 from pneumosearch.records.confirmation import Candidate, Comparison, Confirmation, Estimate
 from pneumosearch.records.dataset import PHANTOMS, DataDescription
 from pneumosearch.report import figures_confirm, tables
 from pneumosearch.report.curves import confusion
 from pneumosearch.report.figures_confirm import PublishedAccuracy, published_accuracies
-from pneumosearch.report.latest_confirmation import MisclassifiedImage
+from pneumosearch.report.latest_confirmation import (
+    REPETITION_HEADINGS,
+    MisclassifiedImage,
+    corrected_p,
+    other_confidence,
+    repetition_rows,
+    repetition_title,
+)
 
 #: Metrics of a candidate as {field: heading}; those in percent first.
 _IN_PERCENT: Final = {
@@ -25,6 +33,7 @@ _HEADLINES: Final = {
     "worse": "Worse than the baseline",
     "no difference can be shown": "No difference from the baseline can be shown",
 }
+_BEST: Final = "The search's best"
 
 
 def confirmation_view(
@@ -54,6 +63,7 @@ def confirmation_view(
         "at_half": _estimates(confirmation, "at_half"),
         "at_threshold": _estimates(confirmation, "at_threshold"),
         "replicates": _replicates(confirmation),
+        "repetition": _repetition(confirmation),
         "compared": [_comparison(confirmation, each) for each in confirmation.comparisons],
         "published": _beside_published(confirmation, published),
         "confusions": _confusions(confirmation),
@@ -68,7 +78,8 @@ def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
     winner, baseline = confirmation.candidates[verdict.winner], confirmation.candidates[0]
     compared = next(each for each in confirmation.comparisons if each.candidate == verdict.winner)
     own, other = winner.at_half["accuracy"], baseline.at_half["accuracy"]
-    label = f"The search's best, {winner.label}"
+    chosen = confirmation.naming and len(confirmation.comparisons) > 1
+    label = f"{'Winner by repetition' if chosen else _BEST}, {winner.label}"
     return [
         (label, f"{tables.percent(own.mean)} %", f"test accuracy, {_seeds(winner)}; {_range(own)}"),
         ("Baseline", f"{tables.percent(other.mean)} %", f"test accuracy, {_seeds(baseline)}; {_range(other)}"),
@@ -77,7 +88,19 @@ def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
         ("Gain in the search", f"{tables.points(verdict.validation_gain)} points",
          f"of validation accuracy; the winner's curse alone explains {tables.points(verdict.expected_luck)} "
          f"(the best of {verdict.n_searched} equally good configurations)"),
+        *_lead(confirmation),
     ]  # fmt: skip
+
+
+def _lead(confirmation: Confirmation) -> list[tuple[str, str, str]]:
+    naming = confirmation.naming
+    if naming is None:
+        return []
+    baseline, metric = naming.repetitions[0], naming.metric
+    winner = next(each for each in naming.repetitions[1:] if each.trial == naming.winner)
+    searched = difference_shown(winner.searched - baseline.searched, metric)
+    about = f"of validation {metric_name(metric)}, on other seeds and folds; in the search it was {searched}"
+    return [("Lead on repetition", difference_shown(winner.lead, metric), about)]
 
 
 def _seeds(candidate: Candidate) -> str:
@@ -117,12 +140,21 @@ def _estimate(estimate: Estimate, times: float, digits: int) -> str:
     return f"{mean} ± {deviation}\n{low} to {high}"
 
 
+def _repetition(confirmation: Confirmation) -> dict[str, Any] | None:
+    naming = confirmation.naming
+    if naming is None:
+        return None
+    caption = f"{repetition_title(naming)}. Written down {naming.time}, before the test images were opened"
+    return {"headings": REPETITION_HEADINGS, "rows": repetition_rows(confirmation, naming), "caption": caption}
+
+
 def _replicates(confirmation: Confirmation) -> dict[str, Any]:
-    headings = ["candidate", "seed", "kept epoch", "validation %", "test %", "AUC", "threshold", "test % there"]
+    headings = ["candidate", "seed", "fold", "kept epoch", "validation %", "test %", "AUC", "threshold", "test % there"]
     rows = [
         [
             candidate.label,
             str(each.seed),
+            _fold(each.fold),
             str(each.kept_epoch),
             tables.percent(each.validation_accuracy),
             tables.percent(each.at_half.accuracy),
@@ -134,21 +166,25 @@ def _replicates(confirmation: Confirmation) -> dict[str, Any]:
         for each in candidate.replicates
     ]
     rows += [
-        [candidate.label, str(failure.seed), failure.reason, *["–"] * (len(headings) - 3)]
+        [candidate.label, str(failure.seed), _fold(failure.fold), failure.reason, *["–"] * (len(headings) - 4)]
         for candidate in confirmation.candidates
         for failure in candidate.failures
     ]
     return {"headings": headings, "rows": rows}
 
 
+def _fold(number: int | None) -> str:
+    return "–" if number is None else str(number)
+
+
 def _comparison(confirmation: Confirmation, compared: Comparison) -> list[str]:
     auc = (compared.auc_difference, compared.auc_low, compared.auc_high)
     return [
         confirmation.candidates[compared.candidate].label,
-        f"{tables.points(compared.difference)}\n{_interval_in_points(compared)}",
-        "{:+.4f}\n{:+.4f} to {:+.4f}".format(*auc),
+        f"{tables.points(compared.difference)}\n{_interval_in_points(compared)}{other_confidence(compared)}",
+        "{:+.4f}\n{:+.4f} to {:+.4f}".format(*auc) + other_confidence(compared),
         f"{compared.only_candidate_right} / {compared.only_baseline_right}",
-        f"{compared.mcnemar_p:.3g}",
+        f"{corrected_p(compared):.3g}",
     ]
 
 

@@ -7,7 +7,16 @@ from typing import Any, Final
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.records.confirmation import Candidate, Comparison, Confirmation, Estimate, wrong_picture_file
+from pneumosearch.metrics import difference_shown, metric_name, shown
+from pneumosearch.records.confirmation import (
+    Candidate,
+    Comparison,
+    Confirmation,
+    Estimate,
+    Naming,
+    Repetition,
+    wrong_picture_file,
+)
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.report.tables import changes_text, percent, phantom_warning, points, standard_output
 from pneumosearch.storage.confirmations import current_confirmation
@@ -24,6 +33,8 @@ _OTHER_METRICS: Final = {
     "calibration_error": "calibration error",
 }
 _OWN_THRESHOLD: Final = "balanced accuracy, own threshold"
+
+REPETITION_HEADINGS: Final = ("candidate", "in the search", "on repetition", "lead in the search", "lead on repetition")
 
 
 def confirmation_summary(confirmation: Confirmation) -> dict[str, Any]:
@@ -45,6 +56,8 @@ def print_confirmation(confirmation: Confirmation, kind: str) -> None:
     if kind == "phantoms":
         console.print(phantom_warning())
     console.print(candidates_table(confirmation))
+    if confirmation.naming:
+        console.print(repetition_table(confirmation, confirmation.naming))
     for candidate in confirmation.candidates[1:]:
         changes = changes_text(candidate.config) or "nothing"
         console.print(f"{candidate.label} differs from the published baseline in {changes}.", markup=False)
@@ -65,10 +78,52 @@ def candidates_table(confirmation: Confirmation) -> Table:
     for heading in ("accuracy", "95%", *_OTHER_METRICS.values(), _OWN_THRESHOLD, "points (95%)", "McNemar p"):
         table.add_column(heading, justify="right")
     differences = ["", *(_difference(comparison) for comparison in confirmation.comparisons)]
-    p_values = ["", *(f"{comparison.mcnemar_p:.2g}" for comparison in confirmation.comparisons)]
+    p_values = ["", *(f"{corrected_p(comparison):.2g}" for comparison in confirmation.comparisons)]
     for candidate, difference, p in zip(confirmation.candidates, differences, p_values, strict=True):
         table.add_row(escape(candidate.label_with_failures), *_figures(candidate), difference, p)
     return table
+
+
+def corrected_p(comparison: Comparison) -> float:
+    """Return the p-value that is shown: that of the winner as it is, of other finalists corrected for their number."""
+    return comparison.mcnemar_p if comparison.adjusted_p is None else comparison.adjusted_p
+
+
+def repetition_table(confirmation: Confirmation, naming: Naming) -> Table:
+    """Return the metric of each candidate in the search beside what it is on repetition."""
+    table = Table(title=repetition_title(naming))
+    for heading in REPETITION_HEADINGS:
+        table.add_column(heading, justify="left" if heading == REPETITION_HEADINGS[0] else "right")
+    for row in repetition_rows(confirmation, naming):
+        table.add_row(*map(escape, row))
+    return table
+
+
+def repetition_title(naming: Naming) -> str:
+    """Say what the table of repetitions shows."""
+    n = len(naming.seeds)
+    return (
+        f"validation {metric_name(naming.metric)}: in the search, one training each; on repetition, {n} fresh "
+        f"seed{'s' * (n > 1)}, {naming.judged} of {naming.n_folds} folds"
+    )
+
+
+def repetition_rows(confirmation: Confirmation, naming: Naming) -> list[list[str]]:
+    """Return the rows of the table of repetitions: the baseline, then the finalists, the best of the search first."""
+    pairs = zip(confirmation.candidates, naming.repetitions, strict=True)
+    return [_repetition(candidate, each, naming) for candidate, each in pairs]
+
+
+def _repetition(candidate: Candidate, each: Repetition, naming: Naming) -> list[str]:
+    metric, baseline = naming.metric, naming.repetitions[0]
+    row = [
+        candidate.label + ", the winner" * (each.trial == naming.winner),
+        shown(each.searched, metric),
+        f"{shown(each.mean, metric)} ± {shown(each.deviation, metric)}",
+    ]
+    if candidate.role == "baseline":
+        return [*row, "", ""]
+    return [*row, difference_shown(each.searched - baseline.searched, metric), difference_shown(each.lead, metric)]
 
 
 def _figures(candidate: Candidate) -> list[str]:
@@ -84,7 +139,13 @@ def _mean(estimate: Estimate) -> str:
 
 
 def _difference(comparison: Comparison) -> str:
-    return f"{points(comparison.difference)} ({points(comparison.low)} to {points(comparison.high)})"
+    interval = f"{points(comparison.low)} to {points(comparison.high)}{other_confidence(comparison)}"
+    return f"{points(comparison.difference)} ({interval})"
+
+
+def other_confidence(comparison: Comparison) -> str:
+    """Say the confidence of an interval where it is not 95%."""
+    return "" if comparison.confidence == 0.95 else f", {comparison.confidence:.1%}"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.config import Fold, RunSpec, TrialConfig
 from pneumosearch.data.protocols import Dataset, WritesDown
 from pneumosearch.metrics import direction
 from pneumosearch.network.backend import resolved_precision, versions
@@ -46,7 +46,7 @@ class Objective:
     session: TrialSession
     spec: StudySpec
     keep_all: bool = False
-    _datasets: dict[tuple[int, str], Dataset] = field(default_factory=dict, init=False)
+    _datasets: dict[tuple[int, str, Fold | None], Dataset] = field(default_factory=dict, init=False)
 
     @cached_property
     def space(self) -> Space:
@@ -110,9 +110,12 @@ class Objective:
         form, load = (run.config.image_size, run.config.equalization), self.session.source.load
         if run.protocol == "original":  # each trial that reads the test folder has it written down
             return load(run.protocol, *form, write_down=write_down)
-        if form not in self._datasets:  # the same for all trials otherwise
-            self._datasets[form] = load(run.protocol, *form, stress=run.stress, battery=run.battery)
-        return self._datasets[form]
+        key = (*form, run.judging_fold)
+        if key not in self._datasets:  # the same for all trials otherwise
+            self._datasets[key] = load(
+                run.protocol, *form, stress=run.stress, battery=run.battery, fold=run.judging_fold
+            )
+        return self._datasets[key]
 
     def described(self, run: RunSpec) -> DataDescription:
         """Describe the images as `run` needs them; the test folder stays shut."""

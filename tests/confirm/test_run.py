@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,9 +13,16 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from pneumosearch.cli.app import app
-from pneumosearch.config import Equalization, RunSpec, TrialConfig
+from pneumosearch.config import Equalization, Fold, RunSpec, TrialConfig
 from pneumosearch.confirm import test_access as opening_module
-from pneumosearch.confirm.replicates import ConfirmationPlan, finished_replicates, fresh_seeds, plan_confirmation
+from pneumosearch.confirm.naming import named_winner
+from pneumosearch.confirm.replicates import (
+    ConfirmationPlan,
+    as_begun,
+    finished_replicates,
+    fresh_seeds,
+    plan_confirmation,
+)
 from pneumosearch.confirm.run import confirm, stored_confirmation
 from pneumosearch.confirm.test_access import most_wrong
 from pneumosearch.data.cache import load_pixels
@@ -98,9 +106,13 @@ class Attempt:
     """One run of confirm, with what it said."""
 
     def __init__(self, store: Store, source: DataSource, top: int = 2, seeds: int = 2) -> None:
-        self.plan: ConfirmationPlan = plan_confirmation(store.record("tiny"), top, seeds)
+        self.plan: ConfirmationPlan = as_begun(store, plan_confirmation(store.record("tiny"), top, seeds))
         self.stop, self.said, self.warned = StopFlag(), list[str](), list[str]()
         self.session = Session(store, source, SilentListener(), self.stop)
+
+    def config(self, trial: TrialRecord) -> TrialConfig:
+        assert trial.run is not None
+        return trial.run.config
 
     def run(self) -> Confirmation | None:
         return confirm(self.session, self.plan, say=self.said.append, warn=self.warned.append)
@@ -250,6 +262,100 @@ def test_too_many_failures_open_nothing_and_more_seeds_go_on(
     assert sum(len(each.failures) for each in more.candidates) == 2
 
 
+def test_each_seed_is_judged_by_another_fold_and_all_development_images_judge_once(
+    searched: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged: dict[float, list[int]] = {}
+
+    def train(run: RunSpec, dataset: Any, *others: Any) -> TrainingResult:
+        judged.setdefault(run.config.zoom, []).extend(dataset.evaluation.indices)
+        assert not set(dataset.evaluation.indices) & set(dataset.train.indices)
+        return fake_train(run, dataset, *others)
+
+    monkeypatch.setattr(objective_module, "train", train)
+    confirmation = Attempt(searched, source, top=1, seeds=6).confirmation()
+    for candidate in confirmation.candidates:
+        assert [replicate.fold for replicate in candidate.replicates] == [0, 1, 2, 3, 4, 0]
+        of_one, n = judged[candidate.config.zoom], source.load("holdout", 32).train.labels.size
+        assert sorted(of_one) == sorted([*range(n), *source.load("holdout", 32, fold=Fold(0, 5)).evaluation.indices])
+    assert "4 of 5 folds that change from seed to seed" in confirmation.trained_on
+
+
+def reversed_on_folds(
+    run: RunSpec, dataset: Any, folder: Path, on_epoch: Callable[[Any], None], *_: Any
+) -> TrainingResult:
+    """On repetition the best of the search is the worst."""
+    changed = run.config.model_copy(update={"zoom": 0.9 - run.config.zoom}) if run.fold is not None else run.config
+    result = fake_train(run.model_copy(update={"config": changed}), dataset, folder, on_epoch)
+    return FakeResult(run.config, result.history, None, 123)
+
+
+def test_repetition_names_the_winner_before_the_test_folder_is_opened(
+    searched: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective_module, "train", reversed_on_folds)
+    attempt = Attempt(searched, source, top=2, seeds=3)
+    best, other = attempt.plan.candidates[1:]
+    named: list[Any] = []
+
+    def sealed(self: DataSource, size: int, equalization: str, write_down: Any) -> None:
+        named.append(named_winner(searched, attempt.plan))
+        raise DataError("opened")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DataSource, "sealed_test", sealed)
+        with pytest.raises(DataError, match="opened"):
+            attempt.run()
+    confirmation = Attempt(searched, source, top=2, seeds=3).confirmation()
+    assert confirmation.naming == named[0]
+    assert named[0].winner == other.number
+    assert confirmation.candidates[confirmation.verdict.winner].trial == other.number
+    repeated = {each.trial: each for each in named[0].repetitions}
+    assert repeated[best.number].searched == best.value
+    assert repeated[best.number].figures == pytest.approx([0.9 - (0.9 - attempt.config(best).zoom) / 5] * 3)
+    assert repeated[other.number].lead > repeated[best.number].lead
+    words = " ".join(confirmation.verdict.sentences)
+    assert f"Trial {other.number} of 'tiny', named by repetition before the test images were opened," in words
+    assert f"The best of the search was trial {best.number}; repetition puts trial {other.number} before it." in words
+    assert "3 fresh seeds and 3 of 5 folds" in words
+    assert f"repetition names trial {other.number} the winner" in attempt.said[-1]
+
+
+def test_finalist_that_failed_less_often_is_named(
+    searched: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    attempt = Attempt(searched, source, top=2, seeds=2)
+    best, other = attempt.plan.candidates[1:]
+    zoom = attempt.config(best).zoom
+    diverging(monkeypatch, lambda run: run.config.zoom == zoom and run.seed == attempt.plan.seeds[0])
+    naming = attempt.confirmation().naming
+    assert naming is not None
+    assert naming.winner == other.number
+    assert [each.n_paired for each in naming.repetitions] == [2, 1, 2]
+    assert naming.repetitions[1].figures[0] is None
+
+
+def test_confirmation_begun_without_folds_goes_on_without_them(searched: Store, source: DataSource) -> None:
+    attempt = Attempt(searched, source, top=2, seeds=2)
+    attempt.plan = replace(attempt.plan, n_folds=None)  # as earlier versions
+
+    class StopAfterFirst(SilentListener):
+        def trial_ended(self, record: TrialRecord) -> None:
+            attempt.stop.reason = "interrupted"
+
+    attempt.session = Session(searched, source, StopAfterFirst(), attempt.stop)
+    assert attempt.run() is None
+    again = Attempt(searched, source, top=2, seeds=2)
+    confirmation = again.confirmation()
+    assert again.plan == attempt.plan
+    assert len(again.said) == 5
+    assert confirmation.naming is None
+    assert confirmation.verdict.winner == 1
+    assert {each.fold for candidate in confirmation.candidates for each in candidate.replicates} == {None}
+    assert "folds" not in confirmation.trained_on
+    assert Attempt(searched, source, top=1, seeds=3).plan.n_folds is None  # what is trained is used
+
+
 def test_replicates_of_a_deleted_study_on_other_images_are_not_taken_for_ones_own(
     searched: Store, source: DataSource, tmp_path: Path
 ) -> None:
@@ -331,26 +437,26 @@ def test_other_seeds_and_finalists_reuse_replicates_and_are_another_opening(
     second = Attempt(searched, source, top=2, seeds=2)
     assert second.confirmation().n_openings == 2
     assert second.plan.seeds[:1] == first.plan.seeds
-    assert len(second.said) == 6 - 2
+    assert len(second.said) == 6 - 2 + 1
     assert second.warned == ["the test images were opened before: this is opening 2 from this store"]
     assert [one.n_openings for one in kept(searched)] == [1, 2]
     summary = study_summary(searched.record("tiny"))
     assert summary["test_openings"] == 2
     why = summary["test_opening_log"][0]["why"]
     assert why.startswith("confirmation of 'tiny': baseline, trial ")
-    assert why.endswith(f"; seeds {first.plan.seeds[0]}")
+    assert why.endswith(f"; seeds {first.plan.seeds[0]}, in turn on 5 folds")
 
 
 def test_opening_that_was_cut_short_counts_once(
     searched: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(opening_module, "compared", lambda *_: 1 / 0)
+        patch.setattr(opening_module, "compared", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             Attempt(searched, source).run()
     again = Attempt(searched, source)
     assert again.confirmation().n_openings == 1
-    assert (again.said, again.warned) == ([], [])
+    assert (len(again.said), again.warned) == (1, [])  # who was named; nothing is trained
 
 
 def test_opening_that_is_interrupted_goes_on(searched: Store, source: DataSource) -> None:

@@ -10,7 +10,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
 from pneumosearch.intervals import Floats, expected_maximum
 from pneumosearch.records.classes import Shown
-from pneumosearch.records.confirmation import Candidate, Comparison, Replicate, Verdict
+from pneumosearch.records.confirmation import Candidate, Comparison, Naming, Repetition, Replicate, Verdict
 from pneumosearch.records.dataset import PHANTOMS
 
 N = 400
@@ -75,6 +75,54 @@ def test_winner_is_the_best_on_validation_even_if_another_is_better_on_the_test_
     assert verdict.winner == 1
     assert verdict.conclusion == "no difference can be shown"
     assert verdict.sentences[0].startswith("Trial 1 of 'default'")
+
+
+def a_naming(winner: int, metric: str = "accuracy") -> Naming:
+    leads = ((0, 0.0), (1, 0.004), (2, 0.012))
+    repetitions = tuple(
+        Repetition(trial=trial, searched=0.95 + lead, figures=(0.93 + lead,) * 3, lead=lead, n_paired=3)
+        for trial, lead in leads
+    )
+    return Naming(time="", metric=metric, n_folds=5, seeds=(1, 2, 3), winner=winner, repetitions=repetitions)
+
+
+def test_winner_that_repetition_named_needs_no_correction_and_the_others_do() -> None:
+    candidates = [a_candidate(number, skill) for number, skill in enumerate((1.2, 1.2, 2.0))]
+    plain, named = (compared(candidates, LABELS, PATIENTS, named=position) for position in (None, 2))
+    assert [each.confidence for each in named] == [0.975, 0.95]
+    assert named[1] == plain[1]
+    assert named[0].low <= plain[0].low <= plain[0].high <= named[0].high
+    assert named[1].adjusted_p is None
+    assert named[0].adjusted_p is not None
+    assert named[0].adjusted_p >= named[0].mcnemar_p
+    verdict = concluded(candidates, named, Searched(49, 0.023, 500, "images"), a_naming(2))
+    assert (verdict.winner, verdict.conclusion) == (2, "better")
+    words = " ".join(verdict.sentences)
+    assert "needs no correction. For the other finalists, intervals (97.5%)" in words
+    assert "its validation accuracy went from 96.2 % in the search to 94.2 %" in words
+    assert "the lead from +1.2 points to +1.2 points" in words
+    assert "adjusted" not in words
+
+
+def test_named_winner_is_judged_by_its_own_p_value() -> None:
+    comparisons = [a_comparison(mcnemar_p=0.9), a_comparison(candidate=2, mcnemar_p=0.04)]
+    candidates = [a_candidate(number, 1.0) for number in range(3)]
+    searched = Searched(10, 0.01, 500, "images")
+    assert concluded(candidates, comparisons, searched, a_naming(2)).conclusion == "better"
+    assert concluded(candidates, comparisons, searched).conclusion == "no difference can be shown"
+
+
+def test_how_hard_a_fold_is_counts_as_no_luck() -> None:
+    def of_fold(each: Candidate, shifts: Sequence[float]) -> Candidate:
+        changed = [
+            replicate.model_copy(update={"fold": fold, "validation_accuracy": 0.9 + shift})
+            for fold, (replicate, shift) in enumerate(zip(each.replicates, shifts, strict=True))
+        ]
+        return each.model_copy(update={"replicates": tuple(changed)})
+
+    candidates = [of_fold(a_candidate(0, 1.0), (0, 0.04, -0.03)), of_fold(a_candidate(1, 2.0), (0.01, 0.05, -0.02))]
+    verdict = concluded(candidates, compared(candidates, LABELS, PATIENTS), Searched(49, 0.02, 500, "images"))
+    assert verdict.expected_luck == pytest.approx(0.0, abs=1e-9)
 
 
 def a_comparison(**changes: float) -> Comparison:

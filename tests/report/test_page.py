@@ -31,7 +31,7 @@ from pneumosearch.report.reproduce import study_file
 from pneumosearch.report.tables import table_cells
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
-from tests.support.fake_confirmation import a_confirmation
+from tests.support.fake_confirmation import a_confirmation, named_by_repetition
 from tests.support.fakes import SPEC, a_description, a_history, a_study, a_trial
 
 HOSTILE = "<script>alert(1)</script>\"' onload=x $x^2$ &amp; \x1b[31m"
@@ -94,6 +94,24 @@ def test_page_without_a_confirmation_says_so_and_gives_the_command() -> None:
     assert sections == [section for section in SECTIONS if section != "confirmation"]
 
 
+def test_page_sets_the_figures_of_the_search_beside_those_on_repetition() -> None:
+    confirmation = named_by_repetition(a_confirmation())
+    words = Elements(page(a_search(), confirmation, top=5)).words
+    for text in (
+        "Winner by repetition, default 6",
+        "on repetition, 3 fresh seeds, 3 of 5 folds. Written down 2026-02-03T04:05:00+00:00",
+        "default 6, the winner 96.6 % 95.4 % ± 0.2 % +1.8 points +1.1 points",
+        "default 3 96.9 % 94.9 % ± 0.3 % +2.1 points +0.5 points",
+        "+0.4 to +3.8, 97.5%",
+        "0.104",
+    ):
+        assert text in words, text
+    assert "on repetition" not in Elements(page(a_search(), a_confirmation(), top=5)).words
+    headings, rows = table_cells(candidates_table(confirmation))
+    assert rows[1][headings.index("McNemar p")] == "0.1"
+    assert confirmation_summary(confirmation)["naming"]["winner"] == 6
+
+
 def test_page_begins_with_the_verdict_of_a_confirmation() -> None:
     confirmation = a_confirmation()
     elements = Elements(page(a_search(), confirmation, top=5))
@@ -117,7 +135,7 @@ def test_failed_replicates_are_shown_beside_those_that_are_judged() -> None:
     confirmation = confirmation.model_copy(update={"candidates": (baseline, failed, third)})
     words = Elements(page(a_search(), confirmation, top=5)).words
     assert "default 3 (1 of 3 failed)" in words
-    assert f"default 3 {failure.seed} epoch 2: loss is nan – – – – –" in words
+    assert f"default 3 {failure.seed} – epoch 2: loss is nan – – – – –" in words
     assert "test accuracy, mean of 2 seeds" in words
     assert [row[0] for row in table_cells(candidates_table(confirmation))[1]][1] == "default 3 (1 of 3 failed)"
     assert confirmation_summary(confirmation)["candidates"][1]["failures"][0]["reason"] == "epoch 2: loss is nan"

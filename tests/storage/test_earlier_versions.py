@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pneumosearch.confirm.replicates import as_begun, finished_replicates, plan_confirmation
+from pneumosearch.confirm.run import stored_confirmation
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.inference.export import stored_classifier
 from pneumosearch.inference.predict import Classifier, file_classifier
@@ -73,6 +75,17 @@ def test_confirmation_of_an_earlier_version_says_the_same(earlier: Store) -> Non
     confirmation = latest_confirmation(earlier, "tiny")
     assert confirmation is not None
     assert_holds(as_json(confirmation_summary(confirmation)), printed_then("confirmation"))
+
+
+def test_confirmation_of_an_earlier_version_is_found_and_goes_on_without_folds(earlier: Store) -> None:
+    record = earlier.record("tiny")
+    then = latest_confirmation(earlier, "tiny")
+    assert then is not None
+    n_finalists, n_seeds = len(then.candidates) - 1, len(then.seeds)
+    assert stored_confirmation(earlier, as_begun(earlier, plan_confirmation(record, n_finalists, n_seeds))) == then
+    more = as_begun(earlier, plan_confirmation(record, n_finalists, n_seeds + 1))
+    assert more.n_folds is None
+    assert len(finished_replicates(earlier, more)) == (n_finalists + 1) * n_seeds
 
 
 def test_openings_of_an_earlier_version_count_beside_new_ones(earlier: Store) -> None:

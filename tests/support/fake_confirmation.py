@@ -10,6 +10,8 @@ from pneumosearch.records.confirmation import (
     Comparison,
     Confirmation,
     Estimate,
+    Naming,
+    Repetition,
     Replicate,
     TestScores,
     Verdict,
@@ -48,6 +50,32 @@ def a_confirmation(
             validation_gain=0.017,
             expected_luck=0.012,
         ),
+    )
+
+
+def named_by_repetition(confirmation: Confirmation) -> Confirmation:
+    """The same with a winner that repetition named: the second finalist, which was not the best of the search."""
+    baseline, first, second = (each.trial for each in confirmation.candidates)
+    naming = Naming(
+        time="2026-02-03T04:05:00+00:00",
+        metric="accuracy",
+        n_folds=5,
+        seeds=SEEDS,
+        winner=second,
+        repetitions=(
+            Repetition(trial=baseline, searched=0.948, figures=(0.945, 0.941, 0.943), lead=0.0, n_paired=3),
+            Repetition(trial=first, searched=0.969, figures=(0.951, None, 0.947), lead=0.005, n_paired=2),
+            Repetition(trial=second, searched=0.966, figures=(0.955, 0.952, 0.955), lead=0.011, n_paired=3),
+        ),
+    )
+    winner, other = confirmation.comparisons[1], confirmation.comparisons[0]
+    corrected = other.model_copy(update={"confidence": 0.975, "adjusted_p": 0.104})
+    return confirmation.model_copy(
+        update={
+            "naming": naming,
+            "comparisons": (corrected, winner),
+            "verdict": confirmation.verdict.model_copy(update={"winner": 2}),
+        }
     )
 
 
