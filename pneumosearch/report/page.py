@@ -18,6 +18,7 @@ from pneumosearch.report.battery_view import battery_view
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.importance import importance
 from pneumosearch.report.latest_confirmation import MisclassifiedImage, latest_confirmation, misclassified_images
+from pneumosearch.report.training_images import training_images
 from pneumosearch.storage.store import Store
 
 _MAX_REASONS: Final = 50  # listed trials without a result
@@ -72,6 +73,7 @@ def page(
         published=_published(record),
         battery=battery_view(record, top),
         search=_search_figures(record),
+        training_images=training_images(record),
         trials=_trials(record, top),
         reproduce=_reproduce(record),
         data_uri=data_uri,
