@@ -66,7 +66,7 @@ def page(
         study=record,
         version=metadata.version("pneumosearch"),
         written=datetime.now(UTC).isoformat(timespec="minutes"),
-        lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
+        lines=_lines(record),
         candidate=_candidate(record),
         confirm_command=reproduce.command("confirm", "--name", record.name, "--data", record.data.folder_name),
         confirmation=confirmation_view(confirmation, record.data, misclassified) if confirmation else None,
@@ -80,6 +80,11 @@ def page(
     )
 
 
+def _lines(record: StudyRecord) -> list[str]:
+    lines = (tables.counts_line, tables.floor_line, tables.data_line, tables.openings_line)
+    return [text for line in lines if (text := line(record))]
+
+
 def _candidate(record: StudyRecord) -> str | None:
     """Return a sentence on the best trial of a search and its limits; None if there is no such trial."""
     ranking, baseline = record.ranking(), record.baseline
@@ -89,6 +94,8 @@ def _candidate(record: StudyRecord) -> str | None:
     text = f"The best trial is {best.number}, with {metric} {shown(best.value or 0.0, record.metric)}"
     if baseline and baseline.value is not None and baseline.number != best.number:
         text += f"; the baseline reached {shown(baseline.value, record.metric)}"
+    if record.below_floor(best):
+        text += "; it is below the floor of the study, as every complete trial is"
     n = len(ranking)
     several = f"the best of {n} complete trials with one seed each: part of its lead is chance (the winner's curse)."
     return f"{text}. It is {several if n > 1 else 'the only complete trial.'}"
