@@ -34,8 +34,7 @@ These are the names of `[space]`, `[fixed]` and `[others]`. The defaults are the
 _METRICS: Final = """\
 ## Metrics
 
-An epoch records those that the study needs. `metric` takes those for *search*; `prune_by` takes *prune* as well;
-`floor` takes all.
+An epoch records those that the study needs. `metric` takes those for *search*; `prune_by` takes *prune* as well.
 """
 
 _BOUNDS: Final = {"minimum": "≥ ", "exclusiveMinimum": "> ", "maximum": "≤ ", "exclusiveMaximum": "< "}

@@ -86,6 +86,7 @@ def data_audit(
 
     Example: [bold]pneumosearch data audit --data chest_xray --html audit.html[/bold]
     """
+    from pneumosearch.cli.live.bars import working
     from pneumosearch.cli.views import print_json
     from pneumosearch.data.audit.audit import audit
     from pneumosearch.report.audit import print_audit
@@ -93,7 +94,8 @@ def data_audit(
 
     named = options.classes_of(classes, data)
     source = options.open_source(data, results, False, patient_pattern, named, remark=False)
-    found = audit(source.manifest, source.progress)
+    with working("auditing"):
+        found = audit(source.manifest, source.progress)
     if html is not None:
         write_page(found, html)
         print(f"{html}: written", file=sys.stderr)

@@ -35,17 +35,18 @@ def predict(
 
     Example: [bold]pneumosearch predict chest.jpeg other/ --model exported --explain heat --format csv[/bold]
     """
-    from pneumosearch.cli.live.bars import counting
+    from pneumosearch.cli.live.bars import counting, working
     from pneumosearch.inference.export import stored_classifier
     from pneumosearch.inference.predict import WARNING, file_classifier, image_files, predictions
 
     paths, passed_over = image_files(images)
     for passed in passed_over:
         print(as_message(passed.remark()), file=sys.stderr)
-    if model is not None:
-        classifier = file_classifier(model)
-    else:
-        classifier = stored_classifier(options.open_store(storage, results, artifacts, name, must_exist=True), name)
+    with working("loading the network"):
+        if model is not None:
+            classifier = file_classifier(model)
+        else:
+            classifier = stored_classifier(options.open_store(storage, results, artifacts, name, must_exist=True), name)
     print(f"{WARNING}; model: {classifier.about}", file=sys.stderr)
     with counting("classifying images", len(paths)) as one_more:
         found = list(_reporting_errors(predictions(classifier, paths, explain), one_more))

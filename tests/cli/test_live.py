@@ -244,6 +244,17 @@ def test_counting_vanishes_when_it_is_done(screen: Screen) -> None:
     assert screen.out.getvalue().endswith("\x1b[2K")  # erased
 
 
+def test_parts_have_their_bars_below_what_is_worked_at(screen: Screen) -> None:
+    outer = region.Region(screen.console, lambda: "audit", transient=True)
+    inner = region.Region(screen.console, lambda: "decode", transient=True)
+    with outer, inner, screen.console.drawing:
+        inner.refresh()
+        before = len(screen.out.getvalue())
+        screen.console.print("a notice")
+        written = Text.from_ansi(screen.out.getvalue()[before:]).plain
+    assert written.splitlines()[-3:] == ["a notice", "audit", "decode"]
+
+
 def test_decoding_that_stops_half_way_gives_the_cursor_back(screen: Screen) -> None:
     from pneumosearch.cli.leaving import leaving
 

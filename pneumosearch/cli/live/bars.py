@@ -10,6 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from pneumosearch.cli.leaving import leaving
 from pneumosearch.cli.live.region import Region, console
+from pneumosearch.cli.live.times import clock_text
 
 if TYPE_CHECKING:
     from pneumosearch.data.cache import Progress as Report
@@ -69,6 +70,17 @@ def counting(what: str, n: int) -> Iterator[Callable[[], None]]:
     bar = _bar(what, n)
     with _region(bar):
         yield lambda: bar.advance(bar.task_ids[0])
+
+
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Show on a terminal what is done while the block runs, and for how long; bars of its parts appear below."""
+    if not console().is_interactive:
+        yield
+        return
+    start = time.monotonic()
+    with Region(console(), lambda: f"{what}, {clock_text(time.monotonic() - start)}", transient=True):
+        yield
 
 
 def _region(bar: Progress) -> Region:

@@ -83,7 +83,7 @@ def _cells(name: str, training: Training, metric: Metric) -> list[RenderableType
     figures = (_figure(training.metric(metric)), _figure(training.best(metric)))
     curve = Text(training.losses.bars(_CURVE), style="cyan")
     if now is None:
-        step = "starts" if done == 0 else "goes on"
+        step = "starts" if done == 0 else "goes on" if done < epochs else "ends"
         return [name, f"{done}/{epochs}", ProgressBar(1, 0), step, rate, *figures, curve]
     epoch = f"{now.epoch}/{epochs}" if now.epoch else "small"
     step = "judging" if now.step == now.steps else f"{now.step}/{now.steps}"
