@@ -36,6 +36,7 @@ _PACKAGES: Final = ("pneumosearch", "keras", "tensorflow", "optuna", "numpy", "o
 _EXTRAS: Final = {
     "jax": "jax",
     "dicom": "pydicom",
+    "kaggle": "kagglehub",
     "hub": "optunahub",
     "gp": "torch",
     "mysql": "pymysql",
@@ -148,7 +149,12 @@ def _resources() -> Iterator[Finding]:
 def _images(data: Path | None, classes: Classes | None) -> Iterator[Finding]:
     if data is None:
         text = "none given: a study would train on generated phantoms"
-        yield Finding(subject="images", state="warning", text=text, remedy="name the folder with --data")
+        yield Finding(
+            subject="images",
+            state="warning",
+            text=text,
+            remedy="fetch them with pneumosearch data fetch, or name a folder with --data",
+        )
         return
     try:
         manifest = read_manifest(data, classes=classes)

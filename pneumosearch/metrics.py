@@ -73,11 +73,17 @@ METRICS: Final[Mapping[str, MetricKind]] = {
 if TYPE_CHECKING:  # a type checker cannot read the names from the table
     Metric = str
     PruneMetric = str
+    AnyMetric = str
 else:
     #: What a search may go by.
     Metric = Literal[tuple(name for name, kind in METRICS.items() if kind.use == "search")]
     #: What a pruner may see.
     PruneMetric = Literal[tuple(name for name, kind in METRICS.items() if kind.use != "record")]
+    #: What an epoch records.
+    AnyMetric = Literal[tuple(METRICS)]
+
+#: By metric, the bound that a figure must not be worse than.
+Floor = Mapping[AnyMetric, float]
 
 #: Keras keeps probabilities this far from 0 and 1 before it takes their logarithm.
 _EPSILON: Final = 1e-7
@@ -96,6 +102,19 @@ def under_stress(metric: PruneMetric) -> bool:
 def of_battery(metric: PruneMetric) -> bool:
     """Tell whether `metric` is of copies under the battery of crafted shifts."""
     return METRICS[metric].judge == "battery"
+
+
+def reaches(value: float | None, metric: AnyMetric, bound: float) -> bool:
+    """Tell whether a figure is no worse than `bound`; one that was not measured is worse."""
+    if value is None:
+        return False
+    return value >= bound if METRICS[metric].direction == "maximize" else value <= bound
+
+
+def floor_words(floor: Floor) -> str:
+    """Return a floor in words, such as "AUC at least 0.9800"."""
+    sides = {"maximize": "at least", "minimize": "at most"}
+    return ", ".join(f"{METRICS[m].words} {sides[METRICS[m].direction]} {shown(v, m)}" for m, v in floor.items())
 
 
 def scale(metric: Metric) -> float:

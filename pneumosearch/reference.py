@@ -34,7 +34,8 @@ These are the names of `[space]`, `[fixed]` and `[others]`. The defaults are the
 _METRICS: Final = """\
 ## Metrics
 
-An epoch records those that the study needs. `metric` takes those for *search*; `prune_by` takes *prune* as well.
+An epoch records those that the study needs. `metric` takes those for *search*; `prune_by` takes *prune* as well;
+`floor` takes all.
 """
 
 _BOUNDS: Final = {"minimum": "≥ ", "exclusiveMinimum": "> ", "maximum": "≤ ", "exclusiveMaximum": "< "}

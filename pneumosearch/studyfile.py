@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
 from pneumosearch._utils.patterns import one_group
 from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
-from pneumosearch.metrics import METRICS, Metric, PruneMetric, direction, of_battery, under_stress
+from pneumosearch.metrics import METRICS, AnyMetric, Metric, PruneMetric, direction, of_battery, under_stress
 from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.records.classes import checked_classes, own_classes
 from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimension, Scalar, Space
@@ -50,6 +50,9 @@ LOG_PATTERN: Final = r"^(tensorboard|mlflow):.+$"
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
+Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
 class StudySpec(BaseModel):
     """A study as its file describes it; without a file, the default study."""
 
@@ -59,6 +62,8 @@ class StudySpec(BaseModel):
     """Name of the study in the store: up to 100 letters, digits and `.`, `_`, `-` inside."""
     metric: Metric = "accuracy"
     """What the search improves, on the validation images, at the epoch whose weights are kept."""
+    floor: Annotated[dict[AnyMetric, Bound], Field(min_length=1)] | None = None
+    """Figures by metric, such as `{ auc = 0.98 }`. Trials that are worse at their kept epoch rank behind all others."""
     engine: EngineName = "optuna"
     """Library that proposes configurations: Optuna by `sampler` and `pruner`, or KerasTuner by `tuner`."""
     tuner: TunerName | None = Field(default_factory=lambda v: "random" if v.get("engine") == "keras-tuner" else None)
@@ -116,17 +121,21 @@ class StudySpec(BaseModel):
     @property
     def stress(self) -> bool:
         """Whether changed copies of the validation images also judge each epoch."""
-        return under_stress(self.metric) or under_stress(self.prune_by)
+        return any(map(under_stress, self._measured))
 
     @property
     def judged_by_battery(self) -> bool:
         """Whether copies under the battery of crafted shifts also judge each epoch."""
-        return self.battery or of_battery(self.metric) or of_battery(self.prune_by)
+        return self.battery or any(map(of_battery, self._measured))
 
     @property
     def precise(self) -> bool:
         """Whether each epoch is also judged with precise batch normalisation."""
-        return METRICS[self.prune_by].judge == "precise"
+        return any(METRICS[metric].judge == "precise" for metric in self._measured)
+
+    @property
+    def _measured(self) -> tuple[AnyMetric, ...]:
+        return self.metric, self.prune_by, *(self.floor or ())
 
     def identity(self) -> dict[str, Any]:
         """Return the settings that must not change when the study resumes, for the store."""
@@ -190,6 +199,7 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
     if spec.classes is not None:
         classes = checked_classes(spec.classes, f"{source}: classes")
         spec = spec.model_copy(update={"classes": own_classes(classes)})
+    _check_floor(spec, source)
     _check_rungs(spec, source)
     _check_engine(spec, source)
     spec.search_space(source)
@@ -216,6 +226,14 @@ def _check_engine(spec: StudySpec, source: str) -> None:
     for key, given, only in (("sampler", spec.sampler, DEFAULT_SAMPLER), ("pruner", spec.pruner, "none")):
         if given != only:
             raise ConfigError(f"{source}: {key}: {given!r} is for engine = 'optuna'; 'keras-tuner' has a tuner instead")
+
+
+def _check_floor(spec: StudySpec, source: str) -> None:
+    for metric, bound in (spec.floor or {}).items():
+        fraction = METRICS[metric].direction == "maximize"
+        if bound < 0 or (fraction and bound > 1):
+            wanted = "a fraction from 0 to 1" if fraction else "0 or more"
+            raise ConfigError(f"{source}: floor.{metric}: {bound:g}: wanted {wanted}")
 
 
 def _check_rungs(spec: StudySpec, source: str) -> None:

@@ -39,6 +39,12 @@ def test_every_shipped_file_is_valid_and_opens_with_cost_and_command(path: Path)
         ('protocol = "original"', "must not use the test folder"),
         ('name = "../x"', "name"),
         ('prune_by = "loss"', "prune_by: 'loss' and the metric 'accuracy' improve in opposite directions"),
+        ("floor = { auc = 98 }", "floor.auc: 98: wanted a fraction from 0 to 1"),
+        ("floor = { loss = -1 }", "floor.loss: -1: wanted 0 or more"),
+        ("floor = { acuracy = 0.9 }", "floor.acuracy"),
+        ('floor = { auc = "0.9" }', "floor.auc: input should be a valid number"),
+        ("floor = { auc = nan }", "floor.auc: input should be a finite number"),
+        ("floor = {}", "floor: dictionary should have at least 1 item"),
         ("x = [", "not valid TOML"),
     ],
 )
@@ -118,6 +124,18 @@ def test_a_pruner_may_see_precise_batch_normalisation_and_a_search_may_not() -> 
     assert not checked_spec({"prune_by": "auc"}, "test").precise
     with pytest.raises(ConfigError, match="file: metric: "):
         checked_spec({"metric": "precise_auc"}, "file")
+
+
+def test_a_floor_has_what_it_needs_measured() -> None:
+    plain = {"metric": "accuracy", "prune_by": "auc"}
+    spec = checked_spec({**plain, "floor": {"auc": 0.98, "loss": 1, "specificity": 0.9}}, "test")
+    assert spec.floor == {"auc": 0.98, "loss": 1.0, "specificity": 0.9}
+    assert not spec.stress
+    assert not spec.precise
+    assert checked_spec({**plain, "floor": {"stress_worst": 0.7}}, "test").stress
+    assert checked_spec({**plain, "floor": {"precise_auc": 0.9}}, "test").precise
+    assert checked_spec({**plain, "floor": {"worst_family": 0.6}}, "test").judged_by_battery
+    assert checked_spec({}, "test").identity()["floor"] is None
 
 
 @pytest.mark.parametrize(

@@ -43,6 +43,7 @@ def confirm(
     from pneumosearch.cli.views import print_json
     from pneumosearch.confirm.replicates import as_begun, plan_confirmation
     from pneumosearch.confirm.run import stored_confirmation
+    from pneumosearch.metrics import floor_words
     from pneumosearch.report.latest_confirmation import confirmation_summary, print_confirmation
     from pneumosearch.search.rerun import stored_folder
 
@@ -52,6 +53,9 @@ def confirm(
     plan = as_begun(store, plan_confirmation(record, top, seeds))
     if (n_finalists := len(plan.candidates) - 1) < top:
         _warn(f"--top {top}: study '{name}' has only {n_finalists} complete besides the baseline")
+    below = [plan.label(trial) for trial in plan.candidates[1:] if record.below_floor(trial)]
+    if below:
+        _warn(f"below the study's floor ({floor_words(record.floor)}), for want of better ones: {', '.join(below)}")
     confirmation = stored_confirmation(store, plan)
     if confirmation is None:
         pattern = patient_pattern or record.data.patient_pattern

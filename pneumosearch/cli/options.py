@@ -200,7 +200,10 @@ def _phantoms(results: Path) -> Path:
 
     folder = results / "phantoms" / f"{PHANTOM_IMAGES}-seed{PHANTOM_SEED}"
     if not (folder / MARKER).exists():
-        print(f"no X-rays given (--data DIR): drawing {PHANTOM_IMAGES} PHANTOMS in {folder}", file=sys.stderr)
+        print(
+            f"no X-rays given (--data DIR, or pneumosearch data fetch): drawing {PHANTOM_IMAGES} PHANTOMS in {folder}",
+            file=sys.stderr,
+        )
         write_phantoms(folder, n_images=PHANTOM_IMAGES, seed=PHANTOM_SEED)
     return folder
 

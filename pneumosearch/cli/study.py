@@ -130,7 +130,7 @@ def run_search(
     from pneumosearch.tracking.follow import followed
 
     stop = StopFlag.after(options.seconds_of(spec.timeout))
-    view = StudyView(source.manifest.shown_as, spec.trials, spec.metric, quiet=quiet, json=json)
+    view = StudyView(source.manifest.shown_as, spec.trials, spec.metric, quiet=quiet, json=json, floor=spec.floor or {})
     # Ray installs its own handler of SIGTERM when it starts, so it must start before ours is installed.
     with (
         view,

@@ -8,7 +8,7 @@ from pneumosearch.errors import StoreError
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.records.attributes import naming_of
 from pneumosearch.records.confirmation import Naming, Repetition
-from pneumosearch.records.trial import TrialRecord
+from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import explained
 
@@ -49,7 +49,7 @@ def _figure(trial: TrialRecord, metric: Metric) -> float:
 def _named(plan: ConfirmationPlan, figures: Mapping[int, Mapping[int, float]], n_folds: int) -> Naming:
     beside = figures[plan.candidates[0].number]
     repetitions = tuple(_repetition(plan, trial, figures[trial.number], beside) for trial in plan.candidates)
-    best = max(repetitions[1:], key=lambda each: _rank(each, plan.record.metric))  # of equal ones the first
+    best = max(repetitions[1:], key=lambda each: _rank(each, plan.record))  # of equal ones the first
     return Naming(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         metric=plan.record.metric,
@@ -60,10 +60,11 @@ def _named(plan: ConfirmationPlan, figures: Mapping[int, Mapping[int, float]], n
     )
 
 
-def _rank(repetition: Repetition, metric: Metric) -> tuple[int, float]:
-    """Return what is larger of the better one: one that failed less often, then the mean of the metric."""
-    sign = 1.0 if direction(metric) == "maximize" else -1.0
-    return repetition.n_paired, sign * repetition.lead
+def _rank(repetition: Repetition, record: StudyRecord) -> tuple[int, bool, float]:
+    """Return what is larger of the better one: fewer failures, then the study's floor, then the mean of the metric."""
+    sign = 1.0 if direction(record.metric) == "maximize" else -1.0
+    below = record.below_floor(record.trial(repetition.trial))
+    return repetition.n_paired, not below, sign * repetition.lead
 
 
 def _repetition(

@@ -14,6 +14,7 @@ from pneumosearch._utils.jinja import data_uri, template
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.decoding import PixelArray
+from pneumosearch.data.extremes import extremes
 from pneumosearch.data.protocols import Dataset
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.illustrations import curves, images
@@ -40,6 +41,7 @@ class Subject:
     network: bytes | None  # a `.keras` file of plain layers
     n_train: int  # training images of the network; under the "original" protocol more than in `dataset`
     about: str  # description of the training
+    plain: Dataset | None = None  # the same images before their contrast is equalised, where it is
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,15 @@ def _illustrations(subject: Subject) -> Iterator[Illustration]:
         "One chest X-ray eight times: the original, and copies stretched by different factors, some upside down.",
         lambda: images.augmentations(first, Augmentation(config), seed=PUBLISHED_SEED),
     )
+    ends = extremes(config, *(_some(subject.plain or subject.dataset, label)[0] for label in (1, 0)))
+    if ends:
+        yield Illustration(
+            "extremes",
+            "png",
+            "What training does to an image: each change at the two ends of its range. The network sees all at once.",
+            f"Pairs of the same chest X-ray: {', '.join(ends)}, each at one end and at the other.",
+            lambda: images.extremes(ends),
+        )
     yield Illustration(
         "battery",
         "png",

@@ -1,6 +1,7 @@
 """Figures of images: an image as a function, samples, augmentations, crafted shifts, feature maps, dropout."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.battery import BATTERY, battery_copies
 from pneumosearch.data.decoding import PixelArray
+from pneumosearch.data.extremes import End
 from pneumosearch.data.families import FAMILIES
 from pneumosearch.data.transform import transform
 from pneumosearch.records.classes import Classes
@@ -17,6 +19,7 @@ from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
 Maps = npt.NDArray[np.float32]
 
+_CHANGES_IN_A_ROW: Final = 3
 _MAPS_SHOWN: Final = 6  # feature maps per block
 _SURFACE_STEP: Final = 3  # pixels between two lines of the surface
 
@@ -53,6 +56,19 @@ def augmentations(pixels: PixelArray, augmentation: Augmentation, *, seed: int, 
     for axes, change in zip(grid, changes, strict=True):
         flipped = ", upside down" if change.vertical_flip else ""
         _show(axes, transform(pixels, change), f"zoom {change.zoom[0]:.2f} x {change.zoom[1]:.2f}{flipped}")
+    return figure
+
+
+def extremes(ends: Mapping[str, tuple[End, End]]) -> Figure:
+    """Draw the two ends of each change side by side, three changes in a row; there is at least one."""
+    n_rows = math.ceil(len(ends) / _CHANGES_IN_A_ROW)
+    figure = Figure(figsize=(1.75 * 2 * _CHANGES_IN_A_ROW, 2.1 * n_rows), layout="constrained")
+    grid = figure.subplots(n_rows, 2 * _CHANGES_IN_A_ROW, squeeze=False).ravel()
+    for axes in grid[2 * len(ends) :]:
+        axes.axis("off")
+    shown = ((name, end) for name, both in ends.items() for end in both)
+    for axes, (name, end) in zip(grid, shown, strict=False):
+        _show(axes, end.image, f"{name}\n{end.words}")
     return figure
 
 

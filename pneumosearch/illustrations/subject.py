@@ -41,4 +41,5 @@ def subject_of(store: Store, source: DataSource, name: str, number: int) -> Subj
     state = "with its stored network" if network else "whose network was not stored"
     n_train = (trial.data or dataset.description).n_train
     about = f"trial {trial.number} of study '{name}', {state}"
-    return Subject(dataset, config, trial.history, network, n_train, about)
+    plain = source.load("holdout", config.image_size) if config.equalization != "none" else None
+    return Subject(dataset, config, trial.history, network, n_train, about, plain)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 
 from pneumosearch.config import Keep
-from pneumosearch.metrics import METRICS, FamilyScores, PruneMetric
+from pneumosearch.metrics import METRICS, AnyMetric, FamilyScores, PruneMetric
 
 
 class _Epoch(BaseModel):
@@ -59,6 +59,11 @@ class EpochMetrics(_Figures):
     def evaluation(self, metric: PruneMetric) -> float:
         """Return `metric` on the images that judged the epoch."""
         return float(getattr(self, f"{self.evaluated}_{metric}"))
+
+    def figure(self, metric: AnyMetric) -> float | None:
+        """Return any metric on the images that judged the epoch; None where it was not measured."""
+        value: float | None = getattr(self, f"{self.evaluated}_{metric}", None)
+        return value
 
     def numbers(self) -> dict[str, float]:
         """Return all figures but the time. A rerun must give equal ones."""

@@ -1,14 +1,14 @@
 """What the store knows, as plain values: a trial and a study as every reader (report, rerun, dashboard) sees them."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError
-from pneumosearch.metrics import Metric, direction
+from pneumosearch.metrics import Floor, Metric, direction, reaches
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch
 
@@ -19,6 +19,9 @@ RERUNS: Final = "-reruns"
 State = Literal["complete", "pruned", "failed", "running", "waiting", "passed over"]
 Purpose = Literal["search", "baseline", "rerun", "confirm"]
 
+
+#: Of a study that only its metric ranks.
+NO_FLOOR: Final[Floor] = {}
 
 #: Number of the trial of the unchanged network, with which every search begins.
 BASELINE: Final = 0
@@ -71,6 +74,12 @@ class TrialRecord(BaseModel):
     def kept(self) -> EpochMetrics | None:
         """The epoch whose weights are kept; None before the first epoch."""
         return kept_epoch(self.history, self.run.config.keep) if self.history and self.run else None
+
+    def below(self, floor: Floor) -> bool:
+        """Tell whether a figure of the kept epoch is worse than `floor`."""
+        kept = self.kept
+        figures = {metric: kept.figure(metric) if kept else None for metric in floor}
+        return not all(reaches(figures[metric], metric, bound) for metric, bound in floor.items())
 
     @property
     def seconds(self) -> float:
@@ -131,9 +140,19 @@ class StudyRecord(BaseModel):
             return None
         return next(filter(is_baseline, self.trials), None)
 
+    @property
+    def floor(self) -> Floor:
+        """The figures below which a trial ranks last; empty where the study has none."""
+        floor = self.spec.get("floor")
+        return {name: float(bound) for name, bound in floor.items()} if isinstance(floor, Mapping) else {}
+
+    def below_floor(self, trial: TrialRecord) -> bool:
+        """Tell whether a trial is complete and below the floor."""
+        return trial.state == "complete" and trial.below(self.floor)
+
     def ranking(self) -> list[TrialRecord]:
-        """Complete trials, best first; of equal ones the earlier first."""
-        return ranked(self.trials, self.metric)
+        """Complete trials, best first, those below the floor behind all others; of equal ones the earlier first."""
+        return ranked(self.trials, self.metric, self.floor)
 
     def leaders(self, top: int) -> list[TrialRecord]:
         """Return the baseline, where there is one, and the `top` best other trials in order."""
@@ -142,9 +161,14 @@ class StudyRecord(BaseModel):
         return [*([baseline] if baseline else []), *best[:top]]
 
 
-def ranked(trials: Sequence[TrialRecord], metric: Metric) -> list[TrialRecord]:
-    """Sort the complete trials by value, best first; a duplicate counts as the trial that it repeats."""
-    sign = -1.0 if direction(metric) == "maximize" else 1.0
+def ranked(trials: Sequence[TrialRecord], metric: Metric, floor: Floor = NO_FLOOR) -> list[TrialRecord]:
+    """Sort the complete trials, best first; a duplicate counts as the trial that it repeats."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     complete = [trial for trial in complete if trial.duplicate_of is None]
-    return sorted(complete, key=lambda trial: (sign * (trial.value or 0.0), trial.number))
+    return sorted(complete, key=lambda trial: (standing(trial, metric, floor), trial.number))
+
+
+def standing(trial: TrialRecord, metric: Metric, floor: Floor) -> tuple[bool, float]:
+    """Return the place of a complete trial among others: the smaller, the better."""
+    sign = -1.0 if direction(metric) == "maximize" else 1.0
+    return trial.below(floor), sign * (trial.value or 0.0)

@@ -1,5 +1,6 @@
 """Figures of a search: the baseline against the published table, the history, the learning curves."""
 
+from itertools import accumulate
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -8,10 +9,10 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from pneumosearch.metrics import Metric, direction, metric_name, scale, shown
+from pneumosearch.metrics import Metric, metric_name, scale, shown
 from pneumosearch.published import PUBLISHED_TABLE
 from pneumosearch.records.epoch import History
-from pneumosearch.records.trial import StudyRecord, TrialRecord
+from pneumosearch.records.trial import StudyRecord, TrialRecord, standing
 from pneumosearch.report.figures import (
     GREEN,
     GREY,
@@ -113,13 +114,27 @@ def history(record: StudyRecord) -> Drawing | None:
             rasterized=many,
         )
     axes.plot(numbers, values, "o", color=TRAIN_COLOUR, ms=4, label="complete", rasterized=many)
-    extreme = np.maximum if direction(record.metric) == "maximize" else np.minimum
-    axes.step(numbers, extreme.accumulate(values), where="post", color=EVALUATION_COLOUR, label="best so far")
+    below = {trial.number for trial in record.trials if record.below_floor(trial)}
+    if hollow := [place for place in zip(numbers, values, strict=True) if place[0] in below]:
+        label = "below the floor (hollow)"
+        axes.plot(*zip(*hollow, strict=True), "o", color="white", ms=2.5, mec="none", label=label, rasterized=many)
+    axes.step(numbers, _best_so_far(record, numbers), where="post", color=EVALUATION_COLOUR, label="best so far")
     _levels(record, axes)
     axes.set(xlabel="trial", ylabel=axis_label(record.metric, evaluated(record)))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=3)
     return drawing(figure, "history", alt=_history_alt(record), caption=_history_caption(record), wide=True)
+
+
+def _best_so_far(record: StudyRecord, numbers: list[int]) -> list[float]:
+    """Return the height of the best of the first, the first two, ... of these complete trials."""
+    trials = {trial.number: trial for trial in record.trials}
+    places = {number: standing(trials[number], record.metric, record.floor) for number in numbers}
+
+    def better(first: int, second: int) -> int:
+        return second if places[second] < places[first] else first
+
+    return [_height(trials[number], record.metric) or 0.0 for number in accumulate(numbers, better)]
 
 
 def _levels(record: StudyRecord, axes: Axes) -> None:

@@ -18,6 +18,7 @@ from pneumosearch.report.battery_view import battery_view
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.importance import importance
 from pneumosearch.report.latest_confirmation import MisclassifiedImage, latest_confirmation, misclassified_images
+from pneumosearch.report.training_images import training_images
 from pneumosearch.storage.store import Store
 
 _MAX_REASONS: Final = 50  # listed trials without a result
@@ -65,17 +66,23 @@ def page(
         study=record,
         version=metadata.version("pneumosearch"),
         written=datetime.now(UTC).isoformat(timespec="minutes"),
-        lines=[tables.counts_line(record), tables.data_line(record), tables.openings_line(record)],
+        lines=_lines(record),
         candidate=_candidate(record),
         confirm_command=reproduce.command("confirm", "--name", record.name, "--data", record.data.folder_name),
         confirmation=confirmation_view(confirmation, record.data, misclassified) if confirmation else None,
         published=_published(record),
         battery=battery_view(record, top),
         search=_search_figures(record),
+        training_images=training_images(record),
         trials=_trials(record, top),
         reproduce=_reproduce(record),
         data_uri=data_uri,
     )
+
+
+def _lines(record: StudyRecord) -> list[str]:
+    lines = (tables.counts_line, tables.floor_line, tables.data_line, tables.openings_line)
+    return [text for line in lines if (text := line(record))]
 
 
 def _candidate(record: StudyRecord) -> str | None:
@@ -87,6 +94,8 @@ def _candidate(record: StudyRecord) -> str | None:
     text = f"The best trial is {best.number}, with {metric} {shown(best.value or 0.0, record.metric)}"
     if baseline and baseline.value is not None and baseline.number != best.number:
         text += f"; the baseline reached {shown(baseline.value, record.metric)}"
+    if record.below_floor(best):
+        text += "; it is below the floor of the study, as every complete trial is"
     n = len(ranking)
     several = f"the best of {n} complete trials with one seed each: part of its lead is chance (the winner's curse)."
     return f"{text}. It is {several if n > 1 else 'the only complete trial.'}"

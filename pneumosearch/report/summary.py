@@ -27,9 +27,10 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         "protocol": record.spec.get("protocol"),
         "spec": record.spec,
         "reference": reference() if record.data.shown_as != "own images" else [],
-        "baseline": trial_summary(record.baseline) if record.baseline else None,
-        "trials": [trial_summary(trial) for trial in record.trials],
-        "best": trial_summary(ranking[0]) if ranking else None,
+        "baseline": trial_summary(record.baseline, record) if record.baseline else None,
+        "trials": [trial_summary(trial, record) for trial in record.trials],
+        "best": trial_summary(ranking[0], record) if ranking else None,
+        "below_floor": sum(record.below_floor(trial) for trial in ranking) if record.floor else None,
         "counts": {state: record.count(state) for state in get_args(State)},
         "importance": importance(record),
         "test_openings": len(record.test_openings),
@@ -45,13 +46,14 @@ def reference() -> list[dict[str, float]]:
     ]
 
 
-def trial_summary(trial: TrialRecord) -> dict[str, Any]:
+def trial_summary(trial: TrialRecord, record: StudyRecord) -> dict[str, Any]:
     """Return a trial for JSON; its accuracies are those of the kept epoch."""
     kept = trial.kept
     return {
         "number": trial.number,
         "state": trial.state,
         "value": trial.value,
+        "below_floor": record.below_floor(trial) if record.floor and trial.state == "complete" else None,
         "config": trial.run.config.model_dump() if trial.run else None,
         "changes": trial.run.config.changes() if trial.run else None,
         "seed": trial.run.seed if trial.run else None,
@@ -95,7 +97,7 @@ def csv_text(record: StudyRecord) -> str:
     """Return CSV with a row for each trial, hyperparameters included; cells are safe for spreadsheets."""
     rows = []
     for trial in record.trials:
-        summary = trial_summary(trial)
+        summary = trial_summary(trial, record)
         config = summary.pop("config") or {}
         by_battery = summary["battery"] or {}
         for key in ("history", "changes", "screening", "battery"):

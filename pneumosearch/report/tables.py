@@ -13,7 +13,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.data.names import printable_name
 from pneumosearch.errors import printable
 from pneumosearch.intervals import wilson_interval
-from pneumosearch.metrics import Metric, metric_name, shown
+from pneumosearch.metrics import Metric, floor_words, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.records.epoch import EpochMetrics, History
@@ -141,7 +141,8 @@ def trials_table(record: StudyRecord, top: int, width: int = _WIDTH) -> Table:
     metric = f"validation {metric_name(record.metric)}"
     table = Table(title=f"Study '{escape(record.name)}': the baseline and the best by {metric}")
     columns = trial_columns(record)
-    kept = [position for position, (heading, _) in enumerate(columns) if width >= _WIDTH or heading not in _OPTIONAL]
+    left_out = set(_OPTIONAL) - ({"state"} if record.floor else set()) if width < _WIDTH else set()
+    kept = [position for position, (heading, _) in enumerate(columns) if heading not in left_out]
     for heading, right in (columns[position] for position in kept):
         table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in trial_rows(record, top):
@@ -176,7 +177,7 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
     searched = [] if record.metric in _ALWAYS_SHOWN else [_value(trial, record.metric)]
     return [
         str(trial.number),
-        trial.state,
+        trial.state + (", below the floor" if record.below_floor(trial) else ""),
         *searched,
         percent(kept.validation_accuracy if kept else None),
         "–" if kept is None or kept.validation_auc is None else f"{kept.validation_auc:.4f}",
@@ -194,7 +195,7 @@ def _value(trial: TrialRecord, metric: Metric) -> str:
 
 def summary_lines(record: StudyRecord) -> list[str]:
     """Return one line each on the counts, the data, the importance and the test set."""
-    lines = [counts_line(record), data_line(record), importance_line(record), openings_line(record)]
+    lines = [counts_line(record), floor_line(record), data_line(record), importance_line(record), openings_line(record)]
     return [line for line in lines if line]
 
 
@@ -214,6 +215,17 @@ def counts_line(record: StudyRecord) -> str:
         size = screened[0].image_size
         repeats += f" {len(screened)} began with a low-resolution rung: one epoch on images of {size} pixels."
     return f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}"
+
+
+def floor_line(record: StudyRecord) -> str:
+    """Return the study's floor, and how many trials are below it; empty where it has none."""
+    if not record.floor:
+        return ""
+    ranking = record.ranking()
+    below = sum(record.below_floor(trial) for trial in ranking)
+    judged = f"{floor_words(record.floor)} at the kept epoch"
+    count = f"{below} of {len(ranking)} complete trials {'is' if below == 1 else 'are'} below it"
+    return f"Floor: {judged}; {count}{' and ranked behind all others' if 0 < below < len(ranking) else ''}."
 
 
 def data_line(record: StudyRecord) -> str:

@@ -15,7 +15,7 @@ from pneumosearch.network.backend import resolved_precision, versions
 from pneumosearch.records import attributes
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.epoch import History, kept_epoch
-from pneumosearch.records.trial import Screening, is_baseline
+from pneumosearch.records.trial import Screening, TrialRecord, is_baseline
 from pneumosearch.search.checkpoint_sync import download, upload
 from pneumosearch.search.cost import Limits
 from pneumosearch.search.events import EpochEnded, TrialStarted
@@ -236,16 +236,22 @@ class Objective:
         """Record the size and the picture of a finished training and, if it is good, its network."""
         attributes.N_PARAMETERS.set(trial, result.n_parameters)
         self._add_picture(trial, result.history)
-        if self.keep_all or is_baseline(trial) or self._is_good(trial, value):
+        if self.keep_all or is_baseline(trial) or self._is_good(trial, result.history, value):
             path = folder / network_file(trial.number)
             result.save(path)
             self.session.store.add_artifact(trial, path, "application/zip")
 
-    def _is_good(self, trial: optuna.Trial, value: float) -> bool:
+    def _is_good(self, trial: optuna.Trial, history: History, value: float) -> bool:
+        """Tell whether a trial that has just ended is among the best so far."""
+        sign = -1.0 if direction(self.spec.metric) == "maximize" else 1.0
+        floor, run = self.spec.floor or {}, attributes.RUN.of(trial)
+        own = TrialRecord(number=trial.number, state="complete", run=run, value=value, history=history)
+
+        def place(other: FrozenTrial) -> tuple[bool, float]:  # the smaller, the better
+            return bool(floor) and trial_record(other).below(floor), sign * (other.value or 0.0)
+
         complete = trial.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        sign = 1.0 if direction(self.spec.metric) == "maximize" else -1.0
-        at_least_as_good = sum(sign * (other.value or 0.0) >= sign * value for other in complete)
-        return at_least_as_good < KEPT_MODELS
+        return sum(place(other) <= (own.below(floor), sign * value) for other in complete) < KEPT_MODELS
 
     def _add_picture(self, trial: optuna.Trial, history: History) -> None:
         folder = self.session.store.checkpoint_folder(trial.study.study_name, trial.number)

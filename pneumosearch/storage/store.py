@@ -333,7 +333,7 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
     if begun_as is None:
         return
     # A store of an earlier version says nothing of them: there were none.
-    stored = {"others": {}, **attributes.SPEC.needed(about)}
+    stored = {"others": {}, "floor": None, **attributes.SPEC.needed(about)}
     if begun_as != purpose:
         raise StoreError(f"'{name}' is a {begun_as} in this store; choose another --name")
     changed = [key for key in spec if key in stored and stored[key] != spec[key]]

@@ -335,6 +335,22 @@ def test_finalist_that_failed_less_often_is_named(
     assert naming.repetitions[1].figures[0] is None
 
 
+def test_finalist_below_the_floor_is_not_named_before_one_that_reaches_it(
+    searched: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective_module, "train", reversed_on_folds)
+    attempt = Attempt(searched, source, top=2, seeds=2)
+    best, other = attempt.plan.candidates[1:]
+    assert best.kept is not None
+    spec = {**attempt.plan.record.spec, "floor": {"auc": best.kept.evaluation("auc")}}
+    record = attempt.plan.record.model_copy(update={"spec": spec})
+    attempt.plan = replace(attempt.plan, record=record)
+    assert record.below_floor(other)
+    naming = attempt.confirmation().naming
+    assert naming is not None
+    assert naming.winner == best.number  # though the other is better on repetition
+
+
 def test_confirmation_begun_without_folds_goes_on_without_them(searched: Store, source: DataSource) -> None:
     attempt = Attempt(searched, source, top=2, seeds=2)
     attempt.plan = replace(attempt.plan, n_folds=None)  # as earlier versions
@@ -508,6 +524,15 @@ def test_baselines_own_configuration_and_repeats_are_no_finalists() -> None:
     plan = plan_confirmation(a_study(*trials, a_trial(4, 0.7, zoom=0.2)), 3, 2)
     assert [trial.number for trial in plan.candidates] == [0, 2, 4]
     assert len(plan.runs) == 3 * 2
+
+
+def test_finalists_reach_the_floor_where_enough_do() -> None:
+    trials = [a_trial(n, accuracy, zoom=n / 10) for n, accuracy in enumerate((0.8, 0.9, 0.95, 0.7))]
+    valued = [trial.model_copy(update={"value": 0.9 - trial.number / 10}) for trial in trials]
+    record = a_study(*valued)
+    record = record.model_copy(update={"spec": {**record.spec, "floor": {"auc": 0.92}}})
+    assert [trial.number for trial in plan_confirmation(record, 1, 2).candidates] == [0, 2]
+    assert [trial.number for trial in plan_confirmation(record, 3, 2).candidates] == [0, 2, 1, 3]
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from tests.support.fakes import a_history
 
 CONFIG = TrialConfig.checked({**TINY}, "test")
 DRAWN = {"intensity.png", "samples.png", "augmentations.png", "battery.png", "activations.svg", "iterations.svg"}
-DRAWN |= {"accuracy.svg"}
+DRAWN |= {"accuracy.svg", "extremes.png"}
 
 
 @pytest.fixture(scope="module")

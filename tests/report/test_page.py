@@ -37,7 +37,17 @@ from tests.support.fakes import SPEC, a_description, a_history, a_study, a_trial
 HOSTILE = "<script>alert(1)</script>\"' onload=x $x^2$ &amp; \x1b[31m"
 SEARCHED = ("zoom", "batch_size", "lr_reduce_mode")
 SMALL_SPEC = SPEC | {"space": {name: SPEC["space"][name] for name in SEARCHED}}  # few figures are drawn fast
-SECTIONS = ["verdict", "published", "history", "curves", "hyperparameters", "confirmation", "trials", "reproduce"]
+SECTIONS = [
+    "verdict",
+    "published",
+    "history",
+    "curves",
+    "hyperparameters",
+    "training-images",
+    "confirmation",
+    "trials",
+    "reproduce",
+]
 
 
 class Elements(HTMLParser):
@@ -219,11 +229,24 @@ def test_every_figure_has_a_text_and_names_of_its_own() -> None:
     figures = elements.attributes("svg")
     assert len(figures) >= 10
     assert all(figure["role"] == "img" and re.search(r"\d.*\.$", figure["aria-label"]) for figure in figures)
-    assert all("classified as" in image["alt"] for image in elements.attributes("img"))
+    assert all(re.search("classified as|A phantom, .*: ", image["alt"]) for image in elements.attributes("img"))
     names = [attributes["id"] for _, attributes in elements.found if "id" in attributes]
     assert len(names) == len(set(names))
     assert {link["xlink:href"][1:] for link in elements.attributes("use")} <= set(names)
     assert set(re.findall(r"url\(#([^)]*)\)", text)) <= set(names)
+
+
+def test_page_shows_what_training_does_to_an_image_at_its_strongest_in_the_study() -> None:
+    trials = [a_trial(0, 0.7), a_trial(1, 0.8, zoom=0.0, gamma=0.25), a_trial(2, 0.8, gamma=0.5, jpeg_loss=60)]
+    elements = Elements(page(a_study(*trials), None, top=5))
+    shown = [image["alt"] for image in elements.attributes("img")]
+    assert "A phantom, gamma: to the power 1.50" in shown
+    assert "A phantom, jpeg_loss: quality 40" in shown
+    assert "A phantom, zoom: sides times 0.70" in shown
+    assert len(shown) == 2 * len(("zoom", "vertical_flip", "gamma", "jpeg_loss"))
+    assert len({image["src"] for image in elements.attributes("img")}) == len(shown)
+    still = page(a_study(a_trial(1, 0.8, zoom=0.0, vertical_flip=False)), None, top=5)
+    assert "What training does to an image" not in still
 
 
 def test_figures_take_the_colour_of_the_text_and_are_the_same_every_time() -> None:
@@ -262,7 +285,7 @@ def test_a_baseline_under_the_original_protocol_has_a_page_with_its_test_curve()
     assert "pneumosearch confirm" not in words
     assert "baseline here, test" in words
     sections = [attributes["id"] for attributes in Elements(text).attributes("section")]
-    assert sections == ["verdict", "published", "curves", "trials", "reproduce"]
+    assert sections == ["verdict", "published", "curves", "training-images", "trials", "reproduce"]
 
 
 def test_trials_without_a_result_are_listed_with_their_reasons() -> None:
@@ -376,7 +399,7 @@ def test_page_without_pictures_names_the_images(filled: Store, tmp_path: Path) -
     for pictures in (True, False):
         write_page(filled, "default", tmp_path / "page.html", top=3, pictures=pictures)
         elements = Elements((tmp_path / "page.html").read_text(encoding="utf-8"))
-        assert len(elements.attributes("img")) == pictures
+        assert sum(image["alt"].startswith("Test image") for image in elements.attributes("img")) == pictures
         assert "im-0005" in elements.text
         assert ("without pictures" in elements.text) != pictures
 

@@ -47,6 +47,50 @@ def test_report_ranks_complete_trials_and_ignores_pruned_ones() -> None:
     assert [row[0] for row in tables.trial_rows(record, 1)] == ["0", "1"]
 
 
+def a_study_with_floor(floor: dict[str, float]) -> StudyRecord:
+    """Values that grow with the number, and figures that do not."""
+    trials = [a_trial(n, accuracy, zoom=n / 10) for n, accuracy in enumerate((0.90, 0.94, 0.99, 0.97, 0.93))]
+    valued = [trial.model_copy(update={"value": 0.5 + trial.number / 10}) for trial in trials]
+    record = a_study(*valued, a_trial(5, 0.5, state="pruned", zoom=0.9))
+    return record.model_copy(update={"spec": {**record.spec, "floor": floor or None}})
+
+
+@pytest.mark.parametrize(
+    ("floor", "order", "below"),
+    [
+        ({}, [4, 3, 2, 1, 0], None),
+        ({"auc": 0.95}, [3, 2, 4, 1, 0], 3),
+        ({"auc": 0.97}, [3, 2, 4, 1, 0], 3),  # reached is not below
+        ({"loss": 0.025}, [2, 4, 3, 1, 0], 4),  # a loss is at most its floor
+        ({"auc": 0.5, "sensitivity": 0.98}, [2, 4, 3, 1, 0], 4),  # all of them count
+        ({"stress_auc": 0.5}, [4, 3, 2, 1, 0], 5),  # what was not measured is not reached
+    ],
+)
+def test_trials_below_the_floor_rank_behind_all_others(floor: dict[str, float], order: list[int], below: int) -> None:
+    record = a_study_with_floor(floor)
+    assert [trial.number for trial in record.ranking()] == order
+    summary = study_summary(record)
+    assert summary["best"]["number"] == order[0]
+    assert summary["below_floor"] == below
+    marks = [trial["below_floor"] for trial in summary["trials"]]
+    assert marks[5] is None
+    assert marks.count(True) == (below or 0)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_report_marks_and_counts_what_is_below_the_floor(width: int) -> None:
+    record = a_study_with_floor({"auc": 0.95, "loss": 0.2})
+    rows = {row[0]: row[1] for row in tables.trial_rows(record, 5)}
+    assert rows == {n: "complete" + ", below the floor" * (n in "014") for n in "01234"}
+    out = io.StringIO()
+    Console(file=out, width=width, color_system=None).print(tables.trials_table(record, 5, width))
+    assert out.getvalue().count("below") == 3
+    floor = "Floor: AUC at least 0.9500, loss at most 0.2000 at the kept epoch; 3 of 5 complete trials are below it and"
+    assert floor in " ".join(tables.plain_text(record, top=3).split())
+    assert "Floor" not in tables.plain_text(a_study_with_floor({}), top=3)
+    assert [row["below_floor"] for row in csv.DictReader(io.StringIO(csv_text(record)))][3:] == ["False", "True", ""]
+
+
 def test_trials_show_only_what_differs_from_the_baseline() -> None:
     rows = tables.trial_rows(some_study(), 10)
     assert [row[-1] for row in rows] == ["nothing: it is the baseline", "zoom=0.1", "batch_size=16, epochs=5"]

@@ -210,6 +210,48 @@ def test_limits_that_nothing_meets_stop_the_study(store: Store, source: DataSour
 
 
 @pytest.mark.usefixtures("fake")
+def test_floor_is_kept_with_the_study_and_a_study_without_goes_on_only_without(
+    store: Store, source: DataSource
+) -> None:
+    with_floor = SPEC.model_copy(update={"floor": {"auc": 0.8}})
+    run = search(store, source)
+    stored = run.study.user_attrs["spec"]
+    assert stored.pop("floor") is None
+    run.study.set_user_attr("spec", stored)  # as of an earlier version
+    assert search(store, source).until(1).finished == 1
+    with pytest.raises(StoreError, match="started with another floor"):
+        search(store, source, with_floor)
+    other = with_floor.model_copy(update={"name": "floored"})
+    search(store, source, other)
+    assert store.record("floored").floor == {"auc": 0.8}
+    with pytest.raises(StoreError, match=r"started with another floor.auc \(0.8, now 0.9\)"):
+        search(store, source, other.model_copy(update={"floor": {"auc": 0.9}}))
+
+
+@pytest.mark.usefixtures("fake")
+def test_networks_of_trials_that_reach_the_floor_are_kept_before_others(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective_module, "KEPT_MODELS", 1)
+    trials = ((0.5, 0.5), (0.9, 0.9), (0.8, 0.99), (0.95, 0.6))  # by number: accuracy, AUC
+
+    def train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, on_step: OnStep | None = None) -> TrainingResult:
+        folder.mkdir(parents=True, exist_ok=True)
+        accuracy, auc = trials[run.seed - SPEC.seed]
+        history = tuple(e.model_copy(update={"validation_auc": auc}) for e in a_history(accuracy))
+        on_epoch(history)
+        return FakeResult(run.config, history, None, 123)
+
+    monkeypatch.setattr(objective_module, "train", train)
+    spec = SPEC.model_copy(update={"floor": {"auc": 0.95}, "repeat_duplicates": True})
+    search(store, source, spec).until(4)
+    record = store.record("tiny")
+    assert [trial.number for trial in record.ranking()] == [2, 3, 1, 0]
+    kept = [trial.number for trial in record.trials if store.network("tiny", trial.number) is not None]
+    assert kept == [0, 1, 2]  # the baseline, and each that was the best so far: not trial 3
+
+
+@pytest.mark.usefixtures("fake")
 def test_picture_and_weights_become_artifacts_and_checkpoints_go(
     store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,9 +7,9 @@ from rich.table import Table
 
 from pneumosearch.cli.live.training import Training
 from pneumosearch.config import RunSpec
-from pneumosearch.metrics import Metric, direction, metric_name
+from pneumosearch.metrics import Floor, Metric, direction, metric_name
 from pneumosearch.records.epoch import History, kept_epoch
-from pneumosearch.records.trial import TrialRecord, is_baseline
+from pneumosearch.records.trial import NO_FLOOR, TrialRecord, is_baseline
 
 
 class _Row(NamedTuple):
@@ -18,6 +18,7 @@ class _Row(NamedTuple):
     run: RunSpec
     history: History
     value: float  # the metric at its kept epoch
+    below: bool = False  # the study's floor
 
 
 def best_table(
@@ -27,6 +28,7 @@ def best_table(
     metric: Metric,
     n: int,
     differences: Callable[[RunSpec], str],
+    floor: Floor = NO_FLOOR,
 ) -> Table:
     """Return the best `n` trials: the complete ones, as reports rank them, then those that have an epoch.
 
@@ -37,11 +39,12 @@ def best_table(
         metric: By which they are ranked.
         n: At most so many.
         differences: Says in what a run differs from the baseline.
+        floor: Of the study; complete trials below it come behind the others.
     """
-    rows = _ended(records, {training.run for _, training in current}, metric)
+    rows = _ended(records, {training.run for _, training in current}, metric, floor)
     rows += [*_unfinished(current, "training", metric), *_unfinished(waiting, "waiting", metric)]
     sign = -1.0 if direction(metric) == "maximize" else 1.0
-    rows.sort(key=lambda row: (row.state != "complete", sign * row.value, row.number))
+    rows.sort(key=lambda row: (row.state != "complete", row.below, sign * row.value, row.number))
     baseline = next((row.value for row in rows if is_baseline(row) and row.state == "complete"), None)
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim", expand=True)
     for heading in ("best", metric_name(metric), "gain", "epochs"):
@@ -50,12 +53,13 @@ def best_table(
     table.add_column("differs from the baseline in", ratio=1, no_wrap=True, overflow="ellipsis")
     for row in rows[:n]:
         epochs = f"{len(row.history)}/{row.run.config.epochs}"
-        cells = (str(row.number), f"{row.value:.4f}", _gain(row, baseline), epochs, row.state)
+        state = row.state + ", below the floor" * row.below
+        cells = (str(row.number), f"{row.value:.4f}", _gain(row, baseline), epochs, state)
         table.add_row(*cells, differences(row.run), style="bold" if row is rows[0] else "")
     return table
 
 
-def _ended(records: Sequence[TrialRecord], running: set[RunSpec], metric: Metric) -> list[_Row]:
+def _ended(records: Sequence[TrialRecord], running: set[RunSpec], metric: Metric, floor: Floor) -> list[_Row]:
     """Return the ended trials that have an epoch; one that another trial resumes now is no longer one."""
     rows = []
     for record in records:
@@ -63,7 +67,8 @@ def _ended(records: Sequence[TrialRecord], running: set[RunSpec], metric: Metric
         if known and record.run and record.state in ("complete", "pruned") and record.run not in running:
             kept = kept_epoch(record.history, record.run.config.keep).evaluation(metric)
             value = record.value if record.value is not None else kept
-            rows.append(_Row(record.number, record.state, record.run, record.history, value))
+            below = record.state == "complete" and record.below(floor)
+            rows.append(_Row(record.number, record.state, record.run, record.history, value, below))
     return rows
 
 

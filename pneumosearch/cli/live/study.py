@@ -13,9 +13,9 @@ from pneumosearch.cli.live.times import TimeLeft
 from pneumosearch.cli.live.training import Training, trainings_table
 from pneumosearch.cli.live.view import View
 from pneumosearch.config import RunSpec
-from pneumosearch.metrics import Metric, direction
+from pneumosearch.metrics import Floor, Metric, direction
 from pneumosearch.records.epoch import EpochMetrics, History
-from pneumosearch.records.trial import BASELINE, StudyRecord, TrialRecord, is_baseline, ranked
+from pneumosearch.records.trial import BASELINE, NO_FLOOR, StudyRecord, TrialRecord, is_baseline, ranked
 from pneumosearch.report.tables import changes_text, points
 from pneumosearch.search.events import StepsDone
 
@@ -29,9 +29,11 @@ _FIXED_LINES: Final = 7  # headings, counts, bar and gaps
 class StudyView(View):
     """A search: the trials in training, the best so far, counts and the time left."""
 
-    def __init__(self, kind: str, n_trials: int, metric: Metric, *, quiet: bool, json: bool = False) -> None:
+    def __init__(
+        self, kind: str, n_trials: int, metric: Metric, *, quiet: bool, json: bool = False, floor: Floor = NO_FLOOR
+    ) -> None:
         super().__init__(kind, quiet=quiet, json=json)
-        self.n_trials, self.metric = n_trials, metric
+        self.n_trials, self.metric, self.floor = n_trials, metric, floor
         self.records: dict[int, TrialRecord] = {}
         self._current: dict[int, Training] = {}  # running trials
         self._deferred: dict[int, Training] = {}  # deferred trials
@@ -120,7 +122,7 @@ class StudyView(View):
             lines.append(Text(f"and {len(current) - room} more in training", style="dim"))
         records = list(self.records.values())
         waiting = list(self._deferred.items())
-        table = best_table(records, current, waiting, self.metric, _BEST, self._differences)
+        table = best_table(records, current, waiting, self.metric, _BEST, self._differences, self.floor)
         if table.row_count and self.console.height > _FIXED_LINES + 2 * len(shown) + table.row_count:
             lines += ["", table]
         return Group(*lines, "", self._bar(), Text(f"{self._states()}; {self._best(gain=False)}"))
@@ -152,11 +154,12 @@ class StudyView(View):
         return f"{self._n_ended()} of {self.n_trials} trials ({self._states()})"
 
     def _best(self, *, gain: bool = True) -> str:
-        best = ranked(list(self.records.values()), self.metric)
+        best = ranked(list(self.records.values()), self.metric, self.floor)
         if not best or best[0].value is None:
             return "no result yet"
         baseline = self.records.get(BASELINE)
-        text = f"best {self.metric} {best[0].value:.4f} (trial {best[0].number})"
+        below = ", below the floor" if best[0].below(self.floor) else ""
+        text = f"best {self.metric} {best[0].value:.4f} (trial {best[0].number}{below})"
         if not gain or baseline is None or baseline.value is None or is_baseline(best[0]):
             return text
         difference = best[0].value - baseline.value
