@@ -4,6 +4,7 @@ import sys
 
 import typer
 
+from benchmarks.augmentation import augmentation
 from benchmarks.fidelity import fidelity
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.precision import precision
@@ -20,6 +21,7 @@ app = typer.Typer(help="Measure pneumosearch.", no_args_is_help=True, pretty_exc
 for command in (
     training,
     trial,
+    augmentation,
     startup,
     scale,
     curves,

@@ -8,6 +8,7 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from benchmarks.augmentation import augmentation
 from benchmarks.fidelity import fidelity
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.policies import Recorded
@@ -25,6 +26,15 @@ def test_precisions_are_compared_seed_by_seed_at_the_kept_epoch() -> None:
     # Differences of 0.02 and 0: deviation 0.01414, error 0.01, and Student's quantile of one degree of freedom.
     assert (row["from"], row["to"]) == pytest.approx((0.01 - 0.12706, 0.01 + 0.12706), abs=1e-5)
     assert row["deviation within"] == pytest.approx(((0.0008 + 0.0002) / 2) ** 0.5)
+
+
+def test_each_change_is_timed_beside_the_published_ones() -> None:
+    app = typer.Typer()
+    app.command()(augmentation)
+    found = json.loads(CliRunner().invoke(app, ["--images", "20", "--rounds", "1", "--size", "32", "--json"]).stdout)
+    assert {"published", "crop", "jpeg", "mixup", "all"} <= found["cpu_ms_an_image"].keys()
+    assert all(value > 0 for value in found["cpu_ms_an_image"].values())
+    assert found["of"] == "phantoms"
 
 
 @pytest.mark.slow
