@@ -77,9 +77,8 @@ class TrialRecord(BaseModel):
 
     def below(self, floor: Floor) -> bool:
         """Tell whether a figure of the kept epoch is worse than `floor`."""
-        kept = self.kept
-        figures = {metric: kept.figure(metric) if kept else None for metric in floor}
-        return not all(reaches(figures[metric], metric, bound) for metric, bound in floor.items())
+        kept = self.kept if floor else None  # reports of thousands of trials ask, mostly without a floor
+        return not all(kept and reaches(kept.figure(metric), metric, bound) for metric, bound in floor.items())
 
     @property
     def seconds(self) -> float:

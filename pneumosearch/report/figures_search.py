@@ -113,11 +113,15 @@ def history(record: StudyRecord) -> Drawing | None:
             label="pruned, at its kept epoch",
             rasterized=many,
         )
-    axes.plot(numbers, values, "o", color=TRAIN_COLOUR, ms=4, label="complete", rasterized=many)
     below = {trial.number for trial in record.trials if record.below_floor(trial)}
-    if hollow := [place for place in zip(numbers, values, strict=True) if place[0] in below]:
-        label = "below the floor (hollow)"
-        axes.plot(*zip(*hollow, strict=True), "o", color="white", ms=2.5, mec="none", label=label, rasterized=many)
+    places = list(zip(numbers, values, strict=True))
+    for name, chosen, inside in (
+        ("complete", [place for place in places if place[0] not in below], TRAIN_COLOUR),
+        ("below the floor", [place for place in places if place[0] in below], "none"),
+    ):
+        if chosen:
+            points = zip(*chosen, strict=True)
+            axes.plot(*points, "o", color=TRAIN_COLOUR, mfc=inside, ms=4, label=name, zorder=3, rasterized=many)
     axes.step(numbers, _best_so_far(record, numbers), where="post", color=EVALUATION_COLOUR, label="best so far")
     _levels(record, axes)
     axes.set(xlabel="trial", ylabel=axis_label(record.metric, evaluated(record)))

@@ -111,6 +111,18 @@ def test_best_trials_are_the_complete_ones_and_then_those_with_an_epoch(screen: 
     assert lines[start + 5] == ""
 
 
+def test_trials_below_the_floor_come_behind_the_others(screen: Screen) -> None:
+    shown = StudyView("images", 50, "accuracy", quiet=False, floor={"loss": 0.17})
+    high = a_trial(2, 0.82, zoom=0.2).model_copy(update={"value": 0.95})  # its loss is 0.18
+    shown.show_earlier(lambda: a_study(a_trial(0, 0.8), a_trial(1, 0.85, zoom=0.1), high))
+    lines = screen.lines(shown)
+    rows = [line.split() for line in lines if line[:8].strip() in ("0", "1", "2")]
+    assert [row[0] for row in rows] == ["1", "2", "0"]
+    assert "below" not in rows[0]
+    assert rows[1][4:8] == ["complete,", "below", "the", "floor"]
+    assert "best accuracy 0.8500 (trial 1)" in lines[-1]
+
+
 def test_promoted_trial_is_shown_once_and_a_deferred_baseline_waits(screen: Screen) -> None:
     shown = StudyView("images", 50, "accuracy", quiet=False)
     paused = a_trial(1, 0.9, state="pruned", zoom=0.1)
