@@ -1,6 +1,7 @@
 """The pictures of the README and docs/, each from a run that really happened.
 
-`winners` reads the committed results; `terminal` and `page` take pictures of what a command prints and writes,
+`winners` reads the committed results; `battery` draws a phantom;
+`terminal` and `page` take pictures of what a command prints and writes,
 `recording` films a command that runs.
 """
 
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import matplotlib as mpl
+import numpy as np
 import typer
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -107,6 +109,18 @@ def _draw(before: Axes, after: Axes, x: float, side: Outcome, colour: str) -> No
             f"{value:.1f}", (x, value), (-7 if left else 7, 0), textcoords="offset points", fontsize=9, color=colour,
             ha="right" if left else "left", va="center",
         )  # fmt: skip
+
+
+@app.command()
+def battery(output: Annotated[Path, typer.Option(help="PNG file to write.")] = PICTURES / "battery.png") -> None:
+    """Draw a phantom under each change of the battery of crafted shifts."""
+    from pneumosearch.data.cache import shrink
+    from pneumosearch.data.phantoms import draw_phantom
+    from pneumosearch.illustrations import images
+
+    phantom = draw_phantom(np.random.default_rng(3), 0.5)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    images.battery(shrink(phantom, 150, "area")).savefig(output, dpi=90, metadata={"Software": None})
 
 
 @app.command()

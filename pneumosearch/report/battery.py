@@ -11,17 +11,18 @@ from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 
 NOTE: Final = (
-    "Balanced accuracy of each family, in %, at threshold 0.5 and at the kept epoch. * The trial trained on changes of "
-    "this family, so its score there says little about elsewhere; 'unseen' leaves such families out."
+    "Balanced accuracy in %, at threshold 0.5 and at the kept epoch. * The trial trained on changes of this family, so "
+    "its score there says little about elsewhere; unseen families are those without a star."
 )
 
-_SHORT: Final[dict[Metric, str]] = {
-    "shift_accuracy": "all %",
-    "unseen_shift_accuracy": "unseen %",
-    "worst_family": "worst %",
-    "shift_specificity": "specificity %",
-    "shift_loss": "loss",
+_OVER_ALL: Final[dict[str, Metric]] = {
+    "unseen families": "unseen_shift_accuracy",
+    "all families": "shift_accuracy",
+    "worst family": "worst_family",
+    "specificity, all": "shift_specificity",
+    "loss, all": "shift_loss",
 }
+_LABEL, _COLUMN = 20, 12  # characters of a terminal
 
 
 def judged_trials(record: StudyRecord, top: int) -> list[TrialRecord]:
@@ -35,24 +36,27 @@ def judged(trial: TrialRecord) -> EpochMetrics | None:
     return kept if kept is not None and kept.families else None
 
 
-def battery_headings(trials: Sequence[TrialRecord]) -> list[str]:
+def battery_headings(record: StudyRecord, trials: Sequence[TrialRecord]) -> list[str]:
     """Return the headings of `battery_rows`."""
-    return ["trial", *_SHORT.values(), *families(trials)]
+    number = record.baseline.number if record.baseline else None
+    return ["", *("baseline" if trial.number == number else f"trial {trial.number}" for trial in trials)]
 
 
 def battery_rows(trials: Sequence[TrialRecord]) -> list[list[str]]:
-    """Return a row for each trial that the battery judged: figures over all copies, then by family."""
-    return [_cells(trial, families(trials)) for trial in trials]
+    """Return a row for each family, and for each figure over all; a column for each trial that the battery judged."""
+    by_family = [[name, *(_of_family(trial, name) for trial in trials)] for name in families(trials)]
+    return by_family + [[label, *(_over_all(trial, name) for trial in trials)] for label, name in _OVER_ALL.items()]
 
 
-def _cells(trial: TrialRecord, names: Sequence[str]) -> list[str]:
-    kept, trained = judged(trial), trained_on(trial)
-    if kept is None or kept.families is None:
-        return [str(trial.number), *["–"] * (len(_SHORT) + len(names))]
-    over_all = [shown(kept.evaluation(name), name).removesuffix(" %") for name in _SHORT]
-    scores = [(family, kept.families.get(family)) for family in names]
-    by_family = [f"{100 * each.accuracy:.1f}" + "*" * (name in trained) if each else "–" for name, each in scores]
-    return [str(trial.number), *over_all, *by_family]
+def _of_family(trial: TrialRecord, family: str) -> str:
+    kept = judged(trial)
+    scores = (kept.families or {}).get(family) if kept else None
+    return f"{100 * scores.accuracy:.1f}" + "*" * (family in trained_on(trial)) if scores else "–"
+
+
+def _over_all(trial: TrialRecord, name: Metric) -> str:
+    kept = judged(trial)
+    return shown(kept.evaluation(name), name).removesuffix(" %") if kept else "–"
 
 
 def families(trials: Sequence[TrialRecord]) -> list[str]:
@@ -66,13 +70,22 @@ def trained_on(trial: TrialRecord) -> frozenset[str]:
     return frozenset(trained_families(trial.run.config)) if trial.run else frozenset()
 
 
-def battery_table(trials: Sequence[TrialRecord]) -> Table:
-    """Return the rows as a table."""
-    table = Table(title="Will it hold elsewhere? Scores under the battery of crafted shifts", caption=NOTE)
-    for heading in battery_headings(trials):
-        table.add_column(heading, justify="right")
+def battery_table(record: StudyRecord, top: int, width: int) -> Table | None:
+    """Return the scores as a table; None where the battery judged none of the trials.
+
+    Args:
+        record: The study.
+        top: Number of best trials besides the baseline.
+        width: Width of the console in characters; the trials that do not fit are left out.
+    """
+    trials = judged_trials(record, top)[: max(2, (width - _LABEL) // _COLUMN)]
+    if not trials:
+        return None
+    table = Table(title="Will it hold elsewhere? The battery of crafted shifts", caption=NOTE)
+    for position, heading in enumerate(battery_headings(record, trials)):
+        table.add_column(heading, justify="right" if position else "left")
     for cells in battery_rows(trials):
-        table.add_row(*cells)
+        table.add_row(*cells, end_section=cells[0] == families(trials)[-1])
     return table
 
 

@@ -40,7 +40,7 @@ def battery_view(record: StudyRecord, top: int) -> dict[str, Any] | None:
         return None
     compared = _compared(record, trials)
     return {
-        "headings": battery.battery_headings(trials),
+        "headings": battery.battery_headings(record, trials),
         "rows": battery.battery_rows(trials),
         "note": battery.NOTE,
         "figure": by_family(compared),

@@ -2,6 +2,7 @@
 
 import io
 import os
+import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 
 N_TEST: Final = sum(PUBLISHED_COUNTS["test"])
 _WIDTH: Final = 120  # of tables written to files
+_HEADING: Final = 14  # characters of a line of a heading, so that it takes no room from the other columns
 
 
 def phantom_warning() -> str:
@@ -144,7 +146,8 @@ def trials_table(record: StudyRecord, top: int, width: int = _WIDTH) -> Table:
     left_out = set(_OPTIONAL) - ({"state"} if record.floor else set()) if width < _WIDTH else set()
     kept = [position for position, (heading, _) in enumerate(columns) if heading not in left_out]
     for heading, right in (columns[position] for position in kept):
-        table.add_column(heading, justify="right" if right else "left", overflow="fold", no_wrap=right)
+        lines = textwrap.wrap(heading, _HEADING) if right else [heading]
+        table.add_column("\n".join(lines), justify="right" if right else "left", overflow="fold", no_wrap=right)
     for cells in trial_rows(record, top):
         table.add_row(*(escape(cells[position]) for position in kept))
     return table
@@ -278,8 +281,9 @@ def print_report(record: StudyRecord, *, top: int, console: Console | None = Non
         for line in published_lines():
             out.print(line, highlight=False)
     out.print(trials_table(record, top, out.width))
-    if trials := battery.judged_trials(record, top):
-        out.print(battery.battery_table(trials))
+    by_battery = battery.battery_table(record, top, out.width)
+    if by_battery is not None:
+        out.print(by_battery)
     for line in summary_lines(record):
         out.print(line, highlight=False, markup=False)
 
@@ -304,7 +308,12 @@ def markdown(record: StudyRecord, *, top: int) -> str:
     lines += [*_markdown_rows(headings, trial_rows(record, top)), ""]
     if trials := battery.judged_trials(record, top):
         lines += ["Under the battery of crafted shifts:", ""]
-        lines += [*_markdown_rows(battery.battery_headings(trials), battery.battery_rows(trials)), "", battery.NOTE, ""]
+        lines += [
+            *_markdown_rows(battery.battery_headings(record, trials), battery.battery_rows(trials)),
+            "",
+            battery.NOTE,
+            "",
+        ]
     return "\n".join([*lines, *(f"- {line}" for line in summary_lines(record))]) + "\n"
 
 

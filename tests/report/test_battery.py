@@ -46,13 +46,20 @@ def some_study() -> StudyRecord:
 def test_scores_stand_by_family_with_a_star_where_the_trial_trained_on_it() -> None:
     trials = battery.judged_trials(some_study(), top=5)
     assert [trial.number for trial in trials] == [0, 1, 2]  # the last one was never judged
-    headings = battery.battery_headings(trials)
-    assert headings[-len(FAMILIES) :] == list(FAMILIES)
-    baseline, best, _ = (dict(zip(headings, row, strict=True)) for row in battery.battery_rows(trials))
+    assert battery.battery_headings(some_study(), trials) == ["", "baseline", "trial 1", "trial 2"]
+    names, *columns = zip(*battery.battery_rows(trials), strict=True)
+    assert names[: len(FAMILIES)] == FAMILIES
+    baseline, best, _ = (dict(zip(names, column, strict=True)) for column in columns)
     assert (baseline["geometry"], baseline["exposure"], baseline["tone"]) == ("100.0*", "50.0", "50.0")
     assert (best["exposure"], best["geometry"], best["borders"]) == ("100.0*", "100.0", "50.0")
-    assert (best["all %"], best["unseen %"], best["worst %"]) == ("91.7", "90.0", "50.0")
-    assert baseline["specificity %"] == "50.0"
+    over_all = (best["all families"], best["unseen families"], best["worst family"])
+    assert over_all == ("91.7", "90.0", "50.0")
+    assert baseline["specificity, all"] == "50.0"
+
+
+def test_trials_that_do_not_fit_into_a_terminal_are_left_out() -> None:
+    tables = [battery.battery_table(some_study(), 5, width) for width in (120, 45)]
+    assert [table and len(table.columns) for table in tables] == [4, 3]
 
 
 def test_scores_are_in_every_form_of_the_report() -> None:
@@ -67,7 +74,7 @@ def test_scores_are_in_every_form_of_the_report() -> None:
     assert summary["trials"][3]["battery"] is None
     rows = list(csv.DictReader(io.StringIO(csv_text(record))))
     assert [row["worst_family"] for row in rows] == ["0.5", "0.5", "0.5", ""]
-    assert "| 1 | 91.7 | 90.0 | 50.0 |" in tables.markdown(record, top=5)
+    assert "| unseen families | 70.0 | 90.0 | 91.7 |" in tables.markdown(record, top=5)
     assert "Will it hold elsewhere?" in tables.plain_text(record, top=5)
 
 
