@@ -82,14 +82,15 @@ def _values(schema: dict[str, Any]) -> str:
         return " or ".join(_values(choice) for choice in schema["anyOf"])
     if "enum" in schema:
         return ", ".join(f"`{value}`" for value in schema["enum"])
-    if schema["type"] == "array":
+    kind = schema.get("type", "object")  # what refers to another model is a table
+    if kind == "array":
         if "prefixItems" in schema:
             return f"list of {len(schema['prefixItems'])}: {_values(schema['prefixItems'][0])}"
         return f"list of: {_values(schema['items'])}"
-    if schema["type"] in ("boolean", "null"):
-        return {"boolean": "`true`, `false`", "null": "none"}[schema["type"]]
+    if kind in ("boolean", "null"):
+        return {"boolean": "`true`, `false`", "null": "none"}[kind]
     bounds = [f"{sign}{schema[key]:.12g}" for key, sign in _BOUNDS.items() if key in schema]
-    return ", ".join((_TYPES[schema["type"]], *bounds))
+    return ", ".join((_TYPES[kind], *bounds))
 
 
 def _default(schema: dict[str, Any]) -> str:

@@ -53,6 +53,17 @@ NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
+class Finalists(BaseModel):
+    """What a study repeats when its search is over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    top: Annotated[int, Field(ge=1, le=100, strict=True)] = 5
+    """So many of the best configurations."""
+    repeats: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
+    """Trainings of each, on fresh seeds."""
+
+
 class StudySpec(BaseModel):
     """A study as its file describes it; without a file, the default study."""
 
@@ -104,6 +115,9 @@ class StudySpec(BaseModel):
     """Largest number of parameters. Configurations over budget are neither trained nor counted, except the baseline."""
     max_seconds_an_epoch: Annotated[float, Field(gt=0)] | None = None
     """Like `max_parameters`: longest estimated time of an epoch, in seconds. The estimate needs a first epoch."""
+    finalists: Finalists | None = None
+    """A last rung, such as `{ top = 5, repeats = 3 }`: the best `top` configurations are trained again on `repeats`
+    fresh seeds, each judged by another of five folds of the patients, and their means rank them."""
     trials: Annotated[int, Field(ge=1, strict=True)] = 50
     """Total number of trials; `--trials` overrides it."""
     timeout: Annotated[str, Field(pattern=DURATION_PATTERN)] | None = None

@@ -178,3 +178,14 @@ def test_shipped_schema_is_that_of_this_version_and_accepts_the_shipped_studies(
         validator.validate(tomllib.loads(path.read_text()))
     for wrong in ({"sed": 1}, {"space": {"zooom": {"low": 0.1, "high": 0.5}}}, {"fixed": {"zoom": 3}}):
         assert not validator.is_valid(wrong)
+
+
+def test_finalists_are_off_by_default_and_checked() -> None:
+    assert StudySpec().finalists is None
+    spec = checked_spec({"finalists": {"top": 4}}, "test")
+    assert spec.finalists is not None
+    assert (spec.finalists.top, spec.finalists.repeats) == (4, 3)
+    assert spec.identity()["finalists"] == {"top": 4, "repeats": 3}
+    for values, message in (({"top": 0}, "finalists.top: .* got 0"), ({"best": 3}, "unknown key 'finalists.best'")):
+        with pytest.raises(ConfigError, match=message):
+            checked_spec({"finalists": values}, "test")

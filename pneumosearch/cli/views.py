@@ -48,4 +48,6 @@ def print_plan(plan: "DryRun") -> None:
         first.add_row(str(number), *cost, changes_text(trial.config) or "the baseline")
     console.print(first)
     time = "unknown until a trial has run" if plan.seconds is None else f"about {plan.seconds / 60:.0f} min"
-    console.print(f"{plan.n_trials} trials like these without pruning: {time}.", highlight=False)
+    finalists = plan.spec.finalists
+    repetitions = f" and {plan.n_repetitions} repetitions of finalists" if finalists else ""
+    console.print(f"{plan.n_trials} trials{repetitions} like these without pruning: {time}.", highlight=False)

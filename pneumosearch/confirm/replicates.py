@@ -1,58 +1,24 @@
 """Which configurations a confirmation trains again, on which seeds, and their training."""
 
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Final
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError, TrainingError
 from pneumosearch.records.attributes import REPLICATE, REPLICATE_OF, Origin
-from pneumosearch.records.trial import REPLICATES, StudyRecord, TrialRecord, is_baseline
+from pneumosearch.records.trial import StudyRecord, TrialRecord, is_baseline
 from pneumosearch.search.events import PartsDone
+from pneumosearch.search.repetitions import Repetitions, fresh_seeds_of, run_of
 from pneumosearch.search.runner import train_once
-from pneumosearch.search.samplers import derived_seed
 from pneumosearch.search.session import Session
 from pneumosearch.storage.store import Store
-
-#: Folds of the development images: each seed is judged by another one, so that five seeds are a cross-validation. Their
-#: number does not depend on that of the seeds, so that more seeds reuse what is trained.
-N_FOLDS: Final = 5
-
-#: Where the seeds of replicates begin among those derived from a study's: no search has as many trials.
-_FIRST_SEED: Final = 2**31
 
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class ConfirmationPlan:
-    """What a confirmation trains, before it trains."""
-
-    record: StudyRecord  # of the search
-    candidates: tuple[TrialRecord, ...]  # the baseline first, then the finalists, best first
-    seeds: tuple[int, ...]
-    n_folds: int | None = N_FOLDS  # None: the hold-out split judges all, as in confirmations of earlier versions
-
-    @property
-    def study(self) -> str:
-        """The study of the replicates."""
-        return self.record.name + REPLICATES
-
-    @property
-    def runs(self) -> dict[RunSpec, tuple[TrialRecord, int]]:
-        """{run: (candidate, position of its seed)}, all candidates of one seed before the next seed."""
-        pairs = itertools.product(enumerate(self.seeds), self.candidates)
-        return {self._run(trial, seed, position): (trial, position) for (position, seed), trial in pairs}
-
-    def _run(self, trial: TrialRecord, seed: int, position: int) -> RunSpec:
-        run = run_of(trial)
-        if self.n_folds is None:
-            kept = {"config": run.config, "precision": run.precision, "deterministic": run.deterministic}
-            return RunSpec.model_validate({**kept, "seed": seed, "protocol": "holdout"})
-        fold = {"fold": position % self.n_folds, "n_folds": self.n_folds}
-        # What the pruner of the search saw names no winner, and takes time.
-        return RunSpec.model_validate({**dict(run), "seed": seed, "protocol": "holdout", "precise": False, **fold})
+class ConfirmationPlan(Repetitions):
+    """What a confirmation trains, before it trains: the baseline first, then the finalists, best first."""
 
     def label(self, trial: TrialRecord) -> str:
         """Name a candidate in messages."""
@@ -78,9 +44,7 @@ def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> Confirmati
     baseline, *finalists = _candidates(record)
     if not finalists:
         raise StoreError(f"study '{record.name}' has no complete trial besides the baseline; search on, then confirm")
-    used = {trial.run.seed for trial in record.trials if trial.run}
-    seeds = fresh_seeds(int(str(record.spec["seed"])), used, n_seeds)
-    return ConfirmationPlan(record, (baseline, *finalists[:top]), seeds)
+    return ConfirmationPlan(record, (baseline, *finalists[:top]), fresh_seeds_of(record, n_seeds))
 
 
 def as_begun(store: Store, plan: ConfirmationPlan) -> ConfirmationPlan:
@@ -99,19 +63,6 @@ def _candidates(record: StudyRecord) -> list[TrialRecord]:
     for trial in record.ranking():
         different.setdefault(run_of(trial).config, trial)
     return list(different.values())
-
-
-def fresh_seeds(study_seed: int, used: set[int], n: int) -> tuple[int, ...]:
-    """Return the first `n` seeds derived from the study's that are not `used`. A larger `n` begins alike."""
-    seeds = (derived_seed(study_seed, number) for number in itertools.count(_FIRST_SEED))
-    return tuple(itertools.islice((seed for seed in seeds if seed not in used), n))
-
-
-def run_of(trial: TrialRecord) -> RunSpec:
-    """Return what a trial trained. Raises `StoreError` where it waits for its turn."""
-    if trial.run is None:
-        raise StoreError(f"trial {trial.number} has no configuration")
-    return trial.run
 
 
 def finished_replicates(store: Store, plan: ConfirmationPlan) -> dict[RunSpec, TrialRecord]:

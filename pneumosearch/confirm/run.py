@@ -1,10 +1,11 @@
 """Confirming a search: its best configurations and the baseline on fresh seeds, and then, once, the test images."""
 
 from pneumosearch.confirm.naming import named_winner
-from pneumosearch.confirm.replicates import ConfirmationPlan, Say, check_judgeable, run_of, train_replicates
+from pneumosearch.confirm.replicates import ConfirmationPlan, Say, check_judgeable, train_replicates
 from pneumosearch.confirm.test_access import open_test
 from pneumosearch.errors import StoreError
 from pneumosearch.records.confirmation import Confirmation
+from pneumosearch.search.repetitions import run_of
 from pneumosearch.search.session import Interrupted, Session
 from pneumosearch.storage.confirmations import confirmations
 from pneumosearch.storage.store import Store

@@ -12,7 +12,7 @@ from PIL import Image
 
 from pneumosearch import __version__
 from pneumosearch.config import Equalization, Fold, RunSpec
-from pneumosearch.confirm.replicates import ConfirmationPlan, Say, failed_replicates, finished_replicates, run_of
+from pneumosearch.confirm.replicates import ConfirmationPlan, Say, failed_replicates, finished_replicates
 from pneumosearch.confirm.verdict import (
     FIRST_FINALIST,
     Searched,
@@ -39,6 +39,7 @@ from pneumosearch.records.confirmation import (
 )
 from pneumosearch.records.trial import TestOpening, TrialRecord, is_baseline
 from pneumosearch.search.events import PartsDone
+from pneumosearch.search.repetitions import run_of
 from pneumosearch.search.session import Interrupted, Session
 from pneumosearch.storage.confirmations import add_confirmation, next_number
 from pneumosearch.storage.store import add_test_opening

@@ -1,6 +1,7 @@
 """What the store knows, as plain values: a trial and a study as every reader (report, rerun, dashboard) sees them."""
 
 import json
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol
 
@@ -69,6 +70,7 @@ class TrialRecord(BaseModel):
     earlier: tuple[int, ...] = ()  # that one and those that it resumed, the first one first
     versions: dict[str, str] = {}
     data: DataDescription | None = None
+    repeated: tuple[float, ...] = ()  # the study's metric on other seeds and folds, where it was a finalist
 
     @property
     def kept(self) -> EpochMetrics | None:
@@ -150,7 +152,10 @@ class StudyRecord(BaseModel):
         return trial.state == "complete" and trial.below(self.floor)
 
     def ranking(self) -> list[TrialRecord]:
-        """Complete trials, best first, those below the floor behind all others; of equal ones the earlier first."""
+        """Complete trials, best first: finalists by their repetitions, then the others.
+
+        Those below the floor come behind all others; of equal ones the earlier first.
+        """
         return ranked(self.trials, self.metric, self.floor)
 
     def leaders(self, top: int) -> list[TrialRecord]:
@@ -161,7 +166,21 @@ class StudyRecord(BaseModel):
 
 
 def ranked(trials: Sequence[TrialRecord], metric: Metric, floor: Floor = NO_FLOOR) -> list[TrialRecord]:
-    """Sort the complete trials, best first; a duplicate counts as the trial that it repeats."""
+    """Sort the complete trials, best first: finalists by the mean of their repetitions, then the others by value.
+
+    A finalist that failed on more seeds than another comes after it. A duplicate counts as the trial that it repeats.
+    """
+    sign = -1.0 if direction(metric) == "maximize" else 1.0
+
+    def place(trial: TrialRecord) -> tuple[bool, int, float]:
+        below, by_value = standing(trial, metric, floor)
+        return below, -len(trial.repeated), sign * statistics.fmean(trial.repeated) if trial.repeated else by_value
+
+    return sorted(ranked_by_value(trials, metric, floor), key=place)
+
+
+def ranked_by_value(trials: Sequence[TrialRecord], metric: Metric, floor: Floor = NO_FLOOR) -> list[TrialRecord]:
+    """Sort the complete trials by what the search found, best first; a duplicate counts as the trial it repeats."""
     complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
     complete = [trial for trial in complete if trial.duplicate_of is None]
     return sorted(complete, key=lambda trial: (standing(trial, metric, floor), trial.number))

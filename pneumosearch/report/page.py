@@ -96,6 +96,9 @@ def _candidate(record: StudyRecord) -> str | None:
         text += f"; the baseline reached {shown(baseline.value, record.metric)}"
     if record.below_floor(best):
         text += "; it is below the floor of the study, as every complete trial is"
+    if best.repeated:
+        on_repetition = tables.repeated_text(best, record.metric)
+        return f"{text}. On other seeds and folds it has {on_repetition}, which puts it before the other finalists."
     n = len(ranking)
     several = f"the best of {n} complete trials with one seed each: part of its lead is chance (the winner's curse)."
     return f"{text}. It is {several if n > 1 else 'the only complete trial.'}"

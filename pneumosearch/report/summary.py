@@ -2,6 +2,7 @@
 
 import csv
 import io
+import statistics
 from typing import Any, get_args
 
 from pneumosearch.config import TrialConfig
@@ -71,6 +72,7 @@ def trial_summary(trial: TrialRecord, record: StudyRecord) -> dict[str, Any]:
         "failure": trial.failure,
         "passed_over": trial.passed_over,
         "duplicate_of": trial.duplicate_of,
+        "repeated": list(trial.repeated),
         "earlier_trials": list(trial.earlier),
         "history": history_summary(trial),
     }
@@ -103,6 +105,8 @@ def csv_text(record: StudyRecord) -> str:
         for key in ("history", "changes", "screening", "battery"):
             summary.pop(key)
         summary |= {name: by_battery.get(name) for name in METRICS if of_battery(name)}
+        summary["repeated"] = statistics.fmean(trial.repeated) if trial.repeated else None
+        summary["n_repeated"] = len(trial.repeated)
         summary["screening_auc"] = trial.screening.epoch.evaluation("auc") if trial.screening else None
         rows.append({**summary, **{name: config.get(name) for name in TrialConfig.model_fields}})
     text = io.StringIO()

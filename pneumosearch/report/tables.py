@@ -2,6 +2,7 @@
 
 import io
 import os
+import statistics
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -13,7 +14,7 @@ from rich.table import Table
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.names import printable_name
 from pneumosearch.errors import printable
-from pneumosearch.intervals import wilson_interval
+from pneumosearch.intervals import sample_deviation, wilson_interval
 from pneumosearch.metrics import Metric, floor_words, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
 from pneumosearch.records.dataset import PHANTOMS
@@ -156,6 +157,7 @@ def trials_table(record: StudyRecord, top: int, width: int = _WIDTH) -> Table:
 def trial_columns(record: StudyRecord) -> list[tuple[str, bool]]:
     """Return the headings of `trial_rows`, each with whether the column holds numbers."""
     searched = [] if record.metric in _ALWAYS_SHOWN else [(metric_name(record.metric), True)]
+    searched += [(f"{metric_name(record.metric)} on repetition", True)] if _repeated(record) else []
     return [
         ("trial", True), ("state", False), *searched, ("validation %", True), ("AUC", True), ("train %", True),
         ("test % (95%)", True), ("epochs", True), ("minutes", True), ("differs from the baseline in", False),
@@ -178,6 +180,7 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
     test = kept.test_accuracy if kept else None
     config = trial.run.config if trial.run else None
     searched = [] if record.metric in _ALWAYS_SHOWN else [_value(trial, record.metric)]
+    searched += [repeated_text(trial, record.metric) or "–"] if _repeated(record) else []
     return [
         str(trial.number),
         trial.state + (", below the floor" if record.below_floor(trial) else ""),
@@ -190,6 +193,18 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
         f"{trial.seconds / 60:.1f}",
         (changes_text(config) or "nothing: it is the baseline") if config else "–",
     ]
+
+
+def _repeated(record: StudyRecord) -> bool:
+    return any(trial.repeated for trial in record.trials)
+
+
+def repeated_text(trial: TrialRecord, metric: Metric) -> str:
+    """Return the mean of a finalist's repetitions, their deviation and their number; empty where it has none."""
+    if not trial.repeated:
+        return ""
+    mean, deviation = statistics.fmean(trial.repeated), sample_deviation(trial.repeated)
+    return f"{shown(mean, metric)} ± {shown(deviation, metric)} (n = {len(trial.repeated)})"
 
 
 def _value(trial: TrialRecord, metric: Metric) -> str:

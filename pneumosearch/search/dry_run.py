@@ -37,10 +37,16 @@ class DryRun:
 
     @property
     def seconds(self) -> float | None:
-        """Time of all trials if none were pruned and all were like the first ones."""
+        """Time of all trials and repetitions if none were pruned and all were like the first ones."""
         times = [trial.seconds_an_epoch and trial.seconds_an_epoch * trial.config.epochs for trial in self.first]
         known = [time for time in times if time is not None]
-        return sum(known) / len(known) * self.n_trials if known else None
+        return sum(known) / len(known) * (self.n_trials + self.n_repetitions) if known else None
+
+    @property
+    def n_repetitions(self) -> int:
+        """Trainings of the last rung, which repeats the finalists."""
+        finalists = self.spec.finalists
+        return min(finalists.top, self.n_trials) * finalists.repeats if finalists else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the dry run for JSON."""
@@ -48,6 +54,7 @@ class DryRun:
         return {
             "study": self.spec.name,
             "n_trials": self.n_trials,
+            "n_repetitions": self.n_repetitions,
             **{name: getattr(self.spec, name) for name in _SHOWN},
             **space.describe(),
             "first": [

@@ -67,7 +67,16 @@ class PartsDone:
     n: int
 
 
-TrialEvent = DeviceFound | TrialStarted | StepsDone | EpochEnded | TrialDeferred | TrialEnded | PartsDone
+@dataclass(frozen=True)
+class Repeating:
+    """What happens in a repetition of a trial, which is a trial of another study."""
+
+    study: str  # that one
+    trial: int | None  # of the search, that is repeated; None for another one that an earlier process left behind
+    event: TrialStarted | StepsDone | EpochEnded | TrialEnded
+
+
+TrialEvent = DeviceFound | TrialStarted | StepsDone | EpochEnded | TrialDeferred | TrialEnded | PartsDone | Repeating
 
 #: Receives each event as it happens.
 Listener = Callable[[TrialEvent], None]

@@ -22,7 +22,8 @@ from pneumosearch.metrics import Metric, direction
 from pneumosearch.records import attributes
 from pneumosearch.records.classes import PUBLISHED_CLASSES, Classes, same_classes
 from pneumosearch.records.dataset import DataDescription
-from pneumosearch.records.trial import Purpose, State, StudyRecord, TestOpening, TrialRecord
+from pneumosearch.records.finalists import Repeated, with_repetitions
+from pneumosearch.records.trial import REPLICATES, Purpose, State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.storage.optuna_private import study_id, trial_id
 from pneumosearch.storage.queries import TrialRow, read_rows
 from pneumosearch.storage.retry import RetryingStorage
@@ -167,18 +168,28 @@ class Store(TrialFiles):
         """Read a study with all its trials. Raises `StoreError` where it is not as this version writes one."""
         study = self.load_study(name)
         with explained(self.url), _as_written_here(f"study '{name}'"):
-            trials = [trial_record(row) for row in self._rows(study_id(study))]
             stored = study.user_attrs
-            data = attributes.DATA.needed(stored)
-            return StudyRecord(
+            data, metric = attributes.DATA.needed(stored), attributes.METRIC.needed(stored)
+            spec = attributes.SPEC.needed(stored)
+            record = StudyRecord(
                 name=name,
                 purpose=attributes.PURPOSE.needed(stored),
-                metric=attributes.METRIC.needed(stored),
-                spec=attributes.SPEC.needed(stored),
+                metric=metric,
+                spec=spec,
                 data=data,
-                trials=_merged(trials),
+                trials=_merged([trial_record(row) for row in self._rows(study_id(study))]),
                 test_openings=tuple(self.test_openings(data)),
             )
+            if not spec.get("finalists"):
+                return record
+            return with_repetitions(record, **spec["finalists"], found=self._repeated(name, metric))
+
+    def _repeated(self, name: str, metric: Metric) -> list[Repeated]:
+        """Return the repetitions of the trials of study `name` on other folds that have ended."""
+        if name + REPLICATES not in self.names():
+            return []
+        rows = self._rows(study_id(self.load_study(name + REPLICATES)))
+        return [each for each in (_repeated(row, name, metric) for row in rows) if each]
 
     def data(self, name: str) -> DataDescription:
         """Return the data of a study. Raises `StoreError` where it is not as this version writes one."""
@@ -292,6 +303,16 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             versions=attributes.VERSIONS.among(stored) or {},
             data=attributes.DATA.among(stored),
         )
+
+
+def _repeated(row: FrozenTrial | TrialRow, study: str, metric: Metric) -> Repeated | None:
+    """Return a repetition of a trial of `study`; None where it has not ended, or is of another kind."""
+    origin, position = attributes.REPLICATE_OF.of(row), attributes.REPLICATE.of(row)
+    ended, run = row.state in (TrialState.COMPLETE, TrialState.FAIL), attributes.RUN.of(row)
+    if not ended or origin is None or origin.study != study or position is None or run is None or run.fold is None:
+        return None
+    kept = trial_record(row).kept if row.state == TrialState.COMPLETE else None
+    return Repeated(origin.trial, position, kept.evaluation(metric) if kept else None)
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
 from pneumosearch.network.backend import device_in_words, idle_gpu_warning
 from pneumosearch.search.events import DeviceFound
+from pneumosearch.search.final_round import repeat_finalists
 from pneumosearch.search.leases import GRACE
 from pneumosearch.search.runner import MAX_FAILURES, Outcome, open_search
 from pneumosearch.search.session import Session, StopFlag
@@ -171,6 +172,9 @@ def train_trials(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag)
     session = Session(store, job.source, send, stop, job.steps_every)
     run = open_search(session, job.spec, max_failures=job.max_failures, grace=job.grace)
     outcome = run.until(job.n_trials, at_most=job.trials_a_process)
+    if outcome.done and job.spec.finalists:
+        limits = {"max_failures": job.max_failures, "at_most": job.trials_a_process}
+        outcome = repeat_finalists(session, job.spec.finalists, job.spec.name, outcome, grace=job.grace, **limits)
     send(outcome)
 
 

@@ -7,7 +7,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
 from pneumosearch.errors import PneumosearchError
-from pneumosearch.search.events import DeviceFound, EpochEnded, StepsDone, TrialEnded, TrialEvent, TrialStarted
+from pneumosearch.search.events import (
+    DeviceFound,
+    EpochEnded,
+    Repeating,
+    StepsDone,
+    TrialEnded,
+    TrialEvent,
+    TrialStarted,
+)
 from pneumosearch.search.runner import Outcome, check_failures
 from pneumosearch.search.session import Session
 
@@ -30,10 +38,12 @@ class TrainingProcess(ABC):
 
     def __init__(self) -> None:
         self.training: tuple[int, int] | None = None  # the trial that it trains, and how many epochs that has
+        self.study: str | None = None  # of that trial, where it is not the search
 
     def note(self, event: TrialEvent) -> None:
         """Remember which trial it trains, and how far that is."""
-        match event:
+        self.study = event.study if isinstance(event, Repeating) else None
+        match event.event if isinstance(event, Repeating) else event:
             case TrialStarted(number):
                 self.training = (number, 0)
             case EpochEnded(number, history):
@@ -143,7 +153,7 @@ class _Deaths:
     study: str
     max_failures: int
     workers: int
-    _at_trials: dict[int, tuple[int, int]] = field(default_factory=dict)  # by trial: epochs, deaths since
+    _at_trials: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)  # by trial: epochs, deaths since
     _before_any: int = 0  # deaths of processes that had no trial, since the last event
 
     def forget(self) -> None:
@@ -164,14 +174,19 @@ class _Deaths:
                 raise PneumosearchError(f"the training process does not start: {process.ended_by}")
             return
         number, epochs = process.training
-        before, deaths = self._at_trials.get(number, (epochs, 0))
-        self._at_trials[number] = (epochs, deaths + 1 if before == epochs else 1)
-        if self._at_trials[number][1] >= _MAX_DEATHS:
-            self._fail(number, epochs, process.ended_by)
+        trial = (process.study or self.study, number)
+        before, deaths = self._at_trials.get(trial, (epochs, 0))
+        self._at_trials[trial] = (epochs, deaths + 1 if before == epochs else 1)
+        if self._at_trials[trial][1] >= _MAX_DEATHS:
+            self._fail(*trial, epochs, process.ended_by)
 
-    def _fail(self, number: int, epochs: int, ended_by: str) -> None:
+    def _fail(self, study: str, number: int, epochs: int, ended_by: str) -> None:
         reason = f"its process died twice after epoch {epochs}: {ended_by}"
         reason += ", perhaps out of memory" if "SIGKILL" in ended_by else ""
-        self.session.listener(TrialEnded(self.session.store.fail_trial(self.study, number, reason)))
-        self.session.store.remove_state(self.study, number)
-        check_failures(self.session.store.load_study(self.study), self.max_failures)
+        ended = TrialEnded(self.session.store.fail_trial(study, number, reason))
+        self.session.store.remove_state(study, number)
+        if study != self.study:
+            self.session.listener(Repeating(study, None, ended))
+            return
+        self.session.listener(ended)
+        check_failures(self.session.store.load_study(study), self.max_failures)

@@ -20,7 +20,6 @@ from pneumosearch.confirm.replicates import (
     ConfirmationPlan,
     as_begun,
     finished_replicates,
-    fresh_seeds,
     plan_confirmation,
 )
 from pneumosearch.confirm.run import confirm, stored_confirmation
@@ -35,11 +34,13 @@ from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.records.trial import TrialRecord
 from pneumosearch.report.summary import study_summary
 from pneumosearch.search import objective as objective_module
-from pneumosearch.search.runner import open_search
+from pneumosearch.search.final_round import repeat_finalists
+from pneumosearch.search.repetitions import fresh_seeds
+from pneumosearch.search.runner import Outcome, open_search
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.confirmations import confirmations
 from pneumosearch.storage.store import Store
-from pneumosearch.studyfile import checked_spec
+from pneumosearch.studyfile import Finalists, checked_spec
 from pneumosearch.training.loop import TrainingResult, predict, train
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener, a_history, a_study, a_trial
@@ -319,6 +320,17 @@ def test_repetition_names_the_winner_before_the_test_folder_is_opened(
     assert f"The best of the search was trial {best.number}; repetition puts trial {other.number} before it." in words
     assert "3 fresh seeds and 3 of 5 folds" in words
     assert f"repetition names trial {other.number} the winner" in attempt.said[-1]
+
+
+def test_confirmation_uses_what_the_study_has_repeated(searched: Store, source: DataSource) -> None:
+    session = Session(searched, source, SilentListener(), StopFlag())
+    assert repeat_finalists(session, Finalists(top=2, repeats=2), "tiny", Outcome(4, "", True)).done
+    plan = Attempt(searched, source, top=2, seeds=3).plan
+    there = finished_replicates(searched, plan)
+    assert len(there) == 4  # with their networks
+    attempt = Attempt(searched, source, top=2, seeds=3)
+    attempt.confirmation()
+    assert sum(line.startswith("replicate ") for line in attempt.said) == len(plan.runs) - 4
 
 
 def test_finalist_that_failed_less_often_is_named(

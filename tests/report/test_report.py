@@ -91,6 +91,22 @@ def test_report_marks_and_counts_what_is_below_the_floor(width: int) -> None:
     assert [row["below_floor"] for row in csv.DictReader(io.StringIO(csv_text(record)))][3:] == ["False", "True", ""]
 
 
+def test_finalists_are_ranked_by_their_repetitions_and_marked_with_their_number() -> None:
+    plain = a_study(a_trial(0, 0.9), a_trial(1, 0.97, zoom=0.1), a_trial(2, 0.96, zoom=0.2), a_trial(3, 0.95, zoom=0.4))
+    repeated = {1: (0.93, 0.95), 2: (0.952, 0.954)}
+    trials = tuple(t.model_copy(update={"repeated": repeated.get(t.number, ())}) for t in plain.trials)
+    record = plain.model_copy(update={"trials": trials})
+    assert [trial.number for trial in record.ranking()] == [2, 1, 3, 0]
+    headings = [heading for heading, _ in tables.trial_columns(record)]
+    column = headings.index("accuracy on repetition")
+    cells = [row[column] for row in tables.trial_rows(record, 3)]
+    assert cells == ["–", "95.3 % ± 0.1 % (n = 2)", "94.0 % ± 1.4 % (n = 2)", "–"]
+    assert "accuracy on repetition" not in [heading for heading, _ in tables.trial_columns(plain)]
+    rows = list(csv.DictReader(io.StringIO(csv_text(record))))
+    assert [row["n_repeated"] for row in rows] == ["0", "2", "2", "0"]
+    assert study_summary(record)["trials"][2]["repeated"] == [0.952, 0.954]
+
+
 def test_trials_show_only_what_differs_from_the_baseline() -> None:
     rows = tables.trial_rows(some_study(), 10)
     assert [row[-1] for row in rows] == ["nothing: it is the baseline", "zoom=0.1", "batch_size=16, epochs=5"]

@@ -9,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pneumosearch.cli.live.best import best_table
+from pneumosearch.cli.live.repetitions import Repetitions
 from pneumosearch.cli.live.times import TimeLeft
 from pneumosearch.cli.live.training import Training, trainings_table
 from pneumosearch.cli.live.view import View
@@ -17,7 +18,7 @@ from pneumosearch.metrics import Floor, Metric, direction
 from pneumosearch.records.epoch import EpochMetrics, History
 from pneumosearch.records.trial import BASELINE, NO_FLOOR, StudyRecord, TrialRecord, is_baseline, ranked
 from pneumosearch.report.tables import changes_text, points
-from pneumosearch.search.events import StepsDone
+from pneumosearch.search.events import Repeating, StepsDone
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -37,6 +38,7 @@ class StudyView(View):
         self.records: dict[int, TrialRecord] = {}
         self._current: dict[int, Training] = {}  # running trials
         self._deferred: dict[int, Training] = {}  # deferred trials
+        self._repetitions = Repetitions(metric)
         self._known: set[int] = set()  # numbers of trials that run here or have ended anywhere
         self._load: Callable[[], StudyRecord] | None = None
         self._start, self._ended_before = time.monotonic(), 0
@@ -104,6 +106,12 @@ class StudyView(View):
         if not self.live:
             self.say(f"{self._counts()}; {self._best()}{self._time_left()}")
 
+    def repetition(self, event: Repeating) -> None:
+        """Move the bar of a repetition, and show how it ended."""
+        line = self._repetitions.heard(event)
+        if line:
+            self.say(line)
+
     def content(self) -> RenderableType:
         """Return the trials in training, the best ones, and how many are left."""
         current = sorted(self._current.items())
@@ -116,6 +124,9 @@ class StudyView(View):
         if shown:
             rows = [(str(number), training) for number, training in shown]
             lines.append(trainings_table(rows, self.metric, self.console.width))
+        elif repetitions := self._repetitions.current()[:room]:
+            lines += [Text(name, no_wrap=True, overflow="ellipsis") for name, _ in repetitions]
+            lines.append(trainings_table([("", each) for _, each in repetitions], self.metric, self.console.width))
         else:
             lines.append(Text("starting: images, store, Keras"))
         if len(current) > room:

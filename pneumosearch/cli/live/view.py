@@ -15,6 +15,7 @@ from pneumosearch.search.events import (
     DeviceFound,
     EpochEnded,
     PartsDone,
+    Repeating,
     StepsDone,
     TrialDeferred,
     TrialEnded,
@@ -89,6 +90,8 @@ class View:
                 self.trial_ended(record)
             case PartsDone():
                 self.parts_done(event)
+            case Repeating():
+                self.repetition(event)
 
     def show_device(self) -> None:
         """Show where this process is about to train, which imports Keras."""
@@ -120,6 +123,9 @@ class View:
 
     def parts_done(self, parts: PartsDone) -> None:
         """Show how far a job of several parts is."""
+
+    def repetition(self, event: Repeating) -> None:
+        """Show what happens in a repetition of a trial."""
 
     def say(self, text: str) -> None:
         """Print a permanent line, above the live region."""

@@ -1,0 +1,65 @@
+"""The supervisor of training processes, with processes that are made of their events."""
+
+from collections.abc import Iterator, Mapping
+
+from pneumosearch.config import RunSpec
+from pneumosearch.data.protocols import DataSource
+from pneumosearch.records.attributes import RUN
+from pneumosearch.search.events import Repeating, TrialEnded, TrialEvent, TrialStarted
+from pneumosearch.search.runner import Outcome
+from pneumosearch.search.session import Session, StopFlag
+from pneumosearch.storage.store import Store
+from pneumosearch.workers.supervisor import ProcessEvent, TrainingProcess, supervise
+from tests.support.fakes import SPEC, a_description
+
+
+class Scripted(TrainingProcess):
+    def __init__(self, events: list[ProcessEvent | None]) -> None:
+        super().__init__()
+        self.events = events
+
+    def order(self, reason: str) -> None:
+        pass
+
+    def end(self) -> None:
+        pass
+
+    @property
+    def ended_by(self) -> str:
+        return "killed by SIGKILL"
+
+
+class Scripts:
+    """Starts a process for each script; None stands for its death."""
+
+    def __init__(self, *scripts: list[ProcessEvent | None]) -> None:
+        self.scripts = list(scripts)
+
+    def start(self, number: int) -> Scripted:
+        return Scripted(self.scripts.pop(0))
+
+    def events(self, processes: Mapping[int, Scripted]) -> Iterator[tuple[int, ProcessEvent | None]]:
+        for number, process in processes.items():
+            yield number, process.events.pop(0)
+
+
+def test_repetition_at_which_two_processes_died_fails_and_the_trial_of_that_number_does_not(
+    store: Store, source: DataSource
+) -> None:
+    run = RunSpec(seed=7, fold=0, n_folds=5)
+    for name in ("tiny", "tiny-confirm"):
+        study = store.open_study(name, "search" if name == "tiny" else "confirm", "accuracy", SPEC, a_description())
+        RUN.set(study.ask(), run)
+    heard: list[TrialEvent] = []
+    begun = Repeating("tiny-confirm", 0, TrialStarted(0, run))
+    scripts = Scripts([begun, None], [begun, None], [Outcome(1, "", True)])
+    outcome = supervise(Session(store, source, heard.append, StopFlag()), "tiny", scripts, 1, max_failures=1)
+    assert outcome.done
+    assert [trial.state for trial in store.record("tiny").trials] == ["running"]
+    (repetition,) = store.record("tiny-confirm").trials
+    assert (repetition.state, repetition.failure) == (
+        "failed",
+        "its process died twice after epoch 0: killed by SIGKILL, perhaps out of memory",
+    )
+    assert isinstance(heard[-1], Repeating)
+    assert isinstance(heard[-1].event, TrialEnded)
