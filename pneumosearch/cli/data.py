@@ -57,7 +57,7 @@ def data_fetch(
 
     Example: [bold]pneumosearch data fetch chest_xray[/bold]
     """
-    from pneumosearch.cli.fetching import FetchView, fetched_summary, print_fetched
+    from pneumosearch.cli.live.fetching import FetchView, fetched_summary, print_fetched
     from pneumosearch.cli.views import print_json
     from pneumosearch.data.fetch.fetch import fetch
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from rich.text import Text
 
-from pneumosearch.cli.live import bars, region, view
+from pneumosearch.cli.live import bars, fetching, region, view
 from pneumosearch.cli.live.curve import Curve
 from pneumosearch.cli.live.epochs import EpochView
 from pneumosearch.cli.live.study import StudyView
@@ -49,7 +49,7 @@ class Screen:
 @pytest.fixture(params=[80, 160])
 def screen(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Screen:
     found = Screen(request.param)
-    for module in (view, bars):
+    for module in (view, bars, fetching):
         monkeypatch.setattr(module, "console", lambda: found.console)
     return found
 
@@ -121,6 +121,19 @@ def test_trials_below_the_floor_come_behind_the_others(screen: Screen) -> None:
     assert "below" not in rows[0]
     assert rows[1][4:8] == ["complete,", "below", "the", "floor"]
     assert "best accuracy 0.8500 (trial 1)" in lines[-1]
+
+
+def test_fetching_shows_a_bar_for_each_step(screen: Screen) -> None:
+    with fetching.FetchView() as shown:
+        shown("download", 3_000_000, None)
+        for done in (500_000_000, 1_235_512_464):
+            shown("download", done, 1_235_512_464)
+        shown("unpack", 5856, 5856)
+    drawn = Text.from_ansi(screen.out.getvalue()).plain
+    assert "downloading" in drawn
+    assert "1.2/1.2 GB" in drawn
+    assert "unpacking" in drawn
+    assert "5856/5856" in drawn
 
 
 def test_promoted_trial_is_shown_once_and_a_deferred_baseline_waits(screen: Screen) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
@@ -19,6 +18,7 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 
+from pneumosearch.cli.live.region import Region, console
 from pneumosearch.data.names import printable_name
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ class FetchView:
     """A bar for each step on a terminal; elsewhere a line every ten seconds, and at a step's end."""
 
     def __init__(self) -> None:
-        self._console = Console(stderr=True)
-        self._bar: Progress | None = None
-        self._step: Step | None = None
+        self._shown: tuple[Step, Progress, Region] | None = None
         self._last = time.monotonic()
 
     def __enter__(self) -> Self:
@@ -42,30 +40,26 @@ class FetchView:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._bar:
-            self._bar.stop()
+        self._stop()
 
     def __call__(self, step: "Step", done: int, total: int | None) -> None:
         """Show how far a step is."""
-        if not self._console.is_terminal:
+        if not console().is_interactive:
             self._line(step, done, total)
             return
-        if step != self._step or self._bar is None:
-            self._begin(step)
-        if self._bar:
-            self._bar.update(self._bar.task_ids[0], completed=done, total=total)
+        if self._shown is None or self._shown[0] != step:
+            self._stop()
+            bar = _bar(step)
+            region = Region(console(), bar.get_renderable, transient=True)
+            self._shown = step, bar, region
+            region.start()
+        bar = self._shown[1]
+        bar.update(bar.task_ids[0], completed=done, total=total)
 
-    def _begin(self, step: "Step") -> None:
-        if self._bar:
-            self._bar.stop()
-        counts: list[ProgressColumn] = (
-            [DownloadColumn(), TransferSpeedColumn()] if step == "download" else [MofNCompleteColumn()]
-        )
-        text = TextColumn("{task.description}")
-        self._bar = Progress(text, BarColumn(), *counts, TimeRemainingColumn(), console=self._console)
-        self._bar.add_task(f"{step}ing", total=None)
-        self._bar.start()
-        self._step = step
+    def _stop(self) -> None:
+        if self._shown is not None:
+            self._shown[2].stop()
+            self._shown = None
 
     def _line(self, step: "Step", done: int, total: int | None) -> None:
         if time.monotonic() - self._last < _SECONDS_BETWEEN_LINES and done != total:
@@ -74,6 +68,16 @@ class FetchView:
         shown, whole = (decimal(done), decimal(total or 0)) if step == "download" else (f"{done:,}", f"{total or 0:,}")
         unit = "" if step == "download" else " images"
         print(f"{step}ed {shown}{f' of {whole}' if total else ''}{unit}", file=sys.stderr)
+
+
+def _bar(step: "Step") -> Progress:
+    counts: list[ProgressColumn] = [MofNCompleteColumn()]
+    if step == "download":
+        counts = [DownloadColumn(), TransferSpeedColumn()]
+    columns = (TextColumn("{task.description}"), BarColumn(None), *counts, TimeRemainingColumn())
+    bar = Progress(*columns, console=console(), auto_refresh=False, expand=True)
+    bar.add_task(f"{step}ing", total=None)
+    return bar
 
 
 def fetched_summary(fetched: "Fetched") -> dict[str, Any]:
