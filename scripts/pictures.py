@@ -115,7 +115,7 @@ def _draw(before: Axes, after: Axes, x: float, side: Outcome, colour: str) -> No
 def battery(output: Annotated[Path, typer.Option(help="PNG file to write.")] = PICTURES / "battery.png") -> None:
     """Draw a phantom under each change of the battery of crafted shifts."""
     from pneumosearch.data.cache import shrink
-    from pneumosearch.data.phantoms import draw_phantom
+    from pneumosearch.data.phantom_drawing import draw_phantom
     from pneumosearch.illustrations import images
 
     phantom = draw_phantom(np.random.default_rng(3), 0.5)

@@ -64,9 +64,9 @@ def real_images() -> Path:
 
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of 160 phantoms. Tests must not change it."""
+    """A folder of 160 phantoms, drawn as for the stores of earlier versions. Tests must not change it."""
     folder = tmp_path_factory.mktemp("data") / "phantoms"
-    write_phantoms(folder, n_images=160, seed=1)
+    write_phantoms(folder, n_images=160, seed=1, generator=1)
     return folder
 
 

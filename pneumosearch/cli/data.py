@@ -105,17 +105,36 @@ def data_audit(
         print_audit(found)
 
 
+Shifts = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shift",
+        help="Plant a shortcut in train and val: compression, geometry, exposure, border or marker tells the classes "
+        "there, and not in the test folder. Strength 0 to 1, by default 1. Several combine.",
+        metavar="NAME[=STRENGTH]",
+    ),
+]
+
+
 @data_app.command("phantoms")
 def data_phantoms(
     folder: Annotated[Path, typer.Argument(help="Folder to write; it must not exist, or be empty.", metavar="DIR")],
     images: Annotated[int, typer.Option(min=1, help="Number of images.")] = options.PHANTOM_IMAGES,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same images.")] = options.PHANTOM_SEED,
+    shift: Shifts = None,
 ) -> None:
     """Draw procedural chest X-rays, for trying things out without real ones.
 
+    With --shift, the file PLANTED.json in the folder says what is planted, and in which image.
+
     Example: [bold]pneumosearch data phantoms phantoms --images 600 --seed 232[/bold]
+
+    Example: [bold]pneumosearch data phantoms laboratory --shift compression --shift exposure=0.8[/bold]
     """
     from pneumosearch.data.phantoms import write_phantoms
+    from pneumosearch.data.planted_shifts import read_shift
 
-    write_phantoms(folder, n_images=images, seed=seed)
-    print(f"{folder}: {images} PHANTOMS written (seed {seed}); they are drawings, not X-rays", file=sys.stderr)
+    shifts = dict(read_shift(text) for text in shift or ())
+    write_phantoms(folder, n_images=images, seed=seed, shifts=shifts)
+    planted = "".join(f"; planted: {name} {strength:g}" for name, strength in shifts.items())
+    print(f"{folder}: {images} PHANTOMS written (seed {seed}); they are drawings, not X-rays{planted}", file=sys.stderr)

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 #: Folders that are tried in turn without --data and PNEUMOSEARCH_DATA.
 _USUAL_FOLDERS: Final = (Path("chest_xray"), Path("data/chest_xray"))
 #: The phantoms that are drawn where there are no images.
-PHANTOM_IMAGES: Final = 600
+PHANTOM_IMAGES: Final = 1900
 PHANTOM_SEED: Final = PUBLISHED_SEED
+_EARLIER_PHANTOM_IMAGES: Final = 600  # as earlier versions drew them
 _UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Storage = Annotated[
@@ -198,13 +199,19 @@ def usual_folder() -> Path | None:
 def _phantoms(results: Path) -> Path:
     from pneumosearch.data.phantoms import MARKER, write_phantoms
 
-    folder = results / "phantoms" / f"{PHANTOM_IMAGES}-seed{PHANTOM_SEED}"
-    if not (folder / MARKER).exists():
-        print(
-            f"no X-rays given (--data DIR, or pneumosearch data fetch): drawing {PHANTOM_IMAGES} PHANTOMS in {folder}",
-            file=sys.stderr,
-        )
-        write_phantoms(folder, n_images=PHANTOM_IMAGES, seed=PHANTOM_SEED)
+    folder, earlier = (
+        results / "phantoms" / f"{n}-seed{PHANTOM_SEED}" for n in (PHANTOM_IMAGES, _EARLIER_PHANTOM_IMAGES)
+    )
+    if (folder / MARKER).exists():
+        return folder
+    if (earlier / MARKER).exists():  # studies on them go on
+        print(f"{earlier}: PHANTOMS of an earlier version; remove them to draw the present ones", file=sys.stderr)
+        return earlier
+    print(
+        f"no X-rays given (--data DIR, or pneumosearch data fetch): drawing {PHANTOM_IMAGES} PHANTOMS in {folder}",
+        file=sys.stderr,
+    )
+    write_phantoms(folder, n_images=PHANTOM_IMAGES, seed=PHANTOM_SEED)
     return folder
 
 

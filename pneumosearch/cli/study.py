@@ -87,9 +87,7 @@ def study(
         named = store.classes_of(spec.name, spec.classes)
         source = options.open_source(data, results, skip_unreadable, spec.patient_pattern, named)
         if study_file is None and source.manifest.kind == "phantoms":
-            from pneumosearch.studyfile import for_phantoms
-
-            spec = for_phantoms(spec)
+            spec = _on_phantoms(store, spec, quiet=quiet or json)
         if dry_run:
             _print_plan(store, spec, json)
             return
@@ -97,6 +95,16 @@ def study(
             store.set_artifacts(spec.name)
         outcome = run_search(store, source, spec, crew, helpers, quiet=quiet, json=json)
     _print_outcome(store, spec, outcome, json)
+
+
+def _on_phantoms(store: "Store", spec: "StudySpec", *, quiet: bool) -> "StudySpec":
+    from pneumosearch.studyfile import for_phantoms
+
+    changed = for_phantoms(spec, store.begun(spec.name))
+    if not quiet:
+        fixed = ", ".join(f"{name}={value}" for name, value in changed.fixed.items())
+        print(f"phantoms and no study file: all trials, the published network too, have {fixed}", file=sys.stderr)
+    return changed
 
 
 def run_search(

@@ -18,6 +18,7 @@ from pneumosearch.data.depth import may_be_deep
 from pneumosearch.data.names import printable_name
 from pneumosearch.data.patients import patient_of, published_patient
 from pneumosearch.data.phantoms import MARKER
+from pneumosearch.data.planted_shifts import PLANTED
 from pneumosearch.data.scan import SUFFIXES, PassedOver, Tally, find_images, is_root, roots_below, tally_outside
 from pneumosearch.errors import DataError
 from pneumosearch.records.classes import PUBLISHED_CLASSES, Classes, Shown, checked_classes, folded
@@ -217,7 +218,7 @@ def read_manifest(folder: Path, patient_pattern: str | None = None, classes: Cla
     tally = Tally()
     try:
         found = [image for split in SPLITS for image in _split_images(root, split, classes, tally)]
-        tally_outside(root, (*SPLITS, MARKER, SOURCE_NOTE), tally)
+        tally_outside(root, (*SPLITS, MARKER, PLANTED, SOURCE_NOTE), tally)
     except OSError as error:
         raise DataError(f"{error.filename}: cannot be listed ({error.strerror})") from error
     kind: Literal["images", "phantoms"] = "phantoms" if (root / MARKER).exists() else "images"

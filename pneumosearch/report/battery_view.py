@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from pneumosearch.data.battery import BATTERY, battery_copies
 from pneumosearch.data.cache import shrink
 from pneumosearch.data.decoding import PixelArray
-from pneumosearch.data.phantoms import draw_phantom
+from pneumosearch.data.phantom_drawing import draw_phantom
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import battery
 from pneumosearch.report.figures import GREEN, Drawing, drawing, styled

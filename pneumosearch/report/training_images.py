@@ -8,7 +8,7 @@ import numpy as np
 
 from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.extremes import End, extremes, strongest
-from pneumosearch.data.phantoms import draw_phantom
+from pneumosearch.data.phantom_drawing import draw_phantom
 from pneumosearch.records.trial import StudyRecord
 
 _SIDE: Final = 128  # pixels

@@ -268,9 +268,8 @@ def settled(store: Store, spec: StudySpec) -> StudySpec:
     """Replace the precision "auto" by the one that the study began with; a new study takes this machine's."""
     if spec.precision != "auto":
         return spec
-    with explained(store.url):
-        begun = attributes.SPEC.of(store.load_study(spec.name)) if spec.name in store.names() else None
-    return spec.model_copy(update={"precision": (begun or {}).get("precision", resolved_precision("auto"))})
+    begun = store.begun(spec.name) or {}
+    return spec.model_copy(update={"precision": begun.get("precision", resolved_precision("auto"))})
 
 
 def train_once(

@@ -197,6 +197,11 @@ class Store(TrialFiles):
         with explained(self.url), _as_written_here(f"study '{name}'"):
             return attributes.DATA.needed(study.user_attrs)
 
+    def begun(self, name: str) -> dict[str, Any] | None:
+        """Return the settings that study `name` began with (`StudySpec.identity`); None where it is not there."""
+        with explained(self.url):
+            return attributes.SPEC.of(self.load_study(name)) if name in self.names() else None
+
     def classes_of(self, name: str, given: Classes | None) -> Classes:
         """Return the classes of study `name`; where it is not there yet, the given ones, or the published ones.
 

@@ -14,7 +14,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.cache import network_input
 from pneumosearch.data.decoding import PixelArray
-from pneumosearch.data.phantoms import draw_phantom
+from pneumosearch.data.phantom_drawing import draw_phantom
 from pneumosearch.data.transform import mixed, transform
 
 _STRONG: Final[dict[str, dict[str, Any]]] = {

@@ -9,7 +9,7 @@ from pneumosearch.data.battery import BATTERY, FAMILY_OF_COPY, battery_copies, j
 from pneumosearch.data.cache import equalize, shrink
 from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.families import FAMILIES
-from pneumosearch.data.phantoms import draw_phantom
+from pneumosearch.data.phantom_drawing import draw_phantom
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.data.splits import leak_groups
 from tests.conftest import ROOT

@@ -10,7 +10,7 @@ from pneumosearch.data.audit.audit import Audit, audit
 from pneumosearch.data.audit.duplicates import THRESHOLD, identical_groups, near_pairs, nearest_others, perceptual_hash
 from pneumosearch.data.audit.features import measure
 from pneumosearch.data.manifest import read_manifest
-from pneumosearch.data.phantoms import draw_phantom
+from pneumosearch.data.phantom_drawing import draw_phantom
 
 Film = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
 
