@@ -1,22 +1,29 @@
 """Fetching: archives of both published layouts, cut off, damaged, hostile; from a server on the loopback address."""
 
+import contextlib
 import hashlib
 import io
 import json
+import re
 import socket
 import stat
 import sys
 import tarfile
+import tempfile
+import warnings
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from pneumosearch.data.fetch import sources
 from pneumosearch.data.fetch.fetch import Fetched, fetch
 from pneumosearch.data.fetch.sources import Archive
+from pneumosearch.data.fetch.unpack import unpack
 from pneumosearch.errors import ConfigError, DataError
 from pneumosearch.published import PUBLISHED_COUNTS
 from tests.support.terminal import Terminal
@@ -164,6 +171,26 @@ def test_what_escapes_the_folder_is_not_unpacked(folder: Path, tmp_path: Path, n
     assert len(images(folder)) == 6
 
 
+STEPS = st.sampled_from(
+    ["..", ".", "", "chest_xray", "train", "test", "NORMAL", "PNEUMONIA", "C:", "~", "x.jpeg", "\\", "..\\..", "\x00"]
+)
+
+
+@settings(max_examples=30)
+@given(names=st.lists(st.lists(STEPS, min_size=1, max_size=7).map("/".join), max_size=6))
+def test_whatever_the_names_nothing_is_written_but_images_in_class_folders(names: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as above:
+        place, archive = Path(above) / "a" / "b" / "images", Path(above) / "archive.zip"
+        with zipfile.ZipFile(archive, "w") as file, warnings.catch_warnings(action="ignore"):  # of names that repeat
+            for name in [*MENDELEY[2:8], *names]:
+                file.writestr(zipfile.ZipInfo(name), b"image")
+        with contextlib.suppress(DataError):  # such as of a name that is a file and a folder
+            unpack(archive, place, ignore)
+        image = re.compile(r"a/b/images/(train|val|test)/(NORMAL|PNEUMONIA)/.+")
+        found = {path.relative_to(above).as_posix() for path in Path(above).rglob("*") if path.is_file()}
+        assert all(map(image.fullmatch, found - {"archive.zip"})), found
+
+
 def test_a_link_in_a_zip_is_not_unpacked(folder: Path, tmp_path: Path) -> None:
     out = io.BytesIO(zipped(MENDELEY[2:8]))
     with zipfile.ZipFile(out, "a") as archive:
@@ -226,7 +253,7 @@ def test_a_wrong_checksum_leaves_nothing_and_says_what_to_do(site: Site, folder:
     listed = json.loads(site.files[LIST])
     listed[1]["content_details"]["sha256_hash"] = "a" * 64
     site.files[LIST] = json.dumps(listed).encode()
-    with pytest.raises(DataError, match=r"not the file with sha256 aaaa.* it is deleted; by hand: download"):
+    with pytest.raises(DataError, match=r"not the file with sha256 aaaa.* it is deleted, .* anew; by hand: download"):
         fetch(folder, progress=ignore)
     assert not folder.exists()
     assert remains(folder) == []

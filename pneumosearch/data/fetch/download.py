@@ -74,7 +74,9 @@ def download(url: str, folder: Path, *, sha256: str | None, progress: Progress) 
             ) from error
         raise UnreachableError(f"{host(url)} gives no file ({reason(error)})") from error
     except ValueError as error:  # pooch's answer to a wrong checksum
-        raise ChecksumError(f"{host(url)}: what came is not the file with sha256 {sha256}; it is deleted") from error
+        raise ChecksumError(
+            f"{host(url)}: what came is not the file with sha256 {sha256}; it is deleted, and the same command asks for it anew"
+        ) from error
 
 
 def file_sha256(path: Path) -> str:

@@ -86,7 +86,7 @@ def _open(archive: Path) -> Iterator[Iterable[_Entry]]:
         yield _files_below(archive)
     elif zipfile.is_zipfile(archive):
         with zipfile.ZipFile(archive) as zipped:
-            yield [_zipped(zipped, info) for info in zipped.infolist() if not info.is_dir()]
+            yield [_zipped(zipped, info) for info in zipped.infolist() if not info.filename.endswith("/")]
     elif tarfile.is_tarfile(archive):
         with tarfile.open(archive) as tar:
             yield [_tarred(tar, member) for member in tar.getmembers() if not member.isdir()]
