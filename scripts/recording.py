@@ -126,7 +126,7 @@ def _drawn_lines(frames: Sequence[Frame], width: int) -> tuple[dict[str, tuple[i
         element = re.sub(r' clip-path="[^"]*"', "", element)  # noqa: PLW2901  shorter
         y = float(re.search(r' y="([0-9.]+)"', element)[1])  # type: ignore[index]  # Rich writes it
         row = round((y - 20) / _ROW)
-        rows[row] += re.sub(r' y="[0-9.]+"', ' y="20"', element)
+        rows[row] += re.sub(r' y="[0-9.]+"', ' y="20"', element).replace("&#160;", "\xa0")
     return {line: (number, rows[number]) for number, line in enumerate(lines)}, styles
 
 

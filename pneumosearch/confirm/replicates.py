@@ -122,12 +122,12 @@ def train_replicates(session: Session, plan: ConfirmationPlan, say: Say) -> bool
     finished, runs = finished_replicates(session.store, plan), plan.runs
     finished |= failed_replicates(session.store, plan)
     for turn, (run, (trial, position)) in enumerate(runs.items(), start=1):
-        session.listener(PartsDone("replicates", turn - 1, len(runs)))
         name = f"{plan.label(trial)}, seed {run.seed}"
         if run in finished:
             continue
         if session.stop():
             return False
+        session.listener(PartsDone("replicates", turn - 1, len(runs)))
         say(f"replicate {turn} of {len(runs)}: {name}")
         origin = Origin(study=plan.record.name, trial=trial.number)
         about = REPLICATE_OF.entry(origin) | REPLICATE.entry(position)

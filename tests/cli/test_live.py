@@ -1,8 +1,16 @@
 """What a person sees on a terminal while trials train."""
 
+import contextlib
 import io
+import json
+import os
+import pty
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from rich.text import Text
@@ -23,6 +31,7 @@ from pneumosearch.search.events import (
     TrialStarted,
 )
 from tests.support.fakes import a_history, a_study, a_trial
+from tests.support.terminal import Terminal
 
 
 class Screen:
@@ -294,3 +303,28 @@ def test_decoding_elsewhere_is_a_line(monkeypatch: pytest.MonkeyPatch, capsys: p
     for done in (16, 32, 40):
         show(done, 40)
     assert capsys.readouterr().err == "decoded 40 of 40 images\n"
+
+
+def test_bar_is_on_the_terminal_and_the_result_alone_on_standard_output(phantoms: Path, tmp_path: Path) -> None:
+    terminal, (reading, writing) = Terminal(tmp_path), pty.openpty()
+    command = [sys.executable, "-m", "pneumosearch", "data", "audit", "--data", str(phantoms), "--json"]
+    with ThreadPoolExecutor(1) as reader, subprocess.Popen(
+        command, cwd=tmp_path, env=terminal.environment | {"TERM": "xterm"}, stdout=subprocess.PIPE, stderr=writing
+    ) as process:  # fmt: skip
+        os.close(writing)
+        shown = reader.submit(read_all, reading)
+        out, _ = process.communicate(timeout=300)
+        said = shown.result(timeout=60).decode()
+    assert json.loads(out)["kind"] == "phantoms"
+    assert "auditing" in said
+    assert said.rindex("\x1b[?25h") > said.rindex("\x1b[?25l")  # the cursor is back
+
+
+def read_all(terminal: int) -> bytes:
+    """What is written to a terminal until nobody has it open."""
+    parts = []
+    with contextlib.suppress(OSError):  # so Linux says it
+        while part := os.read(terminal, 65536):
+            parts.append(part)
+    os.close(terminal)
+    return b"".join(parts)

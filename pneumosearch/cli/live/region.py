@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.segment import ControlType, Segment
 
 #: Seconds between two drawings: as many as make drawing take this share of a core, within these limits.
-_SHARE: Final = 0.01
+_SHARE: Final = 0.005
 _SHORTEST, _LONGEST = 0.1, 1.0
 
 
