@@ -74,9 +74,8 @@ def download(url: str, folder: Path, *, sha256: str | None, progress: Progress) 
             ) from error
         raise UnreachableError(f"{host(url)} gives no file ({reason(error)})") from error
     except ValueError as error:  # pooch's answer to a wrong checksum
-        raise ChecksumError(
-            f"{host(url)}: what came is not the file with sha256 {sha256}; it is deleted, and the same command asks for it anew"
-        ) from error
+        what = f"{host(url)}: what came is not the file with sha256 {sha256}"
+        raise ChecksumError(f"{what}; it is deleted, and the same command asks for it anew") from error
 
 
 def file_sha256(path: Path) -> str:
