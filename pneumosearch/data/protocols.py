@@ -56,9 +56,7 @@ class Dataset:
     evaluated: Literal["validation", "test"]
     description: DataDescription
     stressed: ImageSet | None = None  # changed copies of the evaluation images, all of one change after the other
-    battery: ImageSet | None = (
-        None  # copies of some evaluation images under `data.battery.BATTERY`, one after the other
-    )
+    battery: ImageSet | None = None  # copies of some of them under `data.battery.BATTERY`, one after the other
 
 
 @dataclass(frozen=True)

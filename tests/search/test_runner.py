@@ -456,7 +456,7 @@ def test_interrupted_is_no_failure() -> None:
 def test_search_by_unseen_families_ranks_by_them_and_keeps_the_figures_of_each_family(
     store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def judged(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
+    def judged(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, on_step: Any = None) -> TrainingResult:
         """All is right under the family that trains, and more than a little zoom calls all ill under the others."""
         folder.mkdir(parents=True, exist_ok=True)
         zoom, n = run.config.zoom, len(dataset.battery.labels) // len(BATTERY)
