@@ -16,6 +16,7 @@ from pneumosearch.data.families import FAMILIES, trained_families
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError, StoreError, TrainingError
 from pneumosearch.metrics import battery_score
+from pneumosearch.records import attributes
 from pneumosearch.records.attributes import OWNER
 from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.records.trial import StudyRecord
@@ -171,6 +172,23 @@ def test_configuration_is_not_trained_twice_unless_asked_for(
     again = Store(f"sqlite:///{tmp_path}/again.db", tmp_path / "again")
     search(again, source, FEW.model_copy(update={"repeat_duplicates": True})).until(6)
     assert len(trained) == 2 + 6
+
+
+@pytest.mark.usefixtures("fake")
+def test_configuration_that_an_earlier_version_trained_is_not_trained_again(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored = attributes.Attribute.stored
+
+    def before_gamma_came(self: Any, owner: Any) -> Any:
+        value = stored(self, owner)
+        if self is attributes.RUN:
+            return {**value, "config": {key: each for key, each in value["config"].items() if key != "gamma"}}
+        return value
+
+    monkeypatch.setattr(attributes.Attribute, "stored", before_gamma_came)
+    search(store, source, FEW).until(8)
+    assert sum(trial.duplicate_of is not None for trial in store.record("tiny").trials) == 6
 
 
 @pytest.mark.usefixtures("fake")
