@@ -6,6 +6,7 @@ import typer
 
 from benchmarks.augmentation import augmentation
 from benchmarks.fidelity import fidelity
+from benchmarks.laboratory import laboratory
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.precision import precision
 from benchmarks.replay import curves, pruners
@@ -31,6 +32,7 @@ for command in (
     storages,
     precision,
     norm_statistics,
+    laboratory,
 ):
     app.command()(command)
 

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from benchmarks.augmentation import augmentation
 from benchmarks.fidelity import fidelity
+from benchmarks.laboratory import laboratory
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.policies import Recorded
 from benchmarks.precision import FIGURES, comparison, precision
@@ -35,6 +36,23 @@ def test_each_change_is_timed_beside_the_published_ones() -> None:
     assert {"published", "crop", "jpeg", "mixup", "all"} <= found["cpu_ms_an_image"].keys()
     assert all(value > 0 for value in found["cpu_ms_an_image"].values())
     assert found["of"] == "phantoms"
+
+
+def test_laboratory_trains_no_kind_of_phantoms_twice_and_averages_over_seeds(tmp_path: Path) -> None:
+    path = tmp_path / "laboratory.csv"
+    figures = "0.90,0.95,0.70,0.99,0.20,0.80,9.0"
+    path.write_text(
+        "planted,images,seed,last_validation,validation,test,test_sensitivity,test_specificity,test_auc,cpu_s\n"
+        f"none,150,232,{figures}\nborder,150,232,{figures}\n"
+    )
+    before = path.read_text()
+    app = typer.Typer()
+    app.command()(laboratory)
+    arguments = ["--shift", "border", "--seeds", "1", "--output", str(path)]
+    found = json.loads(CliRunner().invoke(app, [*arguments, "--json"]).stdout)
+    assert [run["planted"] for run in found["runs"]] == ["none", "border"]
+    assert path.read_text() == before
+    assert "0.95" in CliRunner().invoke(app, arguments).stdout
 
 
 @pytest.mark.slow
