@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pneumosearch.search.keras_tuner.engine import hypermodel
     from pneumosearch.space import Choice, Range, Space
     from pneumosearch.storage.store import Store
+    from pneumosearch.study import Study
     from pneumosearch.studyfile import StudySpec, read_study_file
 
 __version__ = "0.1.0"
@@ -33,6 +34,7 @@ __all__ = [
     "Space",
     "Store",
     "StoreError",
+    "Study",
     "StudyRecord",
     "StudySpec",
     "TrialConfig",
@@ -62,6 +64,7 @@ _HOMES: Final = {
     "search.keras_tuner.engine": ("hypermodel",),
     "space": ("Choice", "Range", "Space"),
     "storage.store": ("Store",),
+    "study": ("Study",),
     "studyfile": ("StudySpec", "read_study_file"),
 }
 _HOME_OF: Final = {name: home for home, names in _HOMES.items() for name in names}

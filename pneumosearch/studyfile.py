@@ -1,6 +1,7 @@
 """Study files: what is searched and how, in TOML, checked strictly."""
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -32,6 +33,7 @@ DEFAULT_PRUNER: Final[PrunerName] = "promote"
 
 #: A duration such as 90, 45s, 30m, 2h or 1h30m.
 DURATION_PATTERN: Final = r"^(\d+(\.\d+)?[smhd]?)+$"
+_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 #: Pruner "promote": a trial pauses after these epochs; the best of so many trials resumes.
 DEFAULT_RUNGS: Final = (1,)
@@ -280,6 +282,21 @@ def _check_rungs(spec: StudySpec, source: str) -> None:
             raise ConfigError(f"{source}: {key}: needs pruner = 'promote', not {spec.pruner!r}")
     if not spec.rungs or list(spec.rungs) != sorted(set(spec.rungs)):
         raise ConfigError(f"{source}: rungs: must be rising numbers of epochs such as [1, 3], not {list(spec.rungs)}")
+
+
+def seconds_of(duration: str | None, option: str = "--timeout") -> float:
+    """Read a duration such as 90, 45s, 30m, 2h or 1h30m, in seconds; None is infinite.
+
+    Raises:
+        ConfigError: Anything else, or zero.
+    """
+    if duration is None:
+        return float("inf")
+    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", duration)
+    seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
+    if not re.fullmatch(DURATION_PATTERN, duration) or seconds <= 0:
+        raise ConfigError(f"{option} '{duration}': wanted a duration such as 90s, 30m, 2h or 1h30m")
+    return seconds
 
 
 def json_schema() -> dict[str, Any]:

@@ -14,6 +14,7 @@ OF_OTHERS = {
     "_pslinux": "psutil's own copy of the time of the start, which only the system could change",
     "_create_new_trial": "of Optuna's RDBStorage: the moment between a commit and its answer",
     "_get_trials": "of Optuna's RDBStorage: which trials are read from the database",
+    "_repr_html_": "by which notebooks ask for HTML",
     "_storage": "a module of optuna-dashboard, whose cache is kept for seconds",
 }
 #: Part of a public interface in spite of the underscore: named tuples have no other room for methods.

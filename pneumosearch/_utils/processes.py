@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -36,7 +37,8 @@ class Helper:
         orders, self._orders = context.Pipe(duplex=False)
         arguments = (dict(environment), events, orders)
         self._process: SpawnProcess = context.Process(target=_work, args=arguments, daemon=True)
-        self._process.start()
+        with _script_left_out():
+            self._process.start()
         events.close()  # close our copies of its ends, so that its death closes the pipe
         orders.close()
         with suppress(OSError):  # it has ended already; the closed pipe of its events will show that
@@ -62,6 +64,25 @@ class Helper:
     def exit_code(self) -> int:
         """Exit status of the ended process; minus the signal number if a signal ended it."""
         return self._process.exitcode or 0
+
+
+@contextmanager
+def _script_left_out() -> Iterator[None]:
+    """Start a process that does not run the user's script again: its task is in this package.
+
+    Python would import the script into the new process, for tasks that it defines; a script that starts a study
+    without `if __name__ == "__main__"` would then start another one there.
+    """
+    main = sys.modules["__main__"]
+    path = getattr(main, "__file__", None)
+    if path is None or getattr(main, "__spec__", None) is not None:  # no script: a notebook, or `python -m`
+        yield
+        return
+    del main.__file__
+    try:
+        yield
+    finally:
+        main.__file__ = path
 
 
 @contextmanager

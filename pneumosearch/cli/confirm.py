@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from pneumosearch.cli import options
+from pneumosearch.studyfile import seconds_of
 
 if TYPE_CHECKING:
     from pneumosearch.confirm.replicates import ConfirmationPlan
@@ -47,7 +48,7 @@ def confirm(
     from pneumosearch.report.latest_confirmation import confirmation_summary, print_confirmation
     from pneumosearch.search.rerun import stored_folder
 
-    stop_after = options.seconds_of(timeout)
+    stop_after = seconds_of(timeout)
     store = options.open_store(storage, results, artifacts, name, must_exist=True)
     record, named = store.record(name), store.classes_of(name, options.classes_of(classes, data))
     plan = as_begun(store, plan_confirmation(record, top, seeds))
@@ -74,19 +75,16 @@ def _confirmed(
     from pneumosearch.cli.live.epochs import EpochView
     from pneumosearch.cli.views import stopped
     from pneumosearch.confirm.replicates import finished_replicates
-    from pneumosearch.confirm.run import confirm as confirmed
-    from pneumosearch.dashboard.server import write_note
-    from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
+    from pneumosearch.search.session import StopFlag
+    from pneumosearch.study import Watcher, run_confirmation
 
     stop = StopFlag.after(stop_after)
-    with EpochView(source.manifest.shown_as, quiet=quiet, json=json) as view, stopping_on_ctrl_c(stop, view.say):
+    with EpochView(source.manifest.shown_as, quiet=quiet, json=json) as view:
         view.show_device()
-        session = Session(store, source, view, stop, view.steps_every)
-        confirmation = confirmed(session, plan, say=view.say, warn=_warn)
+        watcher = Watcher(view, view.say, _warn, view.steps_every)
+        confirmation = run_confirmation(store, source, plan, watcher, stop)
     if confirmation is None:
         raise stopped(stop.reason, f"{len(finished_replicates(store, plan))} of {len(plan.runs)} replicates")
-    for study in (plan.record.name, plan.study):
-        write_note(store, study)
     return confirmation
 
 

@@ -1,17 +1,12 @@
-"""The options that choose where training processes run, and their preparation."""
+"""The options that choose where training processes run."""
 
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import partial
-from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from pneumosearch.errors import ConfigError
 
 if TYPE_CHECKING:
-    from pneumosearch._utils.processes import Helper
-    from pneumosearch.search.runner import Outcome
     from pneumosearch.workers.ray_cluster import Cluster
 
 Executor = Annotated[
@@ -35,15 +30,6 @@ MaxRestarts = Annotated[
 ]
 
 
-class Crew(NamedTuple):
-    """Who trains a study, by the options of the command."""
-
-    workers: int
-    grace: float  # seconds
-    max_failures: int
-    cluster: "Cluster | None" = None  # this machine where none is given
-
-
 def cluster_of(
     executor: str, address: str | None, cpus: float | None, gpus: float | None, max_restarts: int | None
 ) -> "Cluster | None":
@@ -62,43 +48,3 @@ def cluster_of(
 
     restarts = MAX_RESTARTS if max_restarts is None else max_restarts
     return Cluster(address, 1.0 if cpus is None else cpus, gpus or 0.0, restarts)
-
-
-def prestarted(crew: Crew) -> AbstractContextManager[list["Helper"]]:
-    """Start the training processes of this machine early, to be ready with images and store; none for a cluster."""
-    if crew.cluster is not None:
-        return nullcontext([])
-    from pneumosearch._utils.processes import prestarted as prestarted_helpers
-    from pneumosearch.training.loop import prepare
-
-    return prestarted_helpers(crew.workers, prepare)
-
-
-@contextmanager
-def ready(
-    crew: Crew, helpers: list["Helper"], url: str, say: Callable[[str], None]
-) -> Iterator[Callable[..., "Outcome"]]:
-    """Yield a function that trains a study as `crew` says; it takes the arguments of `workers.local.run_locally`.
-
-    Args:
-        crew: Where, and how many.
-        helpers: As `prestarted` gives them.
-        url: Of the storage.
-        say: Takes a line for the user.
-
-    Raises:
-        PneumosearchError: The cluster cannot be used, or not with this storage.
-    """
-    from pneumosearch._utils.hardware import memory_warning
-    from pneumosearch.workers import local
-
-    if crew.cluster is None:
-        warning = memory_warning(crew.workers)
-        if warning:
-            say(f"warning: {warning}")
-        yield partial(local.run_locally, workers=crew.workers, grace=crew.grace, helpers=helpers)
-        return
-    from pneumosearch.workers import ray_cluster
-
-    with ray_cluster.connected(crew.cluster, url):
-        yield partial(ray_cluster.run_on_cluster, cluster=crew.cluster, say=say, workers=crew.workers, grace=crew.grace)

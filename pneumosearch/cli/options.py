@@ -1,6 +1,5 @@
 """Options that several commands share, and what they mean."""
 
-import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -10,7 +9,6 @@ import typer
 from pneumosearch.config import PrecisionChoice
 from pneumosearch.errors import ConfigError, as_message
 from pneumosearch.published import PUBLISHED_SEED
-from pneumosearch.studyfile import DURATION_PATTERN
 
 if TYPE_CHECKING:
     from pneumosearch.data.protocols import DataSource
@@ -23,7 +21,6 @@ _USUAL_FOLDERS: Final = (Path("chest_xray"), Path("data/chest_xray"))
 PHANTOM_IMAGES: Final = 1900
 PHANTOM_SEED: Final = PUBLISHED_SEED
 _EARLIER_PHANTOM_IMAGES: Final = 600  # as earlier versions drew them
-_UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 Storage = Annotated[
     str | None,
@@ -104,9 +101,6 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result onl
 
 RESULTS: Final = Path("results")
 
-#: How long a command waits at its start for a database that does not answer, s. Later it waits longer.
-OPENING_PATIENCE: Final = 10.0
-
 
 def open_store(
     storage: str | None,
@@ -117,28 +111,10 @@ def open_store(
     must_exist: bool = False,
     begins: bool = False,
 ) -> "Store":
-    """Open the store and the artifacts that the options name.
+    """Open the store and the artifacts that the options name, as `storage.opening.open_store` does."""
+    from pneumosearch.storage import opening
 
-    Args:
-        storage: URL of the store.
-        results: Folder of this machine.
-        artifacts: URL of the artifacts that machines share; by default those of the study.
-        study: Name of the study, if there is one.
-        must_exist: Refuse a store that is not there yet, for commands that only read.
-        begins: Create the place of the artifacts. Only commands that start studies do; others need it to exist.
-    """
-    from pneumosearch.storage.store import Store
-    from pneumosearch.storage.urls import sqlite_url
-
-    url = storage or sqlite_url(results / "pneumosearch.db")
-    store = Store(url, results, must_exist=must_exist, opening_patience=OPENING_PATIENCE, artifacts=artifacts)
-    store.use_artifacts_of(study)
-    if store.shared_artifacts is not None and not must_exist:
-        if begins and artifacts is not None:
-            store.shared_artifacts.make()
-        else:
-            store.shared_artifacts.check()
-    return store
+    return opening.open_store(storage, results, artifacts, study, must_exist=must_exist, begins=begins)
 
 
 def open_source(
@@ -213,18 +189,3 @@ def _phantoms(results: Path) -> Path:
     )
     write_phantoms(folder, n_images=PHANTOM_IMAGES, seed=PHANTOM_SEED)
     return folder
-
-
-def seconds_of(duration: str | None, option: str = "--timeout") -> float:
-    """Read a duration such as 90, 45s, 30m, 2h or 1h30m, in seconds; None is infinite.
-
-    Raises:
-        ConfigError: Anything else, or zero.
-    """
-    if duration is None:
-        return float("inf")
-    parts = re.findall(r"(\d+(?:\.\d+)?)([smhd]?)", duration)
-    seconds = sum(float(number) * _UNITS[unit or "s"] for number, unit in parts)
-    if not re.fullmatch(DURATION_PATTERN, duration) or seconds <= 0:
-        raise ConfigError(f"{option} '{duration}': wanted a duration such as 90s, 30m, 2h or 1h30m")
-    return seconds

@@ -2,14 +2,15 @@
 
 import sys
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from pneumosearch.cli import engines, executors, options
-from pneumosearch.cli.executors import Crew
-from pneumosearch.studyfile import DEFAULT_SAMPLER, SAMPLER_NAMES, PrunerName
+from pneumosearch.studyfile import DEFAULT_SAMPLER, SAMPLER_NAMES, PrunerName, seconds_of
+from pneumosearch.workers.crew import Crew, prestarted
 
 if TYPE_CHECKING:
     from pneumosearch._utils.processes import Helper
@@ -75,14 +76,14 @@ def study(
 
     Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
     """
-    options.seconds_of(timeout)  # so that an error names the option
+    seconds_of(timeout)  # so that an error names the option
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given: dict[str, object] = {"name": name, "seed": seed, "precision": precision, "sampler": sampler}
     given |= {"pruner": pruner, "patient_pattern": patient_pattern, "deterministic": deterministic or None}
     given |= {"trials": trials, "timeout": timeout, "log": log or None}
     spec = _study_spec(study_file, {**given, "classes": options.classes_of(classes, data)}, engine, tuner)
-    crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures, cluster)
-    with nullcontext([]) if dry_run else executors.prestarted(crew) as helpers:
+    crew = Crew(workers, seconds_of(grace, "--grace"), max_failures, cluster)
+    with nullcontext([]) if dry_run else prestarted(crew) as helpers:
         store = options.open_store(storage, results, artifacts, spec.name, begins=not dry_run)
         named = store.classes_of(spec.name, spec.classes)
         source = options.open_source(data, results, skip_unreadable, spec.patient_pattern, named)
@@ -130,32 +131,14 @@ def run_search(
         json: The result is printed as JSON: a terminal shows the live region, anything else nothing.
         joins: Another command leads the study, and has written earlier trials to other tools.
     """
+    from pneumosearch import study
     from pneumosearch.cli.live.study import StudyView
-    from pneumosearch.search.events import to_all
-    from pneumosearch.search.runner import open_search
-    from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
-    from pneumosearch.storage.urls import advice
-    from pneumosearch.tracking.follow import followed
 
-    stop = StopFlag.after(options.seconds_of(spec.timeout))
     view = StudyView(source.manifest.shown_as, spec.trials, spec.metric, quiet=quiet, json=json, floor=spec.floor or {})
-    # Ray installs its own handler of SIGTERM when it starts, so it must start before ours is installed.
-    with (
-        view,
-        followed(store, spec, _warn if view.quiet else view.say) as follower,
-        executors.ready(crew, helpers, store.url, view.say) as train,
-        stopping_on_ctrl_c(stop, view.say),
-    ):
-        session = Session(store, source, to_all(view, follower), stop, view.steps_every)
-        open_search(session, spec)  # decodes images and finds mistakes here, before processes start
-        store.set_goal(spec.name, spec.trials)
-        view.show_earlier(lambda: store.record(spec.name))
-        if spec.log and not joins:
-            follower.catch_up(store.record(spec.name).trials)
-        hint = advice(store.url, crew.workers + store.record(spec.name).count("running"))
-        if hint:
-            view.say(f"hint: {hint}")
-        return train(session, spec, spec.trials, crew.max_failures)
+    watcher = study.Watcher(view, view.say, _warn if view.quiet else view.say, view.steps_every)
+    with view:
+        begun = partial(view.show_earlier, lambda: store.record(spec.name))
+        return study.run_search(store, source, spec, crew, watcher, helpers=helpers, begun=begun, joins=joins)
 
 
 def _warn(text: str) -> None:

@@ -7,9 +7,10 @@ from typing import Annotated, Final
 
 import typer
 
-from pneumosearch.cli import executors, options
-from pneumosearch.cli.executors import Crew
+from pneumosearch.cli import options
 from pneumosearch.cli.study import Grace, Workers, run_search
+from pneumosearch.studyfile import seconds_of
+from pneumosearch.workers.crew import Crew, prestarted
 
 _LOOK_FOR_STUDY: Final = 2.0  # seconds between two looks for a study that is not there yet
 
@@ -41,10 +42,10 @@ def worker(
     """
     from pneumosearch.cli.views import print_json, stopped
 
-    options.seconds_of(timeout)  # so that an error names the option
-    _wait_for(storage, results, name, options.seconds_of(wait, "--wait") if wait else 0.0)
-    crew = Crew(workers, options.seconds_of(grace, "--grace"), max_failures)
-    with executors.prestarted(crew) as helpers:  # meanwhile, these imports take a second
+    seconds_of(timeout)  # so that an error names the option
+    _wait_for(storage, results, name, seconds_of(wait, "--wait") if wait else 0.0)
+    crew = Crew(workers, seconds_of(grace, "--grace"), max_failures)
+    with prestarted(crew) as helpers:  # meanwhile, these imports take a second
         from pneumosearch.search.rerun import stored_folder
         from pneumosearch.workers.local import joined_spec
 

@@ -38,12 +38,16 @@ def write_page(store: Store, name: str, path: Path, *, top: int, pictures: bool 
         StoreError: The store has no study of this name, or its confirmation cannot be read.
         PneumosearchError: The file cannot be written.
     """
+    write_output(path, study_page(store, name, top=top, pictures=pictures))
+
+
+def study_page(store: Store, name: str, *, top: int, pictures: bool = True) -> str:
+    """Return the page of study `name` as HTML; arguments and errors as of `write_page`."""
     confirmation = latest_confirmation(store, name)
     misclassified = misclassified_images(store, name)
     if not pictures:
         misclassified = [replace(image, png=None) for image in misclassified]
-    text = page(store.record(name), confirmation, misclassified, top=top)
-    write_output(path, text)
+    return page(store.record(name), confirmation, misclassified, top=top)
 
 
 def page(

@@ -97,18 +97,7 @@ def baseline_summary(trial: TrialRecord) -> dict[str, Any]:
 
 def csv_text(record: StudyRecord) -> str:
     """Return CSV with a row for each trial, hyperparameters included; cells are safe for spreadsheets."""
-    rows = []
-    for trial in record.trials:
-        summary = trial_summary(trial, record)
-        config = summary.pop("config") or {}
-        by_battery = summary["battery"] or {}
-        for key in ("history", "changes", "screening", "battery"):
-            summary.pop(key)
-        summary |= {name: by_battery.get(name) for name in METRICS if of_battery(name)}
-        summary["repeated"] = statistics.fmean(trial.repeated) if trial.repeated else None
-        summary["n_repeated"] = len(trial.repeated)
-        summary["screening_auc"] = trial.screening.epoch.evaluation("auc") if trial.screening else None
-        rows.append({**summary, **{name: config.get(name) for name in TrialConfig.model_fields}})
+    rows = [trial_row(trial, record) for trial in record.trials]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else ["number"], lineterminator="\n")
     writer.writeheader()
@@ -121,3 +110,17 @@ def spreadsheet_safe(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     return ("'" if value[:1] in ("=", "+", "-", "@", "\t", "\r") else "") + printable(value)
+
+
+def trial_row(trial: TrialRecord, record: StudyRecord) -> dict[str, Any]:
+    """Return a trial as a row of a table: `trial_summary` without what has many values, and all hyperparameters."""
+    summary = trial_summary(trial, record)
+    config = summary.pop("config") or {}
+    by_battery = summary["battery"] or {}
+    for key in ("history", "changes", "screening", "battery"):
+        summary.pop(key)
+    summary |= {name: by_battery.get(name) for name in METRICS if of_battery(name)}
+    summary["repeated"] = statistics.fmean(trial.repeated) if trial.repeated else None
+    summary["n_repeated"] = len(trial.repeated)
+    summary["screening_auc"] = trial.screening.epoch.evaluation("auc") if trial.screening else None
+    return {**summary, **{name: config.get(name) for name in TrialConfig.model_fields}}

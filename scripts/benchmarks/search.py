@@ -9,7 +9,7 @@ import typer
 from benchmarks.live import race
 from benchmarks.live_sides import SIDES
 from benchmarks.policies import ReplayMetric, replay_policies
-from pneumosearch.cli.options import seconds_of
+from pneumosearch.studyfile import seconds_of
 
 _REPLAYED = Path("studies/curves-75.toml")
 _REPLAY_SEEDS, _LIVE_SEEDS = 30, 5

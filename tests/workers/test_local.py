@@ -13,7 +13,6 @@ import psutil
 import pytest
 
 from pneumosearch._utils.processes import prestarted
-from pneumosearch.cli import executors
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.records.epoch import History
@@ -24,6 +23,8 @@ from pneumosearch.space import Choice
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import prepare
+from pneumosearch.workers.crew import Crew
+from pneumosearch.workers.crew import prestarted as prestarted_crew
 from pneumosearch.workers.local import run_locally
 from pneumosearch.workers.ray_cluster import Cluster
 from tests.conftest import TINY
@@ -148,7 +149,7 @@ def test_process_that_still_prepares_goes_when_its_parent_is_killed() -> None:
 
 
 def test_cluster_begins_no_process_here() -> None:
-    with executors.prestarted(executors.Crew(2, 60.0, 3, Cluster(None, 1.0, 0.0, 20))) as helpers:
+    with prestarted_crew(Crew(2, 60.0, 3, Cluster(None, 1.0, 0.0, 20))) as helpers:
         assert helpers == []
 
 

@@ -15,8 +15,9 @@ from pneumosearch.cli.live.training import Training, trainings_table
 from pneumosearch.cli.live.view import View
 from pneumosearch.config import RunSpec
 from pneumosearch.metrics import Floor, Metric, direction
-from pneumosearch.records.epoch import EpochMetrics, History
+from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import BASELINE, NO_FLOOR, StudyRecord, TrialRecord, is_baseline, ranked
+from pneumosearch.report.progress import ending_line, epoch_line
 from pneumosearch.report.tables import changes_text, points
 from pneumosearch.search.events import Repeating, StepsDone
 
@@ -85,7 +86,7 @@ class StudyView(View):
             shown = self._current[number].history
             self._current[number].epoch_ended(history)
         if not self.live and len(history) > len(shown):
-            self.say(f"trial {number}: " + _epoch_line(history[-1], self.metric))
+            self.say(f"trial {number}: " + epoch_line(history[-1], self.metric))
 
     def trial_deferred(self, number: int) -> None:
         """Show that a trial (only the baseline can be) is deferred."""
@@ -102,7 +103,7 @@ class StudyView(View):
         if self._load and len(self._known) <= max(self._known, default=-1):  # other processes train trials too
             self._update(self._load)
         self._times.reached(self._n_ended())
-        self.say(_ending_line(record, self.metric))
+        self.say(ending_line(record, self.metric))
         if not self.live:
             self.say(f"{self._counts()}; {self._best()}{self._time_left()}")
 
@@ -184,23 +185,3 @@ class StudyView(View):
             return ""
         seconds = (time.monotonic() - self._start) / done * max(0, self.n_trials - len(self.records))
         return f"; about {seconds / 60:.0f} min left"
-
-
-def _epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
-    return (
-        f"epoch {epoch.epoch}: train {epoch.train_accuracy:.1%}, "
-        f"validation {metric} {epoch.evaluation(metric):.4f}, {epoch.seconds:.1f} s"
-    )
-
-
-def _ending_line(record: TrialRecord, metric: Metric) -> str:
-    which = f"{record.number}" + (f" (resuming {record.continues})" if record.continues is not None else "")
-    n = len(record.history)
-    text = f"trial {which} {record.state} after {n} epoch" + "s" * (n != 1)
-    if record.screening and not record.history:
-        auc = record.screening.epoch.evaluation("auc")
-        text = f"trial {which} {record.state} at its low-resolution rung (AUC {auc:.4f})"
-    if record.value is not None:
-        return f"{text}: {metric} {record.value:.4f}"
-    why = record.failure or record.passed_over
-    return f"{text}: {why}" if why else text

@@ -1,0 +1,27 @@
+"""What happens in a search, a line for each epoch and each end of a trial."""
+
+from pneumosearch.metrics import Metric
+from pneumosearch.records.epoch import EpochMetrics
+from pneumosearch.records.trial import TrialRecord
+
+
+def epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
+    """Say what an epoch measured."""
+    return (
+        f"epoch {epoch.epoch}: train {epoch.train_accuracy:.1%}, "
+        f"validation {metric} {epoch.evaluation(metric):.4f}, {epoch.seconds:.1f} s"
+    )
+
+
+def ending_line(record: TrialRecord, metric: Metric) -> str:
+    """Say how a trial ended."""
+    which = f"{record.number}" + (f" (resuming {record.continues})" if record.continues is not None else "")
+    n = len(record.history)
+    text = f"trial {which} {record.state} after {n} epoch" + "s" * (n != 1)
+    if record.screening and not record.history:
+        auc = record.screening.epoch.evaluation("auc")
+        text = f"trial {which} {record.state} at its low-resolution rung (AUC {auc:.4f})"
+    if record.value is not None:
+        return f"{text}: {metric} {record.value:.4f}"
+    why = record.failure or record.passed_over
+    return f"{text}: {why}" if why else text
