@@ -195,7 +195,7 @@ class Study:
             classes = store.classes_of(chosen.name, chosen.classes)
             source = _source(Path(data), folder, skip_unreadable, chosen.patient_pattern, classes)
             if spec is None and source.manifest.kind == "phantoms" and not set(_SETTLED) & settings.keys():
-                chosen = for_phantoms(chosen)
+                chosen = for_phantoms(chosen, store.begun(chosen.name))
             outcome = run_search(store, source, chosen, crew, watcher, helpers=helpers)
         write_note(store, chosen.name)
         return cls(store, chosen.name, outcome.stopped)
