@@ -58,7 +58,7 @@ def precision(
         for precision_ in PRECISIONS
     ]
     with EpochView(source.manifest.kind, quiet=as_json) as view, stopping_on_ctrl_c(stop, view.say):
-        trials = [_trained(Session(store, source, view, stop), run) for run in runs]
+        trials = [_trained(Session(store, source, view, stop, view.steps_every), run) for run in runs]
     compared = {name: comparison(trials[0::2], trials[1::2], figure) for name, figure in FIGURES.items()}
     rows = [(name, *row.values()) for name, row in compared.items()]
     headings = ("figure", *next(iter(compared.values())))

@@ -64,8 +64,8 @@ class Region(Live):
         super().__init__(console=console, auto_refresh=False, transient=transient, redirect_stdout=to_terminal)
 
     def start(self, refresh: bool = False) -> None:
-        """Begin to draw."""
-        super().start(refresh)
+        """Begin to draw, for the first time at once: imports that follow may keep the thread waiting for seconds."""
+        super().start(refresh=True)
         self._thread.start()
 
     def stop(self) -> None:
