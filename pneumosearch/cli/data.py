@@ -131,10 +131,12 @@ def data_phantoms(
 
     Example: [bold]pneumosearch data phantoms laboratory --shift compression --shift exposure=0.8[/bold]
     """
+    from pneumosearch.cli.live.bars import working
     from pneumosearch.data.phantoms import write_phantoms
     from pneumosearch.data.planted_shifts import read_shift
 
     shifts = dict(read_shift(text) for text in shift or ())
-    write_phantoms(folder, n_images=images, seed=seed, shifts=shifts)
+    with working(f"drawing {images} phantoms"):
+        write_phantoms(folder, n_images=images, seed=seed, shifts=shifts)
     planted = "".join(f"; planted: {name} {strength:g}" for name, strength in shifts.items())
     print(f"{folder}: {images} PHANTOMS written (seed {seed}); they are drawings, not X-rays{planted}", file=sys.stderr)

@@ -173,6 +173,7 @@ def usual_folder() -> Path | None:
 
 
 def _phantoms(results: Path) -> Path:
+    from pneumosearch.cli.live.bars import working
     from pneumosearch.data.phantoms import MARKER, write_phantoms
 
     folder, earlier = (
@@ -187,5 +188,6 @@ def _phantoms(results: Path) -> Path:
         f"no X-rays given (--data DIR, or pneumosearch data fetch): drawing {PHANTOM_IMAGES} PHANTOMS in {folder}",
         file=sys.stderr,
     )
-    write_phantoms(folder, n_images=PHANTOM_IMAGES, seed=PHANTOM_SEED)
+    with working("drawing"):
+        write_phantoms(folder, n_images=PHANTOM_IMAGES, seed=PHANTOM_SEED)
     return folder
