@@ -234,6 +234,29 @@ def bootstrap_aucs(
     return [_with_interval(column) for column in areas.T]
 
 
+def bootstrap_means(
+    values: Floats, strata: npt.ArrayLike, patients: Sequence[str], *, seed: int = 0, n_resamples: int = N_RESAMPLES
+) -> tuple[float, float, float]:
+    """Return the mean over strata of the mean of each, with a 95% bootstrap interval over patients.
+
+    Args:
+        values: (n_images,), such as 1 where an image is called right and 0 elsewhere.
+        strata: (n_images,) whose means count alike, such as the class: the result is then the balanced accuracy.
+        patients: (n_images,) the patient of each image; a patient is drawn with all images.
+        seed: Of the resampling.
+        n_resamples: How often patients are drawn.
+
+    Returns:
+        (mean, 2.5 percentile, 97.5 percentile); resamples that lack a stratum are left out.
+    """
+    weights, _ = _resamples(patients, 1, n_resamples, seed)
+    means = []
+    for inside in (np.asarray(strata) == stratum for stratum in np.unique(strata)):
+        sums, of = weights[:, inside].sum(axis=1), weights[:, inside] @ values[inside]
+        means.append(np.divide(of, sums, out=np.full(len(sums), np.nan), where=sums > 0))
+    return _with_interval(np.mean(means, axis=0))
+
+
 def _resamples(patients: Sequence[str], n_seeds: int, n: int, seed: int) -> tuple[Floats, Floats]:
     """Return image weights (n + 1, n_images) and seed weights (n + 1, n_seeds); the first of each is the data."""
     generator = np.random.default_rng(seed)

@@ -171,7 +171,7 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, threshold: flo
     sensitivity, specificity = float(called[truth].mean()), float((~called[~truth]).mean())
     return Scores(
         accuracy=float((called == truth).mean()),
-        loss=float(_losses(truth, p).mean()),
+        loss=float(log_losses(truth, p).mean()),
         sensitivity=sensitivity,
         specificity=specificity,
         balanced_accuracy=(sensitivity + specificity) / 2,
@@ -179,10 +179,10 @@ def score(labels: npt.ArrayLike, probabilities: npt.ArrayLike, *, threshold: flo
     )
 
 
-def _losses(truth: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return the cross-entropy of each image, (n,), in nats."""
-    clipped = np.clip(p, _EPSILON, 1 - _EPSILON)
-    return -np.where(truth, np.log(clipped), np.log1p(-clipped))
+def log_losses(labels: npt.ArrayLike, probabilities: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Return the binary cross-entropy of each image in nats, (n,), as Keras computes it; arguments as of `score`."""
+    clipped = np.clip(np.asarray(probabilities, dtype=np.float64), _EPSILON, 1 - _EPSILON)
+    return -np.where(np.asarray(labels) > 0.5, np.log(clipped), np.log1p(-clipped))
 
 
 @dataclass(frozen=True)
@@ -274,7 +274,7 @@ def battery_score(
 
 
 def _copy_score(truth: npt.NDArray[np.bool_], p: npt.NDArray[np.float64]) -> FamilyScores:
-    whole, losses = score(truth, p), _losses(truth, p)
+    whole, losses = score(truth, p), log_losses(truth, p)
     loss = float(losses[truth].mean() + losses[~truth].mean()) / 2
     return FamilyScores(whole.balanced_accuracy, loss, whole.specificity, whole.auc)
 

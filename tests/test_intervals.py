@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from pneumosearch.intervals import (
     bootstrap_aucs,
     bootstrap_differences,
+    bootstrap_means,
     expected_luck,
     expected_maximum,
     holm,
@@ -179,3 +180,13 @@ def test_deviation_without_rows_and_columns_is_that_of_the_noise() -> None:
     assert residual_deviation(table) == pytest.approx(0.02, rel=0.2)
     assert residual_deviation([[0.9, 0.8], [0.95, 0.85]]) == pytest.approx(0.0, abs=1e-12)
     assert residual_deviation([[0.9], [0.8]]) is None
+
+
+def test_bootstrap_of_means_is_over_patients_and_balances_strata() -> None:
+    right = np.array([1.0, 1.0, 1.0, 0.0])
+    value, low, high = bootstrap_means(right, [0, 0, 0, 1], ["a", "b", "c", "d"])
+    assert (value, low, high) == (0.5, 0.5, 0.5)  # each stratum is constant
+    value, low, high = bootstrap_means(np.array([1.0, 0.0] * 50), np.zeros(100), [f"p{i // 2}" for i in range(100)])
+    assert (value, low, high) == (0.5, 0.5, 0.5)  # each patient is half right
+    value, low, high = bootstrap_means(np.array([1.0, 0.0] * 50), np.zeros(100), [f"p{i}" for i in range(100)])
+    assert 0.35 < low < value < high < 0.65

@@ -14,7 +14,7 @@ from pneumosearch.cli.data import data_app
 from pneumosearch.cli.doctor import doctor
 from pneumosearch.cli.figures import figures
 from pneumosearch.cli.leaving import leaving
-from pneumosearch.cli.models import export, predict
+from pneumosearch.cli.models import evaluate, export, predict
 from pneumosearch.cli.network import dashboard, serve
 from pneumosearch.cli.study import study
 from pneumosearch.cli.worker import worker
@@ -139,7 +139,7 @@ def _interrupted() -> typer.Exit:
     return typer.Exit(130)
 
 
-for command in (doctor, study, worker, serve, dashboard, confirm, predict, export, figures):
+for command in (doctor, study, worker, serve, dashboard, confirm, predict, evaluate, export, figures):
     app.command()(command)
 
 

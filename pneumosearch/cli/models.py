@@ -1,18 +1,21 @@
-"""The commands `predict` and `export`."""
+"""The commands `predict`, `evaluate` and `export`."""
 
 import csv
 import sys
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from pneumosearch.cli import options
-from pneumosearch.errors import as_message
+from pneumosearch.errors import StoreError, as_message, printable
 
 if TYPE_CHECKING:
+    from pneumosearch.inference.known_images import KnownImages
     from pneumosearch.inference.predict import Classifier, Prediction
+    from pneumosearch.storage.store import Store
 
 Format = Literal["table", "csv", "json"]
 
@@ -118,6 +121,92 @@ def _print_table(classifier: "Classifier", found: "list[Prediction]") -> None:
 
 
 _PRINT: dict[Format, Any] = {"json": _print_json, "csv": _print_csv, "table": _print_table}
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="Folder with class folders, or with folders of them.", metavar="DIR")],
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Exported folder or .keras file.", show_default="the confirmed winner, or the best trial"),
+    ] = None,
+    name: Annotated[str, typer.Option("--name", "--study", help="Name of the study in the store.")] = "default",
+    page: Annotated[Path | None, typer.Option(help="Write an HTML page with figures to this file.")] = None,
+    classes: options.ClassNames = None,
+    patient_pattern: options.PatientPattern = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="PNEUMOSEARCH_DATA",
+            help="Data folder of the network's study, whose images are recognised.",
+            metavar="DIR",
+            show_default="where the study found it",
+        ),
+    ] = None,
+    storage: options.Storage = None,
+    artifacts: options.Artifacts = None,
+    results: options.Results = options.RESULTS,
+    json: options.Json = False,
+) -> None:
+    """Judge a kept network on any labelled folder, such as another hospital's. Not for clinical use.
+
+    DIR holds the class folders (DIR/NORMAL, DIR/PNEUMONIA), or folders that do (DIR/siteA/NORMAL, ...), each of which
+    gets a row of its own. Without --model the confirmed winner's seed ensemble is judged, or, while nothing is
+    confirmed, the best trial's network. Images of the study's sealed test folder are refused, by content. Images that
+    cannot be read are named and left out; the exit code is then 1.
+
+    Example: [bold]pneumosearch evaluate elsewhere --name default --page elsewhere.html[/bold]
+    """
+    from pneumosearch.cli.live.bars import counting, working
+    from pneumosearch.cli.views import print_json
+    from pneumosearch.data.labelled import read_labelled
+    from pneumosearch.inference.evaluate import evaluate as evaluated
+    from pneumosearch.inference.predict import WARNING
+    from pneumosearch.records.classes import checked_classes
+    from pneumosearch.report.evaluation import evaluation_summary, print_evaluation, write_page
+
+    store = partial(options.open_store, storage, results, artifacts, name, must_exist=True)
+    with working("loading the network and looking for the images of its study"):
+        classifier, known = _exported(model, data, store) if model else _stored(store(), name, data)
+    named = checked_classes(classes.split(","), "--classes") if classes else classifier.classes
+    labelled = read_labelled(folder, named, patient_pattern)
+    for passed in labelled.passed_over:
+        print(as_message(passed.remark()), file=sys.stderr)
+    print(f"{WARNING}; model: {classifier.about}", file=sys.stderr)
+    with counting("classifying images", len(labelled.files.images)) as one_more:
+        found, images = evaluated(classifier, labelled, known, one_more)
+    for reason in found.unreadable.values():
+        print(f"error: {as_message(reason)}", file=sys.stderr)
+    if page is not None:
+        write_page(found, images, page)
+        print(printable(f"{page}: written"), file=sys.stderr)
+    if json:
+        print_json(evaluation_summary(found))
+    else:
+        print_evaluation(found)
+    if found.n_unreadable:
+        raise typer.Exit(1)
+
+
+def _stored(store: "Store", name: str, data: Path | None) -> "tuple[Classifier, KnownImages | None]":
+    from pneumosearch.inference.export import stored_classifier
+    from pneumosearch.inference.known_images import of_study
+
+    known = of_study(store, name, data)  # first: it may say that --data is needed
+    return stored_classifier(store, name), known
+
+
+def _exported(
+    model: Path, data: Path | None, open_store: "Callable[[], Store]"
+) -> "tuple[Classifier, KnownImages | None]":
+    from pneumosearch.inference.known_images import of_model
+    from pneumosearch.inference.predict import file_classifier
+
+    classifier = file_classifier(model)
+    try:
+        store = open_store()
+    except StoreError:  # an exported network needs none
+        store = None
+    return classifier, of_model(classifier, data, store)
 
 
 def export(

@@ -20,13 +20,13 @@ from pneumosearch.confirm.verdict import (
     compared,
     concluded,
     ensemble_probabilities,
-    scored,
 )
 from pneumosearch.data.cache import Pixels
 from pneumosearch.data.decoding import PixelArray
 from pneumosearch.data.protocols import Dataset, ImageSet
 from pneumosearch.errors import StoreError
 from pneumosearch.inference.predict import PlainNetwork
+from pneumosearch.inference.scoring import scored
 from pneumosearch.metrics import best_threshold
 from pneumosearch.network.grad_cam import grad_cam, overlay
 from pneumosearch.records.confirmation import (

@@ -8,6 +8,7 @@ from typing import Final, Literal
 import numpy as np
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.inference.scoring import scored
 from pneumosearch.intervals import (
     Floats,
     bootstrap_differences,
@@ -18,9 +19,8 @@ from pneumosearch.intervals import (
     pooled_deviation,
     residual_deviation,
     sample_deviation,
-    wilson_interval,
 )
-from pneumosearch.metrics import brier_score, calibration_error, difference_shown, metric_name, score, shown
+from pneumosearch.metrics import difference_shown, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
 from pneumosearch.records.classes import Shown
 from pneumosearch.records.confirmation import (
@@ -54,30 +54,6 @@ class Searched:
     validation_gain: float  # winner minus baseline, in validation accuracy
     n_validation: int  # validation images
     kind: Shown  # what may stand beside the result
-
-
-def scored(labels: Sequence[int], probabilities: Floats, threshold: float) -> TestScores:
-    """Return the scores of predictions at a threshold, with the 95% Wilson interval of the accuracy.
-
-    Args:
-        labels: (n,) of 0 (normal) and 1 (pneumonia).
-        probabilities: (n,) of pneumonia.
-        threshold: In [0, 1]; larger probabilities predict pneumonia.
-    """
-    scores = score(labels, probabilities, threshold=threshold)
-    low, high = wilson_interval(round(scores.accuracy * len(labels)), len(labels))
-    return TestScores(
-        threshold=threshold,
-        accuracy=scores.accuracy,
-        sensitivity=scores.sensitivity,
-        specificity=scores.specificity,
-        balanced_accuracy=scores.balanced_accuracy,
-        auc=scores.auc,
-        brier=brier_score(labels, probabilities),
-        calibration_error=calibration_error(labels, probabilities),
-        accuracy_low=low,
-        accuracy_high=high,
-    )
 
 
 def candidate(

@@ -1,5 +1,6 @@
 """What lies in a folder: the images, and what is passed over, by reason."""
 
+import filecmp
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -147,3 +148,17 @@ def roots_below(folder: Path, depth: int = 2) -> list[Path]:
     if roots or depth == 1:
         return roots
     return [root for child in children for root in roots_below(child, depth - 1)]
+
+
+def is_copy(folder: Path, name: str, there: set[str]) -> bool:
+    """Tell whether a file lies once more with the same content further out: `x/test/a.png` as `test/a.png`."""
+    parts = name.split("/")
+    outer = ("/".join(parts[i:]) for i in range(1, len(parts)))
+    return any(other in there and _same_content(folder / name, folder / other) for other in outer)
+
+
+def _same_content(first: Path, second: Path) -> bool:
+    try:
+        return filecmp.cmp(first, second, shallow=False)
+    except OSError:  # reading the file reports it
+        return False

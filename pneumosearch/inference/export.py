@@ -59,9 +59,8 @@ def _classifier(
 ) -> Classifier:
     networks = [PlainNetwork(content) for content in contents]
     form = config.image_size, data.interpolation, config.equalization
-    return Classifier(
-        networks, *form, threshold, about + on_phantoms(data.kind), data.bits, data.appearance, data.classes
-    )
+    about += on_phantoms(data.kind)
+    return Classifier(networks, *form, threshold, about, data.bits, data.appearance, data.classes, data.fingerprint)
 
 
 def _ensemble(store: Store, confirmation: Confirmation) -> Classifier:

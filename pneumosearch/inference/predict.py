@@ -1,6 +1,5 @@
 """Stored networks applied to the user's images: probabilities, decisions, heat maps."""
 
-import filecmp
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from pneumosearch.data.appearance import differences, small
 from pneumosearch.data.cache import formed, network_input
 from pneumosearch.data.decoding import PixelArray, decode
 from pneumosearch.data.names import printable_name
-from pneumosearch.data.scan import COPY_OF_FILE, SUFFIXES, PassedOver, Tally, find_images
+from pneumosearch.data.scan import COPY_OF_FILE, SUFFIXES, PassedOver, Tally, find_images, is_copy
 from pneumosearch.errors import ConfigError, DataError
 from pneumosearch.network import backend
 from pneumosearch.network.grad_cam import Calls, Heat, grad_cam, overlay
@@ -101,6 +100,7 @@ class Classifier:
     bits: int | None = None  # of the deep images that it was trained on
     appearance: Appearance | None = None  # of the images that it was trained on; None where nothing is known of it
     classes: Classes = PUBLISHED_CLASSES
+    fingerprint: str | None = None  # of the images outside the test folder of its study; None where it is unknown
 
     def examine(self, path: Path) -> tuple[PixelArray, tuple[str, ...]]:
         """Decode a file as `read`; return also in what it lies far outside of what the network was trained on."""
@@ -175,24 +175,10 @@ def _images_in(folder: Path, tally: Tally) -> list[Path]:
     if not names:
         raise DataError(f"{folder}: no image in this folder (wanted {', '.join(SUFFIXES)})")
     there = set(names)
-    copies = {name for name in names if _is_copy(folder, name, there)}
+    copies = {name for name in names if is_copy(folder, name, there)}
     for name in copies:
         tally.add(COPY_OF_FILE, name)
     return sorted(folder / name for name in names if name not in copies)
-
-
-def _is_copy(folder: Path, name: str, there: set[str]) -> bool:
-    """Tell whether a file lies once more with the same content further out: `x/test/a.png` as `test/a.png`."""
-    parts = name.split("/")
-    outer = ("/".join(parts[i:]) for i in range(1, len(parts)))
-    return any(other in there and _same_content(folder / name, folder / other) for other in outer)
-
-
-def _same_content(first: Path, second: Path) -> bool:
-    try:
-        return filecmp.cmp(first, second, shallow=False)
-    except OSError:  # reading the file reports it
-        return False
 
 
 def predictions(classifier: Classifier, paths: Sequence[Path], explain: Path | None = None) -> Iterator[Prediction]:
@@ -293,6 +279,7 @@ def file_classifier(path: Path) -> Classifier:
         exported.bits,
         exported.appearance,
         exported.labels,
+        exported.fingerprint,
     )
 
 

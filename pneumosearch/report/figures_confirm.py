@@ -1,7 +1,7 @@
 """Figures of a confirmation: accuracies with the published ones, ROC curves, calibration."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -10,8 +10,9 @@ from pneumosearch.confirm.verdict import ensemble_probabilities
 from pneumosearch.intervals import wilson_interval
 from pneumosearch.published import OTHER_FIGURES, PUBLISHED_TABLE
 from pneumosearch.records.confirmation import Candidate, Confirmation, Estimate
-from pneumosearch.report.curves import calibration, roc_band
+from pneumosearch.report import figures_curves
 from pneumosearch.report.figures import GREEN, INK, Drawing, drawing, label, styled
+from pneumosearch.report.figures_curves import Curve
 from pneumosearch.report.tables import N_TEST
 from pneumosearch.training.plots import EVALUATION_COLOUR
 
@@ -92,51 +93,28 @@ def _interval(axes: Axes, row: int, result: Estimate | PublishedAccuracy, marker
     axes.plot([100 * mean], [row], marker, color=colour, ms=6)
 
 
-@styled
 def roc_curves(confirmation: Confirmation) -> Drawing:
     """Draw the ROC curves of the seed ensembles of the baseline and the winner, each with a 95% band."""
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes: Axes = figure.subplots()
-    axes.plot([0, 100], [0, 100], color=INK, alpha=0.3, lw=0.8, linestyle=":")
-    labels = []
-    for candidate, colour, line in zip(shown_candidates(confirmation), _COLOURS, ("--", "-"), strict=True):
-        band = roc_band(confirmation.labels, ensemble_probabilities(candidate.replicates), confirmation.patients)
-        axes.fill_between(100 * band.grid, 100 * band.low, 100 * band.high, color=colour, alpha=0.18, lw=0)
-        labels.append(f"{label(candidate.label)}: AUC {candidate.ensemble_at_half.auc:.3f}")
-        axes.plot(100 * band.false_positive, 100 * band.true_positive, line, color=colour, label=labels[-1])
-        at = candidate.ensemble_at_half
-        axes.plot([100 * (1 - at.specificity)], [100 * at.sensitivity], "o", color=colour, ms=5)
-    axes.set(xlabel="100 − specificity (%)", ylabel="sensitivity (%)", xlim=(-2, 102), ylim=(-2, 102), aspect="equal")
-    axes.legend(loc="lower right")
-    alt = f"ROC curves of the seed ensembles on {len(confirmation.images)} test images: {', '.join(labels)}."
-    caption = (
-        "Mean probability over seeds. Band: pointwise 95% by a bootstrap over patients, 1,000 resamples. "
-        "Dot: at threshold 0.5."
+    return figures_curves.roc_curves(
+        _curves(confirmation),
+        f"ROC curves of the seed ensembles on {len(confirmation.images)} test images",
+        "Mean probability over seeds. ",
     )
-    return drawing(figure, "roc", alt=alt, caption=caption)
 
 
-@styled
 def calibration_diagram(confirmation: Confirmation, positive: str) -> Drawing:
     """Draw the observed share of the positive class against the mean predicted probability of the seed ensembles."""
-    figure = Figure(figsize=(4.6, 4.6), layout="constrained")
-    axes: Axes = figure.subplots()
-    axes.plot([0, 100], [0, 100], color=INK, alpha=0.3, lw=0.8, linestyle=":")
-    labels = []
-    looks: tuple[dict[str, Any], ...] = ({"fmt": "D--", "ms": 4}, {"fmt": "o-", "ms": 5})
-    for candidate, colour, look in zip(shown_candidates(confirmation), _COLOURS, looks, strict=True):
-        bins = calibration(confirmation.labels, ensemble_probabilities(candidate.replicates))
-        shares = [100 * each.share_ill for each in bins]
-        below = [100 * (each.share_ill - each.low) for each in bins]
-        above = [100 * (each.high - each.share_ill) for each in bins]
-        labels.append(f"{label(candidate.label)}: {100 * candidate.ensemble_at_half.calibration_error:.1f}")
-        axes.errorbar([100 * each.mean_probability for each in bins], shares, (below, above), color=colour, lw=1.2,
-                      elinewidth=0.7, label=labels[-1] + " points off", **look)  # fmt: skip
-    axes.set(
-        xlabel=f"mean probability of {label(positive)} (%)", ylabel=f"images with {label(positive)} (%)", aspect="equal"
-    )
-    axes.set(xlim=(-2, 102), ylim=(-2, 102))
-    axes.legend(loc="upper left")
-    alt = f"Calibration of the seed ensembles; expected calibration error in points: {', '.join(labels)}."
-    caption = "Ten bins of equal width, 95% Wilson intervals; a calibrated network lies on the dotted line."
-    return drawing(figure, "calibration", alt=alt, caption=caption)
+    return figures_curves.calibration_diagram(_curves(confirmation), positive, "Calibration of the seed ensembles")
+
+
+def _curves(confirmation: Confirmation) -> list[Curve]:
+    return [
+        Curve(
+            candidate.label,
+            confirmation.labels,
+            ensemble_probabilities(candidate.replicates),
+            confirmation.patients,
+            candidate.ensemble_at_half,
+        )
+        for candidate in shown_candidates(confirmation)
+    ]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from pneumosearch.data.phantoms import write_phantoms
+from pneumosearch.data.phantoms import MARKER, MIN_IMAGES, write_phantoms
 from pneumosearch.published import PUBLISHED_PARAMETERS
 from tests.conftest import ROOT
 from tests.support.postgres import free_port
@@ -29,6 +29,7 @@ COMMANDS = [
     "report",
     "confirm",
     "predict",
+    "evaluate",
     "export",
     "figures",
     "rerun",
@@ -244,6 +245,34 @@ def test_data_check_compares_with_the_published_counts(terminal: Terminal, phant
     summary = terminal.called_json("data", "check", "--data", str(phantoms))
     assert summary["agrees"] is False
     assert summary["published"] == {"train": [1341, 3875], "val": [8, 8], "test": [234, 390]}
+
+
+@pytest.mark.slow
+def test_two_classes_of_ones_own_from_the_study_to_another_hospital(terminal: Terminal, phantoms: Path) -> None:
+    own = terminal.folder / "own"
+    shutil.copytree(phantoms, own)
+    (own / MARKER).unlink()
+    for split in ("train", "val", "test"):
+        (own / split / "NORMAL").rename(own / split / "HEALTHY")
+        (own / split / "PNEUMONIA").rename(own / split / "TB")
+    (terminal.folder / "tiny.toml").write_text('classes = ["healthy", "TB"]\n' + TINY_STUDY)
+    summary = terminal.json("study", "tiny.toml", "--trials", "1", "--data", "own")
+    assert (summary["data"]["classes"], summary["reference"]) == (["healthy", "TB"], [])
+    for command in (["rerun", "tiny", "0"], ["confirm", "--name", "tiny"]):
+        _, err = terminal.call(*command, "--data", "own", "--classes", "TB,healthy", code=1)
+        assert "study 'tiny' was started with other classes (healthy,TB, now TB,healthy)" in err
+    assert "Kermany" not in terminal.call("report", "--name", "tiny")[0]
+
+    write_phantoms(terminal.folder / "other", n_images=MIN_IMAGES, seed=9)
+    said, _ = terminal.call("evaluate", "other", "--name", "tiny", "--classes", "NORMAL,PNEUMONIA", "--page", "p.html")
+    assert "PNEUMONIA stands for TB" in " ".join(said.split())
+    assert "PHANTOMS" in (terminal.folder / "p.html").read_text()
+    found = terminal.called_json("evaluate", "own/train", "--study", "tiny")
+    assert found["total"]["trained_on"] == sum(found["total"]["counts"].values())
+    _, err = terminal.call("evaluate", "own/test", "--name", "tiny", code=1)
+    assert "in the sealed test folder of the study" in err
+    rows = terminal.called_json("predict", "own/val", "--name", "tiny")["predictions"]
+    assert {row["decision"] for row in rows} <= {"healthy", "TB"}
 
 
 def test_data_phantoms_writes_a_folder(terminal: Terminal) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities, scored
+from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities
+from pneumosearch.inference.scoring import scored
 from pneumosearch.intervals import Floats, expected_maximum
 from pneumosearch.records.classes import Shown
 from pneumosearch.records.confirmation import Candidate, Comparison, Naming, Repetition, Replicate, Verdict

@@ -4,7 +4,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.confirm.verdict import scored
+from pneumosearch.inference.scoring import scored
 from pneumosearch.records.confirmation import (
     Candidate,
     Comparison,
