@@ -83,8 +83,8 @@ class _Judged:
         probabilities, unlike = list[float](), list[bool]()
         found = predictions(classifier, [files.path(image) for image in files.images])
         for i, prediction in enumerate(found):
-            if prediction.probability is None:
-                self.errors[files.images[i].name] = prediction.error or "cannot be decoded"
+            if prediction.probability is None or not np.isfinite(prediction.probability):
+                self.errors[files.images[i].name] = prediction.error or f"{files.images[i].name}: no finite answer"
             else:
                 kept.append(i)
                 probabilities.append(prediction.probability)
