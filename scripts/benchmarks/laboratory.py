@@ -35,7 +35,7 @@ def laboratory(
     images: Annotated[int, typer.Option(help="Phantoms in a folder.")] = 1900,
     seeds: Annotated[int, typer.Option(min=1, help="Trainings in each folder, with seeds 232, 233, ...")] = 3,
     output: Annotated[Path, typer.Option(help="Every training is a line here; those that are there are kept.")] = Path(
-        "results/phantoms/laboratory.csv"
+        "results/laboratory.csv"
     ),
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
