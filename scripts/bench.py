@@ -12,6 +12,8 @@ from benchmarks.precision import precision
 from benchmarks.replay import curves, pruners
 from benchmarks.scale import scale
 from benchmarks.search import search
+from benchmarks.selection import selection
+from benchmarks.selection_runs import selection_runs
 from benchmarks.startup import startup
 from benchmarks.storages import storages
 from benchmarks.training import training
@@ -29,6 +31,8 @@ for command in (
     pruners,
     fidelity,
     search,
+    selection,
+    selection_runs,
     storages,
     precision,
     norm_statistics,

@@ -4,14 +4,13 @@ import json
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import pandas as pd
 import typer
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import rankdata, spearmanr
 
-RESAMPLES = 2000
+from benchmarks.correlation import correlation
+
 SEEN = ("auc", "accuracy", "loss", "precise_auc", "precise_accuracy", "precise_loss")  # those that the curves contain
 
 
@@ -65,21 +64,7 @@ def _correlations(seen: pd.Series, results: pd.DataFrame) -> dict[str, Any]:
     joined = results.join(seen.rename("seen"), how="inner").dropna()
     row: dict[str, Any] = {"n": len(joined)}
     for target in ("accuracy", "auc"):
-        pairs = joined[["seen", target]].to_numpy()
-        row |= dict.fromkeys((target, f"{target}_low", f"{target}_high"))
-        if (pairs != pairs[0]).any(axis=0).all():  # constant values, such as the share of a class, have no ranks
-            low, high = _interval(pairs)
-            row |= {target: float(spearmanr(*pairs.T).statistic), f"{target}_low": low, f"{target}_high": high}
+        # Constant values, such as the share of a class, have no ranks.
+        found = correlation(joined[["seen"]].to_numpy(), joined[target].to_numpy())
+        row |= dict(zip((target, f"{target}_low", f"{target}_high"), found or [None] * 3, strict=True))
     return row
-
-
-def _interval(pairs: np.ndarray) -> tuple[float, float]:
-    rng = np.random.default_rng(0)
-    draws = pairs[rng.integers(len(pairs), size=(RESAMPLES, len(pairs)))]
-    ranks = rankdata(draws, axis=1)  # a resampled configuration ties with itself
-    centred = ranks - ranks.mean(1, keepdims=True)
-    x, y = centred[..., 0], centred[..., 1]
-    spread = np.sqrt((x**2).sum(1) * (y**2).sum(1))
-    values = (x * y).sum(1)[spread > 0] / spread[spread > 0]  # a resample of equal values has no ranks
-    low, high = np.percentile(values, [2.5, 97.5])
-    return float(low), float(high)
