@@ -13,7 +13,6 @@ from PIL import Image
 from pydantic import ValidationError
 
 from fuzz import TARGETS, feed, feed_many, guided
-from pneumosearch.cli import options
 from pneumosearch.config import first_problem
 from pneumosearch.data.decoding import decode
 from pneumosearch.data.manifest import read_manifest
@@ -21,6 +20,7 @@ from pneumosearch.errors import ConfigError, DataError, StoreError, as_message
 from pneumosearch.inference.predict import file_classifier
 from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.report.summary import spreadsheet_safe
+from pneumosearch.storage import opening
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import read_study_file
 from tests.conftest import ROOT
@@ -171,7 +171,7 @@ def test_names_that_are_no_text_are_listed(phantoms: Path, tmp_path: Path) -> No
 def test_password_of_a_storage_is_never_shown(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(options, "OPENING_PATIENCE", 0.0)
+    monkeypatch.setattr(opening, "OPENING_PATIENCE", 0.0)
     where = ["--storage", "postgresql://me:S3CR3T@127.0.0.1:1/studies"]
     out, err = Terminal(tmp_path).call(*command, *where, code=1)
     assert "S3CR3T" not in out + err

@@ -54,7 +54,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Replace trainings by ones that save each epoch and go on from there; list (seed, epochs there before)."""
     begun: list[tuple[int, int]] = []
 
-    def train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
+    def train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *_: Any) -> TrainingResult:
         folder.mkdir(parents=True, exist_ok=True)
         state = folder / "epochs"
         before = int(state.read_text()) if state.exists() else 0
@@ -174,7 +174,7 @@ def test_process_that_lost_its_trial_leaves_it_to_the_other(
 ) -> None:
     stop = StopFlag()
 
-    def fails(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any) -> TrainingResult:
+    def fails(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *_: Any) -> TrainingResult:
         on_epoch(a_history(0.5))
         raise MemoryError("no room")
 
