@@ -4,14 +4,14 @@ import io
 import os
 import statistics
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.config import TrialConfig
+from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.names import printable_name
 from pneumosearch.errors import printable
 from pneumosearch.intervals import sample_deviation, wilson_interval
@@ -49,7 +49,21 @@ def percent(value: float | None) -> str:
 def changes_text(config: TrialConfig, ignore: Sequence[str] = ()) -> str:
     """Return the differences from the baseline as "name=value, name=value"; fields in `ignore` are left out."""
     changes = {name: value for name, value in config.changes().items() if name not in ignore}
-    return ", ".join(f"{name}={_number(value)}" for name, value in changes.items())
+    return _named(changes)
+
+
+def differences_text(config: TrialConfig, baseline: TrialConfig) -> str:
+    """Return the differences from the `baseline` of a study, whose fixed fields all its trials have."""
+    there = baseline.model_dump()
+    differences = {name: value for name, value in config.model_dump().items() if value != there[name]}
+    if differences:
+        return _named(differences)
+    changes = changes_text(baseline)
+    return f"the baseline, with {changes}" if changes else "nothing: it is the baseline"
+
+
+def _named(values: Mapping[str, object]) -> str:
+    return ", ".join(f"{name}={_number(value)}" for name, value in values.items())
 
 
 def _number(value: object) -> str:
@@ -179,6 +193,7 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
     n_test = sum(record.data.counts["test"])
     test = kept.test_accuracy if kept else None
     config = trial.run.config if trial.run else None
+    baseline = (record.baseline and record.baseline.run) or RunSpec()
     searched = [] if record.metric in _ALWAYS_SHOWN else [_value(trial, record.metric)]
     searched += [repeated_text(trial, record.metric) or "–"] if _repeated(record) else []
     return [
@@ -191,7 +206,7 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
         "sealed" if test is None else f"{percent(test)} ({wilson_text(test, n_test)})",
         f"{len(trial.history)}/{config.epochs}" if config else "–",
         f"{trial.seconds / 60:.1f}",
-        (changes_text(config) or "nothing: it is the baseline") if config else "–",
+        differences_text(config, baseline.config) if config else "–",
     ]
 
 

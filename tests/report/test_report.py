@@ -1,6 +1,7 @@
 import csv
 import io
 import json
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -110,6 +111,13 @@ def test_finalists_are_ranked_by_their_repetitions_and_marked_with_their_number(
 def test_trials_show_only_what_differs_from_the_baseline() -> None:
     rows = tables.trial_rows(some_study(), 10)
     assert [row[-1] for row in rows] == ["nothing: it is the baseline", "zoom=0.1", "batch_size=16, epochs=5"]
+
+
+def test_fields_that_a_study_fixes_in_all_trials_stand_once_with_its_baseline() -> None:
+    fixed: dict[str, Any] = {"image_size": 64, "epochs": 8}
+    record = a_study(a_trial(0, 0.7, **fixed), a_trial(1, 0.9, zoom=0.1, **fixed), a_trial(2, 0.8, image_size=64))
+    differences = [row[-1] for row in tables.trial_rows(record, 10)]
+    assert differences == ["the baseline, with image_size=64, epochs=8", "zoom=0.1", "epochs=10"]
 
 
 def test_sealed_accuracy_is_not_shown_and_the_seal_is_told() -> None:

@@ -18,7 +18,7 @@ from pneumosearch.metrics import Floor, Metric, direction
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import BASELINE, NO_FLOOR, StudyRecord, TrialRecord, is_baseline, ranked
 from pneumosearch.report.progress import ending_line, epoch_line
-from pneumosearch.report.tables import changes_text, points
+from pneumosearch.report.tables import changes_text, differences_text, points
 from pneumosearch.search.events import Repeating, StepsDone
 
 if TYPE_CHECKING:
@@ -151,9 +151,8 @@ class StudyView(View):
 
     def _differences(self, run: RunSpec) -> str:
         """Say in what a configuration differs from the baseline of this study, whose fixed fields all trials have."""
-        fixed = self._baseline.config.model_dump() if self._baseline else {}
-        same = [name for name, value in run.config.model_dump().items() if fixed.get(name) == value and name in fixed]
-        return changes_text(run.config, ignore=same) or "the baseline"
+        baseline = (self._baseline or RunSpec()).config
+        return "the baseline" if run.config == baseline else differences_text(run.config, baseline)
 
     def _n_ended(self) -> int:
         return sum(record.state != "passed over" for record in list(self.records.values()))
