@@ -118,9 +118,10 @@ def _judged(session: Session, run: RunSpec, *, brightness: bool) -> dict[str, fl
 
 
 def _figures(run: RunSpec, trial: TrialRecord) -> dict[str, float]:
-    """Return all figures of the epoch whose weights are kept."""
+    """Return all figures of the epoch whose weights are kept; its learning rate is not that of the configuration."""
     epoch = kept_epoch(trial.history, run.config.keep)
-    return {**epoch.numbers(), "epoch_seconds": epoch.seconds}
+    figures = {**epoch.numbers(), "epoch_seconds": epoch.seconds}
+    return {f"epoch_{name}" if name == "learning_rate" else name: value for name, value in figures.items()}
 
 
 def _truth(session: Session, trial: TrialRecord) -> dict[str, float]:
