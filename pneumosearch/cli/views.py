@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.report.tables import changes_text
+from pneumosearch.report.changes import changes_text
 
 if TYPE_CHECKING:
     from pneumosearch.search.dry_run import DryRun

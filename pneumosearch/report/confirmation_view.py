@@ -9,6 +9,7 @@ from pneumosearch.records.classes import Classes
 from pneumosearch.records.confirmation import Candidate, Comparison, Confirmation, Estimate
 from pneumosearch.records.dataset import PHANTOMS, DataDescription
 from pneumosearch.report import figures_confirm, tables
+from pneumosearch.report.changes import changes_text
 from pneumosearch.report.curves import confusion
 from pneumosearch.report.figures_confirm import PublishedAccuracy, published_accuracies
 from pneumosearch.report.latest_confirmation import (
@@ -117,7 +118,7 @@ def _interval_in_points(compared: Comparison) -> str:
 
 
 def _candidate(candidate: Candidate) -> list[str]:
-    changes = tables.changes_text(candidate.config) or "nothing: it is the published network"
+    changes = changes_text(candidate.config) or "nothing: it is the published network"
     return [candidate.label_with_failures, changes]
 
 

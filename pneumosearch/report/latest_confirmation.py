@@ -18,7 +18,8 @@ from pneumosearch.records.confirmation import (
     wrong_picture_file,
 )
 from pneumosearch.records.dataset import PHANTOMS
-from pneumosearch.report.tables import changes_text, percent, phantom_warning, points, standard_output
+from pneumosearch.report.changes import changes_text
+from pneumosearch.report.tables import percent, phantom_warning, points, standard_output
 from pneumosearch.storage.confirmations import current_confirmation
 from pneumosearch.storage.store import Store
 

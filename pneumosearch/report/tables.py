@@ -4,14 +4,14 @@ import io
 import os
 import statistics
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.config import RunSpec
 from pneumosearch.data.names import printable_name
 from pneumosearch.errors import printable
 from pneumosearch.intervals import sample_deviation, wilson_interval
@@ -21,6 +21,7 @@ from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.records.epoch import EpochMetrics, History
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import battery
+from pneumosearch.report.changes import differences_text
 from pneumosearch.report.importance import importance
 
 if TYPE_CHECKING:
@@ -44,30 +45,6 @@ def points(difference: float) -> str:
 def percent(value: float | None) -> str:
     """Return a fraction as a percentage without the sign; a dash for None."""
     return "–" if value is None else f"{100 * value:.1f}"
-
-
-def changes_text(config: TrialConfig, ignore: Sequence[str] = ()) -> str:
-    """Return the differences from the baseline as "name=value, name=value"; fields in `ignore` are left out."""
-    changes = {name: value for name, value in config.changes().items() if name not in ignore}
-    return _named(changes)
-
-
-def differences_text(config: TrialConfig, baseline: TrialConfig) -> str:
-    """Return the differences from the `baseline` of a study, whose fixed fields all its trials have."""
-    there = baseline.model_dump()
-    differences = {name: value for name, value in config.model_dump().items() if value != there[name]}
-    if differences:
-        return _named(differences)
-    changes = changes_text(baseline)
-    return f"the baseline, with {changes}" if changes else "nothing: it is the baseline"
-
-
-def _named(values: Mapping[str, object]) -> str:
-    return ", ".join(f"{name}={_number(value)}" for name, value in values.items())
-
-
-def _number(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def epoch_headings(evaluated: str, kind: str) -> list[str]:

@@ -12,7 +12,8 @@ from pneumosearch.cli.live.view import View
 from pneumosearch.config import RunSpec
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import TrialRecord
-from pneumosearch.report.tables import changes_text, comparison_table, epoch_cells, epoch_headings, epoch_table
+from pneumosearch.report.changes import changes_text
+from pneumosearch.report.tables import comparison_table, epoch_cells, epoch_headings, epoch_table
 from pneumosearch.search.events import PartsDone, StepsDone
 
 _WIDTH_OF_PUBLISHED: Final = 116  # of a table of epochs with the published ones

@@ -17,8 +17,9 @@ from pneumosearch.config import RunSpec
 from pneumosearch.metrics import Floor, Metric, direction
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import BASELINE, NO_FLOOR, StudyRecord, TrialRecord, is_baseline, ranked
+from pneumosearch.report.changes import changes_text, differences_text
 from pneumosearch.report.progress import ending_line, epoch_line
-from pneumosearch.report.tables import changes_text, differences_text, points
+from pneumosearch.report.tables import points
 from pneumosearch.search.events import Repeating, StepsDone
 
 if TYPE_CHECKING:
