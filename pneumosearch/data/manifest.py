@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import json
 import os
 import stat
 from collections import Counter
@@ -304,18 +303,6 @@ def _why_unopenable(path: Path) -> str | None:
     if status.st_size > MAX_BYTES:
         return f"more than {MAX_BYTES:,} bytes"
     return None if os.access(path, os.R_OK) else os.strerror(errno.EACCES)
-
-
-def phantom_settings(folder: Path) -> dict[str, object] | None:
-    """Return what the marker of a phantom folder says (images, seed, ...); None for a folder of real images."""
-    marker = folder / MARKER
-    if not marker.exists():
-        return None
-    try:
-        settings = json.loads(marker.read_text())
-    except (OSError, ValueError) as error:
-        raise DataError(f"{marker}: not a marker of phantoms ({error}); write the folder again") from error
-    return dict(settings)
 
 
 def _read_content(path: Path) -> _Content:
