@@ -13,9 +13,11 @@ from benchmarks.replay import curves, pruners
 from benchmarks.scale import scale
 from benchmarks.search import search
 from benchmarks.selection import selection
+from benchmarks.selection_effects import selection_effects
 from benchmarks.selection_runs import selection_runs
 from benchmarks.startup import startup
 from benchmarks.storages import storages
+from benchmarks.thresholds import thresholds
 from benchmarks.training import training
 from benchmarks.trial import trial
 from pneumosearch.errors import PneumosearchError
@@ -32,7 +34,9 @@ for command in (
     fidelity,
     search,
     selection,
+    selection_effects,
     selection_runs,
+    thresholds,
     storages,
     precision,
     norm_statistics,
