@@ -10,12 +10,19 @@ from pneumosearch.metrics import METRICS, Metric, of_battery, shown
 from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 
+#: What is said of a search that the battery did not judge.
+NOT_JUDGED: Final = (
+    "The battery of crafted shifts did not judge this study. With battery = true in its file, a new study records for "
+    "each trial how it does under changes of exposure, tone, geometry, resolution, compression and borders."
+)
+
 NOTE: Final = (
     "Balanced accuracy in %, at threshold 0.5 and at the kept epoch. * The trial trained on changes of this family, so "
     "its score there says little about elsewhere; unseen families are those without a star."
 )
 
-_OVER_ALL: Final[dict[str, Metric]] = {
+#: Figures over all copies: {heading: metric}.
+OVER_ALL: Final[dict[str, Metric]] = {
     "unseen families": "unseen_shift_accuracy",
     "all families": "shift_accuracy",
     "worst family": "worst_family",
@@ -45,7 +52,7 @@ def battery_headings(record: StudyRecord, trials: Sequence[TrialRecord]) -> list
 def battery_rows(trials: Sequence[TrialRecord]) -> list[list[str]]:
     """Return a row for each family, and for each figure over all; a column for each trial that the battery judged."""
     by_family = [[name, *(_of_family(trial, name) for trial in trials)] for name in families(trials)]
-    return by_family + [[label, *(_over_all(trial, name) for trial in trials)] for label, name in _OVER_ALL.items()]
+    return by_family + [[label, *(_over_all(trial, name) for trial in trials)] for label, name in OVER_ALL.items()]
 
 
 def _of_family(trial: TrialRecord, family: str) -> str:

@@ -14,6 +14,7 @@ from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import figures_parameters, figures_search, reproduce, tables
+from pneumosearch.report.battery import NOT_JUDGED
 from pneumosearch.report.battery_view import battery_view
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.importance import importance
@@ -47,13 +48,22 @@ def study_page(store: Store, name: str, *, top: int, pictures: bool = True) -> s
     misclassified = misclassified_images(store, name)
     if not pictures:
         misclassified = [replace(image, png=None) for image in misclassified]
-    return page(store.record(name), confirmation, misclassified, top=top)
+    replicates = _replicates(store, confirmation)
+    return page(store.record(name), confirmation, misclassified, replicates, top=top)
+
+
+def _replicates(store: Store, confirmation: Confirmation | None) -> tuple[TrialRecord, ...]:
+    """Return the trials of the confirmation's study of replicates; none where that study was deleted."""
+    if confirmation is None or confirmation.replicates_study not in store.names():
+        return ()
+    return store.record(confirmation.replicates_study).trials
 
 
 def page(
     record: StudyRecord,
     confirmation: Confirmation | None,
     misclassified: Sequence[MisclassifiedImage] = (),
+    replicates: Sequence[TrialRecord] = (),
     *,
     top: int,
 ) -> str:
@@ -63,6 +73,7 @@ def page(
         record: The study.
         confirmation: Its latest confirmation, or None.
         misclassified: Test images that the winner of the confirmation misclassified.
+        replicates: Trials of the confirmation's study of replicates.
         top: Number of best trials to list besides the baseline.
     """
     return template("page.html").render(
@@ -75,7 +86,8 @@ def page(
         confirm_command=reproduce.command("confirm", "--name", record.name, "--data", record.data.folder_name),
         confirmation=confirmation_view(confirmation, record.data, misclassified) if confirmation else None,
         published=_published(record),
-        battery=battery_view(record, top),
+        battery=battery_view(record, top, confirmation, replicates),
+        not_judged=NOT_JUDGED if record.purpose == "search" else None,
         search=_search_figures(record),
         training_images=training_images(record),
         trials=_trials(record, top),

@@ -12,12 +12,14 @@ from PIL import Image
 from pneumosearch.data.battery import BATTERY, FAMILY_OF_COPY
 from pneumosearch.data.families import FAMILIES, trained_families
 from pneumosearch.metrics import battery_score
+from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import battery, tables
 from pneumosearch.report.battery_view import battery_view, pictures
 from pneumosearch.report.page import page
 from pneumosearch.report.summary import csv_text, study_summary
+from tests.support.fake_confirmation import a_confirmation, named_by_repetition
 from tests.support.fakes import a_study, a_trial
 
 LABELS = [0, 0, 1, 1]
@@ -78,17 +80,71 @@ def test_scores_are_in_every_form_of_the_report() -> None:
     assert "Will it hold elsewhere?" in tables.plain_text(record, top=5)
 
 
-def test_report_without_the_battery_says_nothing_of_it() -> None:
+def test_report_without_the_battery_says_nothing_of_it_and_its_page_how_to_have_it() -> None:
     record = a_study(a_trial(0, 0.8), a_trial(1, 0.9))
     assert battery_view(record, top=5) is None
-    for text in (tables.plain_text(record, top=5), tables.markdown(record, top=5), page(record, None, top=5)):
+    for text in (tables.plain_text(record, top=5), tables.markdown(record, top=5)):
         assert "elsewhere" not in text
+    section = elsewhere(page(record, None, top=5))
+    assert "With battery = true in its file" in section
+    assert "<img" not in section
+    baseline = record.model_copy(update={"purpose": "baseline"})  # has no study file
+    assert "elsewhere" not in page(baseline, None, top=5)
+
+
+def elsewhere(text: str) -> str:
+    """The section of a page, up to its end."""
+    section = text[text.index('<section id="elsewhere">') :]
+    return section[: section.index("</section>")]
+
+
+def confirmed_in_repetition() -> tuple[Confirmation, list[TrialRecord]]:
+    """Three replicates of each of the trials 0, 3 and 6, which won; the battery did not judge the last one."""
+    confirmation = named_by_repetition(a_confirmation())
+    candidates = [
+        candidate.model_copy(
+            update={"replicates": tuple(r.model_copy(update={"trial": 3 * i + r.trial}) for r in candidate.replicates)}
+        )
+        for i, candidate in enumerate(confirmation.candidates)
+    ]
+    fails = [("tone",), ("tone", "borders"), ("tone",), (), (), (), ("borders",), ("borders",)]
+    replicates = [judged(a_trial(number, 0.9), *families) for number, families in enumerate(fails)]
+    return confirmation.model_copy(update={"candidates": tuple(candidates)}), [*replicates, a_trial(8, 0.9)]
+
+
+def test_page_of_a_confirmed_study_shows_winner_and_baseline_on_repetition() -> None:
+    still: dict[str, Any] = {"zoom": 0.0, "vertical_flip": False}
+    record = a_study(judged(a_trial(0, 0.8)), judged(a_trial(3, 0.95)), judged(a_trial(6, 0.9, **still), "exposure"))
+    confirmation, replicates = confirmed_in_repetition()
+    shown = battery_view(record, 1, confirmation, replicates)
+    assert shown
+    assert shown["headings"] == ["", "baseline", "trial 3", "trial 6"]  # the winner was not among the best
+    table = shown["repeated"]
+    assert table["headings"] == ["", "baseline, 3 seeds", "trial 6, 2 seeds", "lead, points"]
+    rows = {label: cells for label, *cells in table["rows"]}
+    assert rows["tone"] == ["50.0 ± 0.0", "100.0 ± 0.0", "+50.0"]
+    assert rows["borders"] == ["83.3 ± 28.9", "50.0 ± 0.0", "-25.0"]  # over the two seeds of both
+    assert rows["worst family"] == ["50.0 ± 0.0", "50.0 ± 0.0", "+0.0"]
+    section = elsewhere(page(record, confirmation, (), replicates, top=1))
+    assert 'aria-label="Balanced accuracy by family of changes. baseline: exposure 100.0 %, tone 50.0 %' in section
+    assert "trial 6: exposure 100.0 %" in section  # on repetition; in the search it failed there
+    assert (
+        "darker</strong><br>exposure: levels lowered by a fifth of the range<br>baseline 100.0 %, trial 6 50.0 %"
+        in section
+    )
+    assert "<td>83.3 ± 28.9</td>" in section
+
+
+def test_confirmation_whose_replicates_are_gone_leaves_the_figures_of_the_search() -> None:
+    record = a_study(judged(a_trial(0, 0.8)), judged(a_trial(6, 0.9)))
+    shown = battery_view(record, 5, confirmed_in_repetition()[0], [])
+    assert shown
+    assert shown["repeated"] is None
 
 
 def test_page_shows_each_copy_with_the_scores_of_winner_and_baseline() -> None:
     text = page(some_study(), None, top=5)
-    section = text[text.index('<section id="elsewhere">') :]
-    section = section[: section.index("</section>")]
+    section = elsewhere(text)
     captions = re.findall(r"<figcaption><strong>([a-z-]+)</strong><br>[^<]+(?:<br>([^<]+))?</figcaption>", section)
     assert [name for name, _ in captions] == ["unchanged", *BATTERY]
     scores = dict(captions)

@@ -40,6 +40,7 @@ SMALL_SPEC = SPEC | {"space": {name: SPEC["space"][name] for name in SEARCHED}} 
 SECTIONS = [
     "verdict",
     "published",
+    "elsewhere",
     "history",
     "curves",
     "hyperparameters",
