@@ -72,7 +72,10 @@ def print_confirmation(confirmation: Confirmation, kind: str) -> None:
 
 
 def candidates_table(confirmation: Confirmation) -> Table:
-    """Return the test metrics of the candidates: mean ± standard deviation over seeds, and the interval of accuracy."""
+    """Return the test metrics of the candidates: mean ± standard deviation over seeds, and the interval of accuracy.
+
+    Below them are the seed ensembles, each the mean probability of a candidate's networks.
+    """
     n_seeds, n_images = len(confirmation.seeds), len(confirmation.images)
     table = Table(title=f"{n_images} test images; mean ± deviation of {n_seeds} fresh seed{'s' * (n_seeds > 1)} (%)")
     table.add_column("candidate", overflow="fold")
@@ -82,6 +85,10 @@ def candidates_table(confirmation: Confirmation) -> Table:
     p_values = ["", *(f"{corrected_p(comparison):.2g}" for comparison in confirmation.comparisons)]
     for candidate, difference, p in zip(confirmation.candidates, differences, p_values, strict=True):
         table.add_row(escape(candidate.label_with_failures), *_figures(candidate), difference, p)
+    table.add_section()
+    for candidate in confirmation.candidates:
+        if len(candidate.replicates) > 1:
+            table.add_row(escape(f"{candidate.label}, seed ensemble"), *_ensemble_figures(candidate))
     return table
 
 
@@ -133,6 +140,13 @@ def _figures(candidate: Candidate) -> list[str]:
     interval = f"{percent(accuracy.low)} to {percent(accuracy.high)}" if several else percent(None)
     others = [_mean(candidate.at_half[name]) for name in _OTHER_METRICS]
     return [_mean(accuracy), interval, *others, _mean(balanced)]
+
+
+def _ensemble_figures(candidate: Candidate) -> list[str]:
+    scores = candidate.ensemble_at_half
+    interval = f"{percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}"
+    others = [percent(getattr(scores, name)) for name in _OTHER_METRICS]
+    return [percent(scores.accuracy), interval, *others, percent(candidate.ensemble_at_threshold.balanced_accuracy)]
 
 
 def _mean(estimate: Estimate) -> str:

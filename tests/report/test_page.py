@@ -120,6 +120,8 @@ def test_page_sets_the_figures_of_the_search_beside_those_on_repetition() -> Non
     assert "on repetition" not in Elements(page(a_search(), a_confirmation(), top=5)).words
     headings, rows = table_cells(candidates_table(confirmation))
     assert rows[1][headings.index("McNemar p")] == "0.1"
+    ensemble = confirmation.candidates[1].ensemble_at_half
+    assert rows[4][:2] == [f"{confirmation.candidates[1].label}, seed ensemble", f"{100 * ensemble.accuracy:.1f}"]
     assert confirmation_summary(confirmation)["naming"]["winner"] == 6
 
 
