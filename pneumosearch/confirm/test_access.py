@@ -181,8 +181,9 @@ class _Opening:
             raise StoreError(f"trial {replicate.number} of '{self.plan.study}' has no epoch")
         dataset, test = self._images(run)
         network = self._network(replicate)
-        validation = dataset.evaluation
-        threshold = best_threshold(validation.labels[validation.indices], predict(network, validation))
+        # Plain validation images would do for a threshold only where the test images are like them.
+        copies = dataset.evaluation if dataset.battery is None else dataset.battery
+        threshold = best_threshold(copies.labels[copies.indices], predict(network, copies))
         probabilities = predict(network, test)
         return Replicate(
             trial=replicate.number,
@@ -204,7 +205,7 @@ class _Opening:
         return validation, ImageSet(array, np.array(self._labels, np.float32), np.arange(len(array)))
 
     def _validation(self, size: int, equalization: Equalization, fold: Fold | None) -> Dataset:
-        return self.source.load("holdout", size, equalization, fold=fold)
+        return self.source.load("holdout", size, equalization, battery=True, fold=fold)
 
     def _network(self, replicate: TrialRecord) -> PlainNetwork:
         content = self.store.network(self.plan.study, replicate.number)
@@ -220,7 +221,7 @@ class _Opening:
         folds = f", {n - 1} of {n} folds that change from seed to seed" if n else ""
         return (
             f"trained on {data.n_train} training images{folds}; {data.n_evaluation} validation images of other "
-            f"patients chose the epoch (lowest loss{of_some}) and the threshold"
+            f"patients chose the epoch (lowest loss{of_some}), their copies under the battery the threshold"
         )
 
     def _searched(self) -> Searched:

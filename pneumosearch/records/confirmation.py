@@ -74,7 +74,7 @@ class Replicate(_Record):
     validation_accuracy: float
     validation_auc: float
     at_half: TestScores  # on the test images, threshold 0.5
-    at_threshold: TestScores  # the same, at the threshold chosen on this replicate's validation images
+    at_threshold: TestScores  # the same, at the threshold chosen for this replicate without the test images
     probabilities: tuple[float, ...]  # of pneumonia, of each test image in the order of `Confirmation.images`
 
 
@@ -190,7 +190,7 @@ class Confirmation(_Record):
     replicates_study: str
     time: str  # ISO 8601, UTC: when the test images were opened
     version: str  # of pneumosearch
-    trained_on: str  # in words: which images trained, which chose the epoch and the threshold
+    trained_on: str  # in words: which images trained, which chose the epoch, and what the threshold
     fingerprint: str  # of the development images
     test_fingerprint: str
     n_openings: int  # of these test images from this store, this one counted

@@ -30,6 +30,7 @@ from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import DataError, StoreError, TrainingError
 from pneumosearch.inference.predict import PlainNetwork
+from pneumosearch.metrics import best_threshold
 from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.records.trial import TrialRecord
 from pneumosearch.report.summary import study_summary
@@ -280,6 +281,17 @@ def test_each_seed_is_judged_by_another_fold_and_all_development_images_judge_on
         of_one, n = judged[candidate.config.zoom], source.load("holdout", 32).train.labels.size
         assert sorted(of_one) == sorted([*range(n), *source.load("holdout", 32, fold=Fold(0, 5)).evaluation.indices])
     assert "4 of 5 folds that change from seed to seed" in confirmation.trained_on
+
+
+def test_threshold_comes_from_the_copies_of_the_fold_that_judged(searched: Store, source: DataSource) -> None:
+    for replicate in Attempt(searched, source, top=1).confirmation().candidates[1].replicates:
+        dataset = source.load("holdout", 32, battery=True, fold=Fold(replicate.fold or 0, 5))
+        assert dataset.battery is not None
+        of_copies, of_plain = (
+            best_threshold(images.labels[images.indices], predict(FakeNetwork(b"0.1"), images))
+            for images in (dataset.battery, dataset.evaluation)
+        )
+        assert replicate.at_threshold.threshold == of_copies != of_plain
 
 
 def reversed_on_folds(
