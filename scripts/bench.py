@@ -9,6 +9,7 @@ from benchmarks.fidelity import fidelity
 from benchmarks.laboratory import laboratory
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.precision import precision
+from benchmarks.remarks import remarks
 from benchmarks.replay import curves, pruners
 from benchmarks.scale import scale
 from benchmarks.search import search
@@ -41,6 +42,7 @@ for command in (
     precision,
     norm_statistics,
     laboratory,
+    remarks,
 ):
     app.command()(command)
 

@@ -26,6 +26,10 @@ _LEAST: Final = 32  # images of a class, where there are so many: fewer tell not
 _MOST: Final = 128
 
 
+#: The aspect of a chest changes by this factor, and by its inverse.
+ASPECT: Final = 1.2
+
+
 @dataclass(frozen=True)
 class Copy:
     """One change of the battery."""
@@ -52,8 +56,8 @@ BATTERY: Final[Mapping[str, Copy]] = {
     "steeper": Copy("tone", "distances from the mean times 1.5", lambda i: operations.contrast(i, 1.5)),
     "midtones": Copy("tone", "midtones lighter: gamma 0.6", lambda i: operations.gamma(i, 0.6)),
     "cropped": Copy("geometry", "a twelfth cut off at each side", _cropped),
-    "wider": Copy("geometry", "stretched to 1.2 times the width", lambda i: operations.change_aspect(i, 1.2)),
-    "taller": Copy("geometry", "stretched to 1.2 times the height", lambda i: operations.change_aspect(i, 1 / 1.2)),
+    "wider": Copy("geometry", "stretched to 1.2 times the width", lambda i: operations.change_aspect(i, ASPECT)),
+    "taller": Copy("geometry", "stretched to 1.2 times the height", lambda i: operations.change_aspect(i, 1 / ASPECT)),
     "blurred": Copy("resolution", "blur of standard deviation 1 % of the side", lambda i: operations.blur(i, 0.01)),
     "coarser": Copy("resolution", "shrunk to a third and enlarged", lambda i: operations.lose_resolution(i, 3.0)),
     "sharpened": Copy("resolution", "unsharp mask of strength 1.5", lambda i: operations.sharpen(i, 1.5)),

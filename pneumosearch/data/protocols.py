@@ -18,6 +18,7 @@ from pneumosearch.data.decoding import PixelArray, file_size
 from pneumosearch.data.manifest import Manifest, ManifestPart, Part
 from pneumosearch.data.names import storable_path
 from pneumosearch.data.shifts import stressed
+from pneumosearch.data.spans import spans_of, with_copies
 from pneumosearch.data.splits import (
     Holdout,
     Indices,
@@ -34,7 +35,7 @@ SPLIT_SEED: Final = 232
 #: Writes down that the test folder of this fingerprint is about to be read. Where that fails, it is not read.
 WritesDown = Callable[[str], None]
 
-_N_SIZES: Final = 64  # files, or a few more, whose size is looked at
+_N_SIZES: Final = 256  # files, or a few more, whose size is looked at
 _MEASURED_SIZE: Final = 64  # side in pixels at which brightness is measured
 
 
@@ -101,11 +102,9 @@ class DataSource:
         if protocol == "original":
             return self._original(size, equalization, write_down)
         dataset = self._validated(protocol, size, equalization, fold)
-        return replace(
-            dataset,
-            stressed=self._stressed(dataset, size, equalization) if stress else None,
-            battery=self._battery(dataset, size, equalization) if battery else None,
-        )
+        if battery:
+            dataset = self._with_battery(dataset, size, equalization)
+        return replace(dataset, stressed=self._stressed(dataset, size, equalization)) if stress else dataset
 
     def described(self, protocol: Protocol, size: int, equalization: Equalization = "none") -> DataDescription:
         """Describe what `load` opens without opening the test folder: its images are counted, and their bytes hashed.
@@ -197,12 +196,15 @@ class DataSource:
         labels = np.tile(images.labels[images.indices], len(pixels) // len(plain))
         return ImageSet(pixels, labels, np.arange(len(pixels)))
 
-    def _battery(self, dataset: Dataset, size: int, equalization: Equalization) -> ImageSet:
+    def _with_battery(self, dataset: Dataset, size: int, equalization: Equalization) -> Dataset:
+        """Add the copies that judge, and to the description what they span."""
         plain, labels = self._pixels("development", size, "area", "none"), dataset.evaluation.labels
         groups, n_train = leak_groups(plain.part), len(dataset.train.indices)
         judged = judged_images(labels, groups, dataset.evaluation.indices, n_train, seed=SPLIT_SEED)
         pixels = battery_copies(plain.array[judged], equalization)
-        return ImageSet(pixels, np.tile(labels[judged], len(pixels) // len(judged)), np.arange(len(pixels)))
+        copies = ImageSet(pixels, np.tile(labels[judged], len(pixels) // len(judged)), np.arange(len(pixels)))
+        before = pixels if equalization == "none" else battery_copies(plain.array[judged], "none")
+        return replace(dataset, battery=copies, description=_judged_by(dataset.description, before))
 
     def _original(self, size: int, equalization: Equalization, write_down: WritesDown | None) -> Dataset:
         pixels = self._pixels("development", size, "nearest", equalization)
@@ -249,19 +251,30 @@ class DataSource:
             skipped=(),
             patient_rule=self.manifest.patient_rule,
             bits=self.bits,
-            appearance=self._appearance(development, equalization),
+            appearance=self._appearance(development, interpolation, equalization),
             classes=self.manifest.classes,
         )
         return description.with_skipped(development.skipped)
 
-    def _appearance(self, development: Pixels, equalization: Equalization) -> Appearance:
+    def _appearance(self, development: Pixels, interpolation: Interpolation, equalization: Equalization) -> Appearance:
         """Summarise the images outside the test folder, before equalization; the sizes are of some of their files."""
         pixels, part = development.array, development.part
         if equalization != "none":
-            pixels = self._pixels("development", _MEASURED_SIZE, "area", "none").array
+            side, interpolation = min(pixels.shape[1], _MEASURED_SIZE), "area"
+            pixels = self._pixels("development", side, interpolation, "none").array
         some = part.images[:: max(1, len(part.images) // _N_SIZES)]
         sizes = [size for image in some if (size := file_size(part.path(image))) is not None]
-        return appearance_of([small(image) for image in pixels], sizes)
+        found = appearance_of([small(image) for image in pixels], sizes)
+        return found.model_copy(update={"spans": spans_of(pixels, found.aspect_ratio, interpolation)})
+
+
+def _judged_by(description: DataDescription, copies: PixelArray) -> DataDescription:
+    """Return the description with what the battery's copies, before any equalization, span."""
+    appearance = description.appearance
+    if appearance is None or appearance.spans is None:
+        return description
+    found = appearance.model_copy(update={"spans": with_copies(appearance.spans, copies)})
+    return description.model_copy(update={"appearance": found})
 
 
 def _labels(part: ManifestPart) -> Labels:

@@ -10,6 +10,7 @@ from uuid import uuid4
 
 from pneumosearch._utils.jinja import template
 from pneumosearch.config import RunSpec, TrialConfig
+from pneumosearch.data.appearance import spanned
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.inference.predict import (
     ABOUT_FILE,
@@ -47,7 +48,7 @@ def stored_classifier(store: Store, name: str) -> Classifier:
         content = store.network(name, trial.number)
         if content is not None and trial.run:
             about = f"trial {trial.number} of '{name}', which is not confirmed; threshold 0.5"
-            return _classifier([content], trial.run.config, record.data, 0.5, about)
+            return _classifier([content], trial.run.config, _data_of(trial, record), 0.5, about)
     if best := record.ranking():
         todo = how_to_have_network(store, record, best[0])
         raise StoreError(f"trial {best[0].number}, the best of '{name}', keeps no network; {todo}")
@@ -74,7 +75,15 @@ def _ensemble(store: Store, confirmation: Confirmation) -> Classifier:
         )
     about = f"{winner.label}, {len(found)} seeds, confirmed {confirmation.time[:10]}; threshold from validation"
     threshold = winner.ensemble_at_threshold.threshold
-    return _classifier(contents, winner.config, store.record(study).data, threshold, about)
+    record = store.record(study)
+    data = _data_of(record.trial(winner.replicates[0].trial), record)
+    return _classifier(contents, winner.config, data, threshold, about)
+
+
+def _data_of(trial: TrialRecord, record: StudyRecord) -> DataDescription:
+    """Return the description of the images as the trial saw them: at its size, and judged as it was."""
+    own = trial.data
+    return own if own is not None and own.appearance is not None else record.data
 
 
 def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
@@ -151,7 +160,7 @@ def _write(
         fingerprint=record.data.fingerprint,
         kind=record.data.kind,
         bits=record.data.bits,
-        appearance=record.data.appearance,
+        appearance=_data_of(trial, record).appearance,
         versions=trial.versions or versions(),
     )
     (folder / ABOUT_FILE).write_text(about.model_dump_json(indent=1) + "\n", encoding="utf-8")
@@ -223,6 +232,8 @@ def _card(
         changes=_changes(run.config),
         classes=record.data.classes,
         own=record.data.shown_as == "own images",
+        spans=about.appearance.spans if about.appearance else None,
+        spanned=spanned(about.appearance),
         warning=WARNING,
         percent=_percent,
         model_file=MODEL_FILE,

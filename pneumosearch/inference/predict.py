@@ -18,6 +18,7 @@ from pneumosearch.data.cache import formed, network_input
 from pneumosearch.data.decoding import PixelArray, decode
 from pneumosearch.data.names import printable_name
 from pneumosearch.data.scan import COPY_OF_FILE, SUFFIXES, PassedOver, Tally, find_images, is_copy
+from pneumosearch.data.spans import measured
 from pneumosearch.errors import ConfigError, DataError
 from pneumosearch.network import backend
 from pneumosearch.network.grad_cam import Calls, Heat, grad_cam, overlay
@@ -106,7 +107,10 @@ class Classifier:
         """Decode a file as `read`; return also in what it lies far outside of what the network was trained on."""
         image = decode(path, self.bits)
         height, width = image.shape
-        remarks = differences(small(image), (width, height), self.appearance) if self.appearance else ()
+        remarks: tuple[str, ...] = ()
+        if self.appearance:
+            look = measured(image, self.appearance.spans) if self.appearance.spans else None
+            remarks = differences(small(image), (width, height), self.appearance, look)
         return formed(image, self.size, self.interpolation, self.equalization), remarks
 
     def read(self, path: Path) -> PixelArray:

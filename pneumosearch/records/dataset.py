@@ -23,6 +23,31 @@ _ROOM: Final = 20_000  # bytes for these names; MySQL keeps at most 64 KB in one
 Range = tuple[float, float]  # of all but half a percent at each end
 
 
+class Span(BaseModel):
+    """Between which values a plain feature lies."""
+
+    model_config = ConfigDict(frozen=True)
+
+    training: Range  # of the training images
+    copies: Range | None = None  # of the battery's copies that judged: each copy's range, taken together
+
+
+class Spans(BaseModel):
+    """What the images that a network was trained on, and judged by, span in plain features, by `data.spans`.
+
+    The features are some of the audit's, at another side.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    side: int  # of the square images that are measured, pixels
+    interpolation: Interpolation  # by which an image is shrunk to them
+    brightness: Span
+    contrast: Span
+    sharpness: Span
+    aspect_ratio: Span | None  # of the files; None where all have one, so that it tells nothing of the films
+
+
 class Appearance(BaseModel):
     """How the training images look on the whole, by `data.appearance`."""
 
@@ -34,6 +59,7 @@ class Appearance(BaseModel):
     contrast: Range  # standard deviation of the grey levels of 16 x 16
     pixels: Range | None  # of the files
     aspect_ratio: Range | None  # width / height of the files
+    spans: Spans | None = None  # None in older records
 
 
 def shown_as(kind: Literal["images", "phantoms"], classes: Classes) -> Shown:

@@ -194,6 +194,22 @@ def test_network_of_the_original_protocol_reads_images_as_it_was_trained(
     assert "not measured" not in card
 
 
+def test_exported_network_knows_what_it_was_judged_by_at_its_own_size(
+    store: Store, phantoms: Path, tmp_path: Path
+) -> None:
+    size = {"image_size": SMALLEST["image_size"]}
+    fixed = {key: value for key, value in SMALLEST.items() if key not in size}
+    asked = {"name": "sizes", "pruner": "none", "battery": True, "fixed": fixed, "others": size}
+    spec = checked_spec({**asked, "space": {"zoom": {"low": 0.0, "high": 0.5}}}, "test")
+    open_search(a_session(store, phantoms), spec).until(2)
+    classifier = file_classifier(export_trial(store, "sizes", 1, tmp_path / "out"))
+    spans = classifier.appearance.spans if classifier.appearance else None
+    assert spans
+    assert spans.side == classifier.size == 32  # the study's own description is of the baseline's 150
+    assert spans.brightness.copies
+    assert "| exposure | brightness |" in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.parametrize(
     "changes", [{"head": "flatten", "n_blocks": 5}, {"convolution": "plain", "n_blocks": 4}], ids=str
 )

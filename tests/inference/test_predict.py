@@ -269,6 +269,33 @@ def test_images_unlike_those_of_the_training_are_named(exported: Path, phantoms:
 
 
 @pytest.mark.slow
+def test_images_outside_the_families_are_named(exported: Path, phantoms: Path, tmp_path: Path) -> None:
+    good = some_images(phantoms)[0]
+    with Image.open(good) as image:
+        grey = np.asarray(image.convert("L"))
+    Image.fromarray(grey // 12).save(tmp_path / "dark.png")
+    result = run("predict", tmp_path, "--model", exported, "--json")
+    (row,) = json.loads(result.stdout)["predictions"]
+    assert any(remark.startswith("exposure: brightness") for remark in row["remarks"])
+    assert "dark.png: exposure: brightness" in result.stderr
+    assert "| exposure | brightness |" in (exported / "README.md").read_text()
+
+
+@pytest.mark.slow
+def test_model_exported_before_families_were_known_tells_what_it_told(
+    exported: Path, phantoms: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(exported, tmp_path / "old")
+    about = json.loads((tmp_path / "old" / "model.json").read_text())
+    del about["appearance"]["spans"]
+    (tmp_path / "old" / "model.json").write_text(json.dumps(about))
+    with Image.open(some_images(phantoms)[0]) as image:
+        Image.fromarray(np.asarray(image.convert("L")) // 12).save(tmp_path / "dark.png")
+    (found,) = predictions(file_classifier(tmp_path / "old"), [tmp_path / "dark.png"])
+    assert any(remark.startswith("brightness ") for remark in found.remarks)
+
+
+@pytest.mark.slow
 def test_model_of_an_earlier_version_predicts_without_remarks(exported: Path, phantoms: Path, tmp_path: Path) -> None:
     shutil.copytree(exported, tmp_path / "old")
     about = json.loads((tmp_path / "old" / "model.json").read_text())

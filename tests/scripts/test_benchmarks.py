@@ -14,6 +14,7 @@ from benchmarks.laboratory import laboratory
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.policies import Recorded
 from benchmarks.precision import FIGURES, comparison, precision
+from benchmarks.remarks import remarks
 from pneumosearch.storage.store import Store
 from tests.support.fakes import a_trial
 
@@ -27,6 +28,18 @@ def test_precisions_are_compared_seed_by_seed_at_the_kept_epoch() -> None:
     # Differences of 0.02 and 0: deviation 0.01414, error 0.01, and Student's quantile of one degree of freedom.
     assert (row["from"], row["to"]) == pytest.approx((0.01 - 0.12706, 0.01 + 0.12706), abs=1e-5)
     assert row["deviation within"] == pytest.approx(((0.0008 + 0.0002) / 2) ** 0.5)
+
+
+def test_remarks_are_counted_on_patients_that_did_not_train_and_on_strange_pictures(phantoms: Path) -> None:
+    app = typer.Typer()
+    app.command()(remarks)
+    done = CliRunner().invoke(app, ["--data", str(phantoms), "--size", "32", "--every", "40", "--json"])
+    rows = {row["pictures"]: row for row in json.loads(done.stdout)["rows"]}
+    new = rows.pop("new images")
+    assert new["of"] > 100
+    assert int(new["remarks, judged by the battery"].split()[0]) < 0.2 * new["of"]
+    assert "(100.0%), exposure" in rows["levels times 0.25"]["remarks, not judged"]
+    assert all(0 < row["of"] < new["of"] for row in rows.values())
 
 
 def test_each_change_is_timed_beside_the_published_ones() -> None:

@@ -15,12 +15,13 @@ from pydantic import BaseModel, ConfigDict
 
 from pneumosearch.data.appearance import appearance_of, differences
 from pneumosearch.data.audit.duplicates import N_BITS, THRESHOLD, HashPair, identical_groups, near_pairs, nearest_others
-from pneumosearch.data.audit.features import Reading, read_all
+from pneumosearch.data.audit.features import MEASURED_SIZE, Reading, read_all
 from pneumosearch.data.audit.shift import Histogram, ShiftComparison, compare_all, histograms
 from pneumosearch.data.cache import Progress
 from pneumosearch.data.manifest import SPLITS, ImageFile, Manifest, ManifestPart
 from pneumosearch.data.names import storable_path
 from pneumosearch.data.protocols import SPLIT_SEED
+from pneumosearch.data.spans import summarised
 from pneumosearch.data.splits import holdout_split
 from pneumosearch.errors import DataError
 from pneumosearch.intervals import wilson_interval
@@ -235,7 +236,9 @@ def _unlike_images(readings: Sequence[Reading]) -> list[UnlikeImage]:
     if not train:
         return []
     appearance = appearance_of([r.small for r in train], [(r.width, r.height) for r in train])
-    each = [(r.image.name, differences(r.small, (r.width, r.height), appearance)) for r in readings]
+    spans = summarised((r.features.plain for r in train), appearance.aspect_ratio, MEASURED_SIZE, "area")
+    appearance = appearance.model_copy(update={"spans": spans})
+    each = [(r.image.name, differences(r.small, (r.width, r.height), appearance, r.features.plain)) for r in readings]
     return [UnlikeImage(name=name, remarks=list(remarks)) for name, remarks in each if remarks]
 
 

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import cv2
 import numpy as np
 
-from pneumosearch.data.appearance import small
+from pneumosearch.data.appearance import Plain, plain, small
 from pneumosearch.data.audit.duplicates import Bits, perceptual_hash
 from pneumosearch.data.cache import Progress, in_threads, shrink
 from pneumosearch.data.decoding import PixelArray, decode, opened
@@ -38,6 +38,11 @@ class Features(NamedTuple):
     bytes_per_pixel: float  # of the file
     megapixels: float  # of the file
     aspect_ratio: float  # width / height of the file
+
+    @property
+    def plain(self) -> Plain:
+        """Those by which `predict` tells images unlike those of the training."""
+        return Plain(self.brightness, self.contrast, self.sharpness)
 
 
 @dataclass(frozen=True)
@@ -88,14 +93,15 @@ def measure(pixels: PixelArray, n_bytes: int) -> Features:
     height, width = pixels.shape
     grey = shrink(pixels, MEASURED_SIZE, "area")
     levels = np.bincount(grey.ravel(), minlength=256) / grey.size
+    look = plain(grey)
     return Features(
-        brightness=float(grey.mean()),
-        contrast=float(grey.std()),
+        brightness=look.brightness,
+        contrast=look.contrast,
         black=100 * float(levels[: _BLACK + 1].sum()),
         white=100 * float(levels[_WHITE:].sum()),
         border=_border(grey),
         gradient=_gradient(grey),
-        sharpness=float(cv2.Laplacian(grey, cv2.CV_32F).std()),
+        sharpness=look.sharpness,
         entropy=float(-sum(share * math.log2(share) for share in levels if share > 0)),
         asymmetry=float(cv2.absdiff(grey, cv2.flip(grey, 1)).mean()),
         bytes_per_pixel=n_bytes / (height * width),
