@@ -198,3 +198,12 @@ def test_finalists_are_off_by_default_and_checked() -> None:
     for values, message in (({"top": 0}, "finalists.top: .* got 0"), ({"best": 3}, "unknown key 'finalists.best'")):
         with pytest.raises(ConfigError, match=message):
             checked_spec({"finalists": values}, "test")
+
+
+def test_the_two_halves_of_the_lesson_train_the_same_and_judge_by_other_rules() -> None:
+    plain, rule = (read_study_file(ROOT / "studies" / f"lesson-{half}.toml") for half in ("plain", "rule"))
+    assert (plain.metric, plain.floor) == ("auc", None)
+    assert (rule.metric, rule.floor) == ("worst_family", {"auc": 0.9})
+    judging = {"name", "metric", "floor", "prune_by"}
+    assert plain.model_dump(exclude=judging) == rule.model_dump(exclude=judging)
+    assert plain.pruner == rule.pruner == "none"
