@@ -14,6 +14,7 @@ from pneumosearch.errors import PneumosearchError, StoreError
 from pneumosearch.metrics import Metric
 from pneumosearch.records.classes import Classes
 from pneumosearch.records.confirmation import Confirmation
+from pneumosearch.records.earlier import informed_line
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.search.events import Listener, TrialEnded, TrialEvent, to_all
 from pneumosearch.search.rerun import stored_folder
@@ -88,10 +89,13 @@ def run_search(
         stopping_on_ctrl_c(stop, watcher.say),
     ):
         session = Session(store, source, to_all(watcher.listener, follower), stop, watcher.steps_every)
+        begins = spec.name not in store.names()
         open_search(session, spec)  # decodes images and finds mistakes here, before processes start
         store.set_goal(spec.name, spec.trials)
         begun()
         record = store.record(spec.name)
+        if begins and record.informed_by:
+            watcher.say(informed_line(record.informed_by))
         if spec.log and not joins:
             follower.catch_up(record.trials)
         hint = advice(store.url, crew.workers + record.count("running"))
@@ -178,7 +182,8 @@ class Study:
             say: Takes a line for the user now and then, such as `print`: how a trial ended, and warnings. Without it
                 they go to Python's logging.
             listener: Receives each event of the trials, for a view of your own.
-            settings: Keys of study files, such as `name`, `trials`, `metric`, `space`, `timeout` or `log`.
+            settings: Keys of study files, such as `name`, `trials`, `metric`, `space`, `timeout`, `log` or
+                `learn_from`.
 
         Raises:
             ConfigError: A setting cannot be used.

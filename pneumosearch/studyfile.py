@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 
 from pneumosearch._utils.patterns import one_group
 from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
@@ -52,6 +52,17 @@ LOG_PATTERN: Final = r"^(tensorboard|mlflow):.+$"
 #: A study's name is part of file names: letters, digits, and . _ - inside.
 NAME_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
+
+def _listed(value: object) -> object:
+    """Return one name or path as a list, and paths as text, for callers in Python."""
+    if isinstance(value, str | Path):
+        return [str(value)]
+    return (
+        [str(each) if isinstance(each, Path) else each for each in value] if isinstance(value, list | tuple) else value
+    )
+
+
+LearnFrom = Annotated[tuple[Annotated[str, Field(min_length=1)], ...], BeforeValidator(_listed)]
 
 Bound = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
@@ -98,6 +109,9 @@ class StudySpec(BaseModel):
     """Pruner `promote`: side in pixels of a low-resolution rung, an epoch before all others, or none."""
     seed: Annotated[int, Field(ge=0, lt=2**31, strict=True)] = PUBLISHED_SEED
     """Seed of the search; trial n trains with seed + n."""
+    learn_from: LearnFrom = ()
+    """Earlier studies that inform the sampler: names of studies in the same store, or files that `report --format csv`
+    writes, such as `["first", "wide.csv"]`. Only ranks within each study count, and nothing becomes a result."""
     repeat_duplicates: StrictBool = False
     """Train a configuration again when it is proposed again."""
     protocol: Protocol = "holdout"
@@ -240,6 +254,7 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
         classes = checked_classes(spec.classes, f"{source}: classes")
         spec = spec.model_copy(update={"classes": own_classes(classes)})
     _check_floor(spec, source)
+    _check_learn_from(spec, source)
     _check_rungs(spec, source)
     _check_engine(spec, source)
     spec.search_space(source)
@@ -266,6 +281,16 @@ def _check_engine(spec: StudySpec, source: str) -> None:
     for key, given, only in (("sampler", spec.sampler, DEFAULT_SAMPLER), ("pruner", spec.pruner, "none")):
         if given != only:
             raise ConfigError(f"{source}: {key}: {given!r} is for engine = 'optuna'; 'keras-tuner' has a tuner instead")
+
+
+def _check_learn_from(spec: StudySpec, source: str) -> None:
+    if spec.learn_from and spec.engine != "optuna":
+        raise ConfigError(f"{source}: learn_from: needs engine = 'optuna', not {spec.engine!r}")
+    for name in spec.learn_from:
+        if spec.learn_from.count(name) > 1:
+            raise ConfigError(f"{source}: learn_from: {name!r} is there twice; once is enough")
+        if name == spec.name:
+            raise ConfigError(f"{source}: learn_from: {name!r} is this study itself; name an earlier one")
 
 
 def _check_floor(spec: StudySpec, source: str) -> None:

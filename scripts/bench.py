@@ -7,6 +7,7 @@ import typer
 from benchmarks.augmentation import augmentation
 from benchmarks.fidelity import fidelity
 from benchmarks.laboratory import laboratory
+from benchmarks.learning import learning
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.precision import precision
 from benchmarks.remarks import remarks
@@ -43,6 +44,7 @@ for command in (
     norm_statistics,
     laboratory,
     remarks,
+    learning,
 ):
     app.command()(command)
 

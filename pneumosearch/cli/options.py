@@ -96,6 +96,15 @@ Log = Annotated[
         show_default="the study file's",
     ),
 ]
+LearnFrom = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="An earlier study of this store, or a CSV file of 'report --format csv', that informs the sampler: only "
+        "ranks count, and nothing becomes a result. May be given several times.",
+        metavar="NAME|CSV",
+        show_default="the study file's",
+    ),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print the result only.")]
 

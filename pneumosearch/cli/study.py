@@ -49,6 +49,7 @@ def study(
     tuner: engines.Tuner = None,
     sampler: Sampler = None,
     pruner: Pruner = None,
+    learn_from: options.LearnFrom = None,
     timeout: options.Timeout = None,
     workers: Workers = 1,
     executor: executors.Executor = "local",
@@ -75,12 +76,14 @@ def study(
     """Search around the baseline; the same command again goes on where it stopped.
 
     Example: [bold]pneumosearch study studies/default.toml --trials 50 --data chest_xray[/bold]
+
+    With what others found: [bold]pneumosearch study --name next --learn-from default --learn-from wide.csv[/bold]
     """
     seconds_of(timeout)  # so that an error names the option
     cluster = executors.cluster_of(executor, ray_address, worker_cpus, worker_gpus, max_restarts)
     given: dict[str, object] = {"name": name, "seed": seed, "precision": precision, "sampler": sampler}
     given |= {"pruner": pruner, "patient_pattern": patient_pattern, "deterministic": deterministic or None}
-    given |= {"trials": trials, "timeout": timeout, "log": log or None}
+    given |= {"trials": trials, "timeout": timeout, "log": log or None, "learn_from": learn_from or None}
     spec = _study_spec(study_file, {**given, "classes": options.classes_of(classes, data)}, engine, tuner)
     crew = Crew(workers, seconds_of(grace, "--grace"), max_failures, cluster)
     with nullcontext([]) if dry_run else prestarted(crew) as helpers:
@@ -164,10 +167,11 @@ def _print_outcome(store: "Store", spec: "StudySpec", outcome: "Outcome", json: 
 def _print_plan(store: "Store", spec: "StudySpec", json: bool) -> None:
     from pneumosearch.cli.views import print_json, print_plan
     from pneumosearch.search.dry_run import dry_run
+    from pneumosearch.search.earlier import earlier_studies
     from pneumosearch.search.runner import settled
 
     earlier = store.record(spec.name) if spec.name in store.names() else None
-    planned = dry_run(settled(store, spec), spec.trials, earlier)
+    planned = dry_run(settled(store, spec), spec.trials, earlier, informed_by=earlier_studies(store, spec))
     if json:
         print_json(planned.as_dict())
     else:

@@ -29,6 +29,7 @@ def stopped(reason: str, progress: str, *, can_resume: bool = True) -> typer.Exi
 
 def print_plan(plan: "DryRun") -> None:
     """Print the space, the first configurations and the cost of a study on standard output."""
+    from pneumosearch.records.earlier import informed_line
     from pneumosearch.search.dry_run import dimension_text
 
     console, space = Console(), plan.spec.search_space()
@@ -41,6 +42,8 @@ def print_plan(plan: "DryRun") -> None:
     if space.others:
         set_to = ", ".join(f"{name}={value}" for name, value in space.others.items())
         console.print(f"In all trials but the baseline: {set_to}", markup=False)
+    if plan.informed_by:
+        console.print(informed_line(plan.informed_by), markup=False, highlight=False)
     first = Table("trial", "parameters", "MMAC", "s/epoch", "epochs", "configuration", title="The first trials")
     for number, trial in enumerate(plan.first):
         seconds = "unknown" if trial.seconds_an_epoch is None else f"{trial.seconds_an_epoch:.0f}"

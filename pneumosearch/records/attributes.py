@@ -15,6 +15,7 @@ from pneumosearch.config import RunSpec
 from pneumosearch.metrics import Metric
 from pneumosearch.records.confirmation import Naming
 from pneumosearch.records.dataset import DataDescription
+from pneumosearch.records.earlier import EarlierStudy, EarlierTrial
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import Purpose, Screening, TestOpening
 
@@ -256,3 +257,42 @@ class Openings:
 
 
 TEST_OPENINGS: Final = Openings()
+
+
+class Earlier:
+    """What a study took over from earlier ones, written once, when it begins.
+
+    MySQL keeps at most 64 KB in one attribute, so that trials lie in parts. The number of studies is written last: an
+    interrupted writing counts as none.
+    """
+
+    key: Final = "earlier"
+    _PART: Final = 30  # trials
+
+    def of(self, owner: HasAttributes) -> tuple[EarlierStudy, ...] | None:
+        """Return the earlier studies; None where none were written."""
+        return self.among(owner.user_attrs)
+
+    def among(self, attributes: Mapping[str, Any]) -> tuple[EarlierStudy, ...] | None:
+        """Return the earlier studies among the stored attributes of a study; None where none were written."""
+        n = attributes.get(self.key)
+        return None if n is None else tuple(self._one(attributes, f"{self.key}:{i}") for i in range(n))
+
+    def set(self, study: TakesAttributes, earlier: tuple[EarlierStudy, ...]) -> None:
+        """Store the earlier studies."""
+        for i, one in enumerate(earlier):
+            parts = [one.trials[first : first + self._PART] for first in range(0, len(one.trials), self._PART)]
+            for position, part in enumerate(parts):
+                study.set_user_attr(f"{self.key}:{i}:{position}", _EARLIER_TRIALS.dump_python(part, mode="json"))
+            about = one.model_dump(mode="json", exclude={"trials"})
+            study.set_user_attr(f"{self.key}:{i}", {**about, "parts": len(parts)})
+        study.set_user_attr(self.key, len(earlier))
+
+    def _one(self, attributes: Mapping[str, Any], key: str) -> EarlierStudy:
+        about = dict(attributes[key])
+        trials = [trial for position in range(about.pop("parts")) for trial in attributes[f"{key}:{position}"]]
+        return EarlierStudy.model_validate({**about, "trials": trials})
+
+
+_EARLIER_TRIALS: Final = TypeAdapter(tuple[EarlierTrial, ...])
+EARLIER: Final = Earlier()

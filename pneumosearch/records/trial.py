@@ -11,6 +11,7 @@ from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError
 from pneumosearch.metrics import Floor, Metric, direction, reaches
 from pneumosearch.records.dataset import DataDescription
+from pneumosearch.records.earlier import EarlierStudy
 from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch
 
 #: At the end of the name of the study that holds a study's replicates, or its reruns.
@@ -115,6 +116,7 @@ class StudyRecord(BaseModel):
     data: DataDescription
     trials: tuple[TrialRecord, ...]  # by number; a stopped trial is part of the one that resumed it
     test_openings: tuple[TestOpening, ...]  # of this data's test folder, in the whole store
+    informed_by: tuple[EarlierStudy, ...] = ()  # what the sampler knew from earlier studies; no results
 
     @field_validator("spec")
     @classmethod

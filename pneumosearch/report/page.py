@@ -97,7 +97,7 @@ def page(
 
 
 def _lines(record: StudyRecord) -> list[str]:
-    lines = (tables.counts_line, tables.floor_line, tables.data_line, tables.openings_line)
+    lines = (tables.counts_line, tables.learnt_line, tables.floor_line, tables.data_line, tables.openings_line)
     return [text for line in lines if (text := line(record))]
 
 

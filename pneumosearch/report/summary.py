@@ -33,6 +33,7 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         "best": trial_summary(ranking[0], record) if ranking else None,
         "below_floor": sum(record.below_floor(trial) for trial in ranking) if record.floor else None,
         "counts": {state: record.count(state) for state in get_args(State)},
+        "informed_by": [study.summary() for study in record.informed_by],
         "importance": importance(record),
         "test_openings": len(record.test_openings),
         "test_opening_log": [opening.model_dump() for opening in record.test_openings],
@@ -120,6 +121,7 @@ def trial_row(trial: TrialRecord, record: StudyRecord) -> dict[str, Any]:
     for key in ("history", "changes", "screening", "battery"):
         summary.pop(key)
     summary |= {name: by_battery.get(name) for name in METRICS if of_battery(name)}
+    summary["metric"] = record.metric
     summary["repeated"] = statistics.fmean(trial.repeated) if trial.repeated else None
     summary["n_repeated"] = len(trial.repeated)
     summary["screening_auc"] = trial.screening.epoch.evaluation("auc") if trial.screening else None

@@ -18,6 +18,7 @@ from pneumosearch.intervals import sample_deviation, wilson_interval
 from pneumosearch.metrics import Metric, floor_words, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
 from pneumosearch.records.dataset import PHANTOMS
+from pneumosearch.records.earlier import informed_line
 from pneumosearch.records.epoch import EpochMetrics, History
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import battery
@@ -205,8 +206,8 @@ def _value(trial: TrialRecord, metric: Metric) -> str:
 
 def summary_lines(record: StudyRecord) -> list[str]:
     """Return one line each on the counts, the data, the importance and the test set."""
-    lines = [counts_line(record), floor_line(record), data_line(record), importance_line(record), openings_line(record)]
-    return [line for line in lines if line]
+    lines = [counts_line(record), learnt_line(record), floor_line(record), data_line(record), importance_line(record)]
+    return [line for line in (*lines, openings_line(record)) if line]
 
 
 def counts_line(record: StudyRecord) -> str:
@@ -225,6 +226,11 @@ def counts_line(record: StudyRecord) -> str:
         size = screened[0].image_size
         repeats += f" {len(screened)} began with a low-resolution rung: one epoch on images of {size} pixels."
     return f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}"
+
+
+def learnt_line(record: StudyRecord) -> str:
+    """Return which earlier studies informed the sampler, and what was passed over; empty where there were none."""
+    return informed_line(record.informed_by)
 
 
 def floor_line(record: StudyRecord) -> str:

@@ -1,5 +1,6 @@
 """A study before its first training: its space, its first configurations, and what they cost."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -7,6 +8,7 @@ import optuna
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.records.attributes import EXHAUSTED
+from pneumosearch.records.earlier import EarlierStudy
 from pneumosearch.records.trial import StudyRecord
 from pneumosearch.search.cost import multiply_adds, n_parameters, seconds_an_epoch
 from pneumosearch.search.keras_tuner.engine import proposals
@@ -34,6 +36,7 @@ class DryRun:
     spec: StudySpec
     n_trials: int
     first: list[PlannedTrial]
+    informed_by: tuple[EarlierStudy, ...] = ()
 
     @property
     def seconds(self) -> float | None:
@@ -56,6 +59,7 @@ class DryRun:
             "n_trials": self.n_trials,
             "n_repetitions": self.n_repetitions,
             **{name: getattr(self.spec, name) for name in _SHOWN},
+            "informed_by": [study.summary() for study in self.informed_by],
             **space.describe(),
             "first": [
                 {
@@ -71,7 +75,13 @@ class DryRun:
         }
 
 
-def dry_run(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown: int = 5) -> DryRun:
+def dry_run(
+    spec: StudySpec,
+    n_trials: int,
+    earlier: StudyRecord | None,
+    n_shown: int = 5,
+    informed_by: tuple[EarlierStudy, ...] = (),
+) -> DryRun:
     """Return the baseline and the next proposals of the study's sampler, without results, and their cost.
 
     Args:
@@ -79,17 +89,18 @@ def dry_run(spec: StudySpec, n_trials: int, earlier: StudyRecord | None, n_shown
         n_trials: How many trials it would train.
         earlier: A study of the same images; its trials show the speed of this machine.
         n_shown: How many configurations.
+        informed_by: The earlier studies that inform the sampler.
     """
     n = min(n_shown, n_trials)
-    configs = proposals(spec, n) if spec.engine == "keras-tuner" else _optuna_proposals(spec, n)
+    configs = proposals(spec, n) if spec.engine == "keras-tuner" else _optuna_proposals(spec, n, informed_by)
     trained = earlier.trials if earlier else ()
     first = [PlannedTrial(c, n_parameters(c), multiply_adds(c), seconds_an_epoch(c, trained)) for c in configs]
-    return DryRun(spec, n_trials, first)
+    return DryRun(spec, n_trials, first, informed_by)
 
 
-def _optuna_proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
+def _optuna_proposals(spec: StudySpec, n: int, informed_by: Sequence[EarlierStudy]) -> list[TrialConfig]:
     space = spec.search_space()
-    study, configs = optuna.create_study(sampler=study_sampler(spec, space)), []
+    study, configs = optuna.create_study(sampler=study_sampler(spec, space, informed_by)), []
     study.enqueue_trial(space.baseline())
     for _ in range(n):
         trial = study.ask()

@@ -31,8 +31,8 @@ def objective_for(
 
     Args:
         data: Folder with train, val, test, each with NORMAL and PNEUMONIA, or the classes of `spec`.
-        spec: A study, or the path of a study file; without it the default study. Its sampler, pruner and engine are
-            not used.
+        spec: A study, or the path of a study file; without it the default study. Its sampler, pruner, engine and
+            `learn_from` are not used.
         results: Folder of decoded images, artifacts, and the states of trainings while they go on.
 
     Raises:

@@ -24,6 +24,7 @@ from pneumosearch.records import attributes
 from pneumosearch.records.classes import own_classes
 from pneumosearch.records.trial import Purpose, TrialRecord
 from pneumosearch.search.claims import Claims, fail
+from pneumosearch.search.earlier import earlier_studies
 from pneumosearch.search.events import TrialDeferred, TrialEnded
 from pneumosearch.search.keras_tuner.engine import OracleProposer
 from pneumosearch.search.leases import GRACE, Leases, LostLease, check_lease, heartbeats
@@ -243,18 +244,25 @@ def open_search(
         grace: Seconds without a heartbeat after which trials of other machines are reclaimed.
 
     Raises:
-        ConfigError: The sampler cannot be made, or there is nothing for KerasTuner to search.
-        StoreError: A study of this name searches something else, or other data.
+        ConfigError: The sampler cannot be made, there is nothing for KerasTuner to search, or nothing to learn from a
+            file.
+        StoreError: A study of this name searches something else, or other data; or one to learn from is not there.
     """
     spec = settled(session.store, spec).model_copy(update={"classes": own_classes(session.source.manifest.classes)})
     objective = Objective(session, spec)
     space = objective.space
     data = objective.described(objective.new_run(space.centre))
-    sampler, pruner = study_sampler(spec, space), make_pruner(spec)
+    earlier = earlier_studies(session.store, spec)
+    sampler, pruner = study_sampler(spec, space, earlier), make_pruner(spec)
     with explained(session.store.url), study_lock(session.store.storage, spec.name):
         study = session.store.open_study(
             spec.name, "search", spec.metric, spec.identity(), data, sampler=sampler, pruner=pruner
         )
+        written = attributes.EARLIER.of(study)
+        if written is None and earlier:
+            attributes.EARLIER.set(study, earlier)
+        elif written is not None and written != earlier:  # another process has begun the study meanwhile
+            study.sampler = study_sampler(spec, space, written)
         if not study.get_trials(deepcopy=False):
             study.enqueue_trial(space.baseline())
     return StudyRun(session, study, objective, _proposer(study, spec), max_failures, Leases(grace))

@@ -10,12 +10,15 @@ from typing import Any, Final, cast
 
 import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.records.attributes import EXHAUSTED
+from pneumosearch.records.earlier import EarlierStudy
+from pneumosearch.search.informed import InformedSampler
+from pneumosearch.search.unit_cube import around, to_unit
 from pneumosearch.space import Space
 from pneumosearch.studyfile import SAMPLER_NAMES, StudySpec
 
@@ -90,14 +93,24 @@ class _Stoppable:
         self.stopped = True
 
 
-def study_sampler(spec: StudySpec, space: Space) -> BaseSampler:
-    """Return the sampler of a study. Raises `ConfigError` where it cannot be made."""
-    return PerTrialSampler(
-        lambda number: make_sampler(
-            spec.sampler, space, study_seed=spec.seed, trial_seed=derived_seed(spec.seed, number)
-        ),
-        spec.sampler,
-    )
+def study_sampler(spec: StudySpec, space: Space, earlier: Sequence[EarlierStudy] = ()) -> BaseSampler:
+    """Return the sampler of a study.
+
+    Args:
+        spec: The study.
+        space: Its space.
+        earlier: What it took over from earlier studies.
+
+    Raises:
+        ConfigError: It cannot be made.
+    """
+
+    def of_trial(number: int) -> BaseSampler:
+        seed = derived_seed(spec.seed, number)
+        sampler = make_sampler(spec.sampler, space, study_seed=spec.seed, trial_seed=seed)
+        return InformedSampler(sampler, space, earlier, seed) if earlier else sampler
+
+    return PerTrialSampler(of_trial, spec.sampler)
 
 
 def derived_seed(seed: int, number: int) -> int:
@@ -261,7 +274,7 @@ class PriorSampler(BaseSampler):
             return self._uniform.sample_independent(study, trial, param_name, param_distribution)
         if component == "best" and self._rng.random() < self._KEEP:
             return centre[param_name]
-        return self._around(centre[param_name], param_distribution)
+        return around(centre[param_name], param_distribution, self._rng, width=self._WIDTH, keep=self._KEEP)
 
     def _choose(self, study: optuna.Study) -> tuple[str, dict[str, Any]]:
         if self._rng.random() < self._UNIFORM_SHARE:
@@ -292,37 +305,4 @@ class PriorSampler(BaseSampler):
         if isinstance(distribution, CategoricalDistribution):
             other = (1 - self._KEEP) / len(distribution.choices)
             return float(np.log(self._KEEP + other if value == centre else other))
-        return float(-0.5 * ((_unit(value, distribution) - _unit(centre, distribution)) / self._WIDTH) ** 2)
-
-    def _around(self, centre: Any, distribution: BaseDistribution) -> Any:
-        if isinstance(distribution, CategoricalDistribution):
-            keep = self._rng.random() < self._KEEP
-            return centre if keep else distribution.choices[self._rng.integers(len(distribution.choices))]
-        middle = _unit(centre, distribution)
-        draws = self._rng.normal(middle, self._WIDTH, size=100)
-        inside = draws[(draws >= 0) & (draws <= 1)]
-        return _from_unit(float(inside[0]) if len(inside) else middle, distribution)
-
-
-def _bounds(distribution: Any) -> tuple[float, float]:
-    low, high = float(distribution.low), float(distribution.high)
-    return (float(np.log(low)), float(np.log(high))) if distribution.log else (low, high)
-
-
-def _unit(value: float, distribution: Any) -> float:
-    """Map a value of a numeric range to [0, 1], by its logarithm where the range is logarithmic."""
-    low, high = _bounds(distribution)
-    position = float(np.log(value)) if distribution.log else float(value)
-    return (position - low) / (high - low) if high > low else 0.5
-
-
-def _from_unit(share: float, distribution: BaseDistribution) -> float | int:
-    """Map [0, 1] back to a numeric range and onto its grid."""
-    assert isinstance(distribution, FloatDistribution | IntDistribution)  # noqa: S101  what else is numeric
-    low, high = _bounds(distribution)
-    value = low + share * (high - low)
-    value = float(np.exp(value)) if distribution.log else value
-    if distribution.step is not None and not distribution.log:
-        value = distribution.low + round((value - distribution.low) / distribution.step) * distribution.step
-    value = min(max(value, distribution.low), distribution.high)
-    return round(value) if isinstance(distribution, IntDistribution) else float(value)
+        return float(-0.5 * ((to_unit(value, distribution) - to_unit(centre, distribution)) / self._WIDTH) ** 2)

@@ -179,6 +179,7 @@ class Store(TrialFiles):
                 data=data,
                 trials=_merged([trial_record(row) for row in self._rows(study_id(study))]),
                 test_openings=tuple(self.test_openings(data)),
+                informed_by=attributes.EARLIER.among(stored) or (),
             )
             if not spec.get("finalists"):
                 return record
@@ -359,7 +360,7 @@ def _check_same(study: optuna.Study, purpose: Purpose, spec: dict[str, Any], dat
     if begun_as is None:
         return
     # A store of an earlier version says nothing of them: there were none.
-    stored = {"others": {}, "floor": None, **attributes.SPEC.needed(about)}
+    stored = {"others": {}, "floor": None, "learn_from": [], **attributes.SPEC.needed(about)}
     if begun_as != purpose:
         raise StoreError(f"'{name}' is a {begun_as} in this store; choose another --name")
     changed = [key for key in spec if key in stored and stored[key] != spec[key]]

@@ -1,7 +1,7 @@
 """Search policies replayed on recorded learning curves: regret against epochs and seconds, and a plot."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -20,9 +20,12 @@ from scipy.stats import rankdata
 from benchmarks.common import circumstances
 from benchmarks.replay import kept_epoch, last_epoch, promotions
 from pneumosearch._utils.atomic import replacing
+from pneumosearch.records.earlier import EarlierStudy, EarlierTrial
+from pneumosearch.search.earlier import ranks
+from pneumosearch.search.informed import WEIGHT, InformedSampler, Weight
 from pneumosearch.search.pruners import PromotingPruner
 from pneumosearch.search.samplers import derived_seed, make_sampler
-from pneumosearch.space import Space
+from pneumosearch.space import Scalar, Space
 from pneumosearch.studyfile import read_study_file
 
 TRIALS, EPOCHS = 50, 10
@@ -66,6 +69,7 @@ class Recorded:
     curves: list[list[tuple[float, float, float]]]  # by epoch: accuracy, loss, AUC
     seconds: list[list[float]]
     values: list[float]  # of complete trainings
+    configurations: list[dict[str, Scalar]] = field(default_factory=list)
 
     @classmethod
     def read(
@@ -89,7 +93,22 @@ class Recorded:
         if seen is not None:
             seeds = [int(curve["seed"].iloc[0]) for curve in groups]
             _show(curves, seeds, pd.read_csv(seen).set_index(["seed", "epoch"])[f"validation_{by}"])
-        return cls(space, places, curves, [curve["seconds"].tolist() for curve in groups], values)
+        configurations = [
+            {name: dimension.own(curve[name].iloc[0]) for name, dimension in space.dimensions.items()}
+            for curve in groups
+        ]
+        return cls(space, places, curves, [curve["seconds"].tolist() for curve in groups], values, configurations)
+
+    def only(self, chosen: Sequence[int]) -> "Recorded":
+        """Return the table with these curves alone."""
+        lists = (self.curves, self.seconds, self.values, self.configurations)
+        return Recorded(self.space, self.places[list(chosen)], *([each[i] for i in chosen] for each in lists))
+
+    def as_study(self, chosen: Sequence[int]) -> EarlierStudy:
+        """Return these curves as a study that trained all of them to their ends, for another to learn from."""
+        scores = ranks([(self.values[i],) for i in chosen])
+        trials = [EarlierTrial(values=self.configurations[i], score=s) for i, s in zip(chosen, scores, strict=True)]
+        return EarlierStudy(source="curves", trials=tuple(trials))
 
     def nearest(self, params: dict[str, Any], used: set[int]) -> int:
         """Return the recorded configuration nearest to a proposal, preferring those not used yet."""
@@ -159,7 +178,7 @@ def replay_policies(
     difference between the best finished trial and the best of the table, in points of the validation metric.
     """
     recorded = Recorded.read(replay, space, metric, seen, by)
-    courses = {policy: [_course(policy, recorded, seed) for seed in range(seeds)] for policy in POLICIES}
+    courses = {policy: [course_of(policy, recorded, seed) for seed in range(seeds)] for policy in POLICIES}
     best = max(recorded.values)
     rows = [_row(policy, courses, best) for policy in POLICIES]
     if picture:
@@ -181,7 +200,10 @@ def replay_policies(
         _print(rows, f"{seeds} searches a policy on {len(recorded.curves)} curves of {replay}, {metric}")
 
 
-def _course(policy: Policy, recorded: Recorded, seed: int) -> Course:
+def course_of(
+    policy: Policy, recorded: Recorded, seed: int, earlier: Sequence[EarlierStudy] = (), weight: Weight = WEIGHT
+) -> Course:
+    """Replay a search of a policy, informed by earlier studies where there are any."""
     study = optuna.create_study(study_name=f"replay {seed}", direction="maximize", pruner=policy.pruner())
     study.enqueue_trial(recorded.space.baseline())
     course, curve_of, ended = Course(), dict[int, int](), 0
@@ -189,9 +211,11 @@ def _course(policy: Policy, recorded: Recorded, seed: int) -> Course:
         for promotion in promotions(study)[:1]:
             study.enqueue_trial(promotion.params, user_attrs=promotion.attributes())
         number = len(study.trials)
-        study.sampler = make_sampler(
-            policy.sampler, recorded.space, study_seed=seed, trial_seed=derived_seed(seed, number)
-        )
+        trial_seed = derived_seed(seed, number)
+        sampler = make_sampler(policy.sampler, recorded.space, study_seed=seed, trial_seed=trial_seed)
+        if earlier:
+            sampler = InformedSampler(sampler, recorded.space, earlier, trial_seed, weight)
+        study.sampler = sampler
         trial = study.ask()
         recorded.space.suggest(trial)
         continues, trained = trial.user_attrs.get("continues"), trial.user_attrs.get("continues_after", 0)

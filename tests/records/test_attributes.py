@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.records import attributes
 from pneumosearch.records.attributes import Attribute, Origin, Owner, TakenUp
+from pneumosearch.records.earlier import EarlierStudy, EarlierTrial
 from pneumosearch.records.trial import Screening
 from pneumosearch.storage.store import Store, add_test_opening
 from tests.conftest import ROOT
@@ -140,3 +141,30 @@ def test_confirmation_that_two_processes_resume_at_once_counts_once(store: Store
     assert [opening.why for opening in store.record("mine").test_openings] == ["of trial 3", "of trial 4"]
     digest = hashlib.blake2b(b"of trial 3", digest_size=8).hexdigest()
     assert f"{attributes.TEST_OPENINGS.prefix}why-{digest}" in study.user_attrs
+
+
+def test_earlier_studies_lie_in_parts_that_mysql_can_keep() -> None:
+    trials = tuple(EarlierTrial(values={"zoom": i / 1000, "lr_reduce_mode": "max"}, score=i / 99) for i in range(100))
+    studies = (
+        EarlierStudy(source="first.csv", trials=trials, passed_over={"failed": 2}),
+        EarlierStudy(source="second", trials=trials[:1]),
+    )
+    owner = optuna.create_study()
+    attributes.EARLIER.set(owner, studies)
+    assert attributes.EARLIER.of(owner) == studies
+    assert all(len(json.dumps(value)) < 16_000 for value in owner.user_attrs.values())
+
+
+def test_earlier_studies_that_were_not_wholly_written_count_as_none() -> None:
+    class Killed(optuna.study.Study):
+        def set_user_attr(self, key: str, value: Any) -> None:
+            if key == attributes.EARLIER.key:  # what is written last
+                raise KeyboardInterrupt
+            super().set_user_attr(key, value)
+
+    storage = optuna.storages.InMemoryStorage()
+    owner = Killed(optuna.create_study(study_name="killed", storage=storage).study_name, storage)
+    with pytest.raises(KeyboardInterrupt):
+        attributes.EARLIER.set(owner, (EarlierStudy(source="first", trials=(EarlierTrial(values={}, score=0.5),)),))
+    assert owner.user_attrs
+    assert attributes.EARLIER.of(owner) is None

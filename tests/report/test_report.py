@@ -7,9 +7,11 @@ import pytest
 from rich.console import Console
 
 from pneumosearch.published import PUBLISHED_TABLE
+from pneumosearch.records.earlier import EarlierStudy, EarlierTrial
 from pneumosearch.records.trial import StudyRecord, TestOpening
 from pneumosearch.report import tables
 from pneumosearch.report.importance import importance
+from pneumosearch.report.page import page
 from pneumosearch.report.summary import csv_text, study_summary
 from tests.support.fakes import a_study, a_trial
 
@@ -203,3 +205,20 @@ def test_report_on_own_classes_shows_no_published_figure() -> None:
         assert "published" not in text.lower()
     assert study_summary(own)["reference"] == []
     assert tables.epoch_headings("test", own.data.shown_as) == tables.epoch_headings("test", "phantoms")
+
+
+def test_report_says_what_informed_the_sampler_and_counts_none_of_it() -> None:
+    trials = tuple(EarlierTrial(values={"zoom": 0.1}, score=score) for score in (1.0, 0.0))
+    first = EarlierStudy(source="wide.csv", trials=trials, passed_over={"failed": 1, "with zoom outside the space": 2})
+    second = EarlierStudy(source="small", trials=trials[:1], passed_over={"not ended": 1})
+    record = some_study().model_copy(update={"informed_by": (first, second)})
+    line = (
+        "Informed by 2 trials of wide.csv (3 passed over: 1 failed, 2 with zoom outside the space); 1 trial of small "
+        "(1 passed over: not ended)."
+    )
+    assert line in tables.summary_lines(record)
+    assert line in page(record, None, top=5)
+    summary = study_summary(record)
+    assert summary["informed_by"][1] == {"source": "small", "trials": 1, "passed_over": {"not ended": 1}}
+    assert len(summary["trials"]) == len(some_study().trials)
+    assert not any(text.startswith("Informed") for text in tables.summary_lines(some_study()))
