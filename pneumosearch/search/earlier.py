@@ -154,7 +154,7 @@ def _parsed(text: str) -> Scalar:
 def _sign_of_file(rows: list[dict[str, str]], path: Path) -> float:
     """Tell by the metric whether more is better. Files of earlier versions do not name it, but hold its column."""
     metric = rows[0].get("metric")
-    if metric in METRICS:
+    if metric is not None and metric in METRICS:
         return _sign(metric)
     valued = [row for row in rows if row.get("value")]
     for column in ("validation_accuracy", "validation_auc"):

@@ -52,19 +52,28 @@ def learning(
 ) -> None:
     """Replay the default search on recorded curves with and without earlier studies, and with their ranks reversed.
 
-    Each file is one earlier study, none of whose trainings is among the curves. In the rows "50 of the curves" that
-    many, drawn anew for each search, are the earlier study, and the search is replayed on the others. The level is what
-    two of three default searches reach. Intervals are 95 %: of medians by order, of means by Student's t.
+    Each file is one earlier study, less its trials of configurations that are among the curves. In the rows "50 of the
+    curves" that many, drawn anew for each search, are the earlier study, and the search is replayed on the others. The
+    level is what two of three default searches reach. Intervals are 95 %: of medians by order, of means by Student's t.
 
     Example: scripts/bench learning results/hour.csv results/small.csv results/wide.csv
     """
     weight = replace(WEIGHT, counts=counts, proof=proof)
-    ranges = Recorded.read(replay, space, metric).space
+    recorded = Recorded.read(replay, space, metric)
     base = partial(_Replay, replay, space, metric, weight=weight)
-    studies = {path.name: from_csv(path, ranges) for path in earlier}
+    studies = {path.name: apart(from_csv(path, recorded.space), recorded) for path in earlier}
     with ProcessPoolExecutor(jobs) as pool:
         rows = _rows(base, studies, seeds, lambda replays: list(pool.map(_replayed, replays)))
-    print_result({"seeds": seeds, "metric": metric, "rows": rows}, map(dict.values, rows), list(rows[0]), as_json)
+    cells = [tuple(row.values()) for row in rows]
+    print_result({"seeds": seeds, "metric": metric, "rows": rows}, cells, list(rows[0]), as_json)
+
+
+def apart(study: EarlierStudy, recorded: Recorded) -> EarlierStudy:
+    """Leave out the trials whose configuration is a recorded one: searches with one seed begin with the same."""
+    trials = [
+        trial for trial in study.trials if all(trial.values.items() - each.items() for each in recorded.configurations)
+    ]
+    return study.model_copy(update={"trials": tuple(trials)})
 
 
 def _rows(

@@ -101,8 +101,14 @@ class Recorded:
 
     def only(self, chosen: Sequence[int]) -> "Recorded":
         """Return the table with these curves alone."""
-        lists = (self.curves, self.seconds, self.values, self.configurations)
-        return Recorded(self.space, self.places[list(chosen)], *([each[i] for i in chosen] for each in lists))
+        return Recorded(
+            self.space,
+            self.places[list(chosen)],
+            [self.curves[i] for i in chosen],
+            [self.seconds[i] for i in chosen],
+            [self.values[i] for i in chosen],
+            [self.configurations[i] for i in chosen],
+        )
 
     def as_study(self, chosen: Sequence[int]) -> EarlierStudy:
         """Return these curves as a study that trained all of them to their ends, for another to learn from."""

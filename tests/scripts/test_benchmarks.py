@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from benchmarks.augmentation import augmentation
 from benchmarks.fidelity import fidelity
 from benchmarks.laboratory import laboratory
+from benchmarks.learning import apart
 from benchmarks.norm_statistics import norm_statistics
 from benchmarks.policies import Recorded
 from benchmarks.precision import FIGURES, comparison, precision
@@ -156,3 +157,24 @@ def test_searches_are_replayed_with_either_kind_of_batch_norm_statistics(tmp_pat
     assert 4 <= precise["epochs to 96 %"] <= 8  # one of the four that came to the rung goes on
     assert either["epochs to 95 %"] >= precise["epochs to 95 %"]
     assert told["n_curves"] == 6
+
+
+def test_recorded_curves_play_an_earlier_study_which_lacks_those_of_the_new_one(tmp_path: Path) -> None:
+    rows = [
+        {"seed": n, "epoch": 1, "validation_accuracy": value, "validation_loss": 1 - value, "validation_auc": value}
+        | {"seconds": 1.0, "zoom": zoom}
+        for n, (zoom, value) in enumerate([(0.3, 0.7), (0.1, 0.9), (0.2, 0.8)])
+    ]
+    pd.DataFrame(rows).to_csv(tmp_path / "curves.csv", index=False)
+    study_file = tmp_path / "study.toml"
+    study_file.write_text('name = "s"\n[space]\nzoom = { low = 0.0, high = 0.5 }\n')
+    recorded = Recorded.read(tmp_path / "curves.csv", study_file)
+    earlier = recorded.as_study([0, 1, 2])
+    assert [(trial.values, trial.score) for trial in earlier.trials] == [
+        ({"zoom": 0.3}, 0.0),
+        ({"zoom": 0.1}, 1.0),
+        ({"zoom": 0.2}, 0.5),
+    ]
+    rest = recorded.only([2, 0])
+    assert (rest.values, rest.places.tolist()) == ([0.8, 0.7], [[0.4], [0.6]])
+    assert [trial.values for trial in apart(earlier, rest).trials] == [{"zoom": 0.1}]

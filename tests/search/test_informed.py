@@ -33,7 +33,7 @@ def proposals(*studies: EarlierStudy, n: int = 40, sampler: str = "random", seed
 
 
 def near(params: list[dict[str, Any]], zoom: float) -> float:
-    return sum(abs(each["zoom"] - zoom) < 0.1 for each in params) / len(params)
+    return len([each for each in params if abs(each["zoom"] - zoom) < 0.1]) / len(params)
 
 
 def test_proposals_lie_where_an_earlier_study_was_good() -> None:
