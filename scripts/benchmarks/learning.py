@@ -47,14 +47,15 @@ def learning(
     seeds: Annotated[int, typer.Option(min=3, help="Searches for each row.")] = 20,
     counts: Annotated[float, typer.Option(help="Trials of this study that earlier ones count as.")] = WEIGHT.counts,
     proof: Annotated[float, typer.Option(help="Trials of agreement assumed; inf looks at none.")] = WEIGHT.proof,
+    level: Annotated[float, typer.Option(min=0, help="To be reached: points below the best of the table.")] = 0.6,
     jobs: Annotated[int, typer.Option(min=1, help="Processes.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Replay the default search on recorded curves with and without earlier studies, and with their ranks reversed.
 
     Each file is one earlier study, less its trials of configurations that are among the curves. In the rows "50 of the
-    curves" that many, drawn anew for each search, are the earlier study, and the search is replayed on the others. The
-    level is what two of three default searches reach. Intervals are 95 %: of medians by order, of means by Student's t.
+    curves" that many, drawn anew for each search, are the earlier study, and the search is replayed on the others.
+    Intervals are 95 %: of medians by order, of means by Student's t.
 
     Example: scripts/bench learning results/hour.csv results/small.csv results/wide.csv
     """
@@ -63,7 +64,7 @@ def learning(
     base = partial(_Replay, replay, space, metric, weight=weight)
     studies = {path.name: apart(from_csv(path, recorded.space), recorded) for path in earlier}
     with ProcessPoolExecutor(jobs) as pool:
-        rows = _rows(base, studies, seeds, lambda replays: list(pool.map(_replayed, replays)))
+        rows = _rows(base, studies, seeds, level, lambda replays: list(pool.map(_replayed, replays)))
     cells = [tuple(row.values()) for row in rows]
     print_result({"seeds": seeds, "metric": metric, "rows": rows}, cells, list(rows[0]), as_json)
 
@@ -80,21 +81,20 @@ def _rows(
     base: Callable[..., _Replay],
     studies: dict[str, EarlierStudy],
     seeds: int,
+    level: float,
     run: Callable[[list[_Replay]], list[tuple[Course, float]]],
 ) -> list[dict[str, Any]]:
     def searches(**settings: Any) -> list[tuple[Course, float]]:
         return run([base(seed, **settings) for seed in range(seeds)])
 
-    default, on_part = searches(), searches(part=True)
-    level, level_of_part = _level(default), _level(on_part)
-    rows = [_row("nothing", default, level)]
+    rows = [_row("nothing", searches(), level)]
     for name, study in studies.items():
         for reverse in (False, True):
             rows.append(_row(name + " reversed" * reverse, searches(earlier=study, reverse=reverse), level))
-    rows.append(_row("nothing, on the other curves", on_part, level_of_part))
+    rows.append(_row("nothing, on the other curves", searches(part=True), level))
     for reverse in (False, True):
         found = searches(part=True, informed_by_part=True, reverse=reverse)
-        rows.append(_row(f"{_PART} of the curves" + " reversed" * reverse, found, level_of_part))
+        rows.append(_row(f"{_PART} of the curves" + " reversed" * reverse, found, level))
     return rows
 
 
@@ -122,15 +122,11 @@ def _reversed(trial: EarlierTrial) -> EarlierTrial:
     return trial.model_copy(update={"score": 1 - trial.score})
 
 
-def _level(searches: Sequence[tuple[Course, float]]) -> float:
-    return float(np.quantile([course.best[-1] for course, _ in searches], 1 / 3, method="lower"))
-
-
 def _row(name: str, searches: Sequence[tuple[Course, float]], level: float) -> dict[str, Any]:
     """Return a row: median epochs to the level, and mean distances to the best of the table in points."""
     reached = [
-        next((epochs for epochs, best in zip(course.epochs, course.best, strict=True) if best >= level), np.inf)
-        for course, _ in searches
+        next((n for n, value in zip(course.epochs, course.best, strict=True) if 100 * (best - value) <= level), np.inf)
+        for course, best in searches
     ]
     regret = {
         f"regret at {budget}": _mean([100 * (best - course.at(budget)) for course, best in searches])
