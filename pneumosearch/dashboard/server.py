@@ -1,20 +1,14 @@
-"""optuna-dashboard over the store, with the published table and the baseline as each study's note, behind a guard.
-
-The server is cheroot, because it speaks TLS, which waitress leaves to a proxy in front of it.
-"""
+"""optuna-dashboard over the store, with the published table and the baseline as each study's note, behind a guard."""
 
 import logging
 import re
 import socket
-import ssl
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import optuna_dashboard
-from cheroot.ssl.builtin import BuiltinSSLAdapter
 from cheroot.wsgi import Server
 from optuna.storages import BaseStorage, get_storage
 from optuna_dashboard import get_note, save_note
@@ -23,7 +17,7 @@ from pneumosearch.dashboard.auth import Guard
 from pneumosearch.dashboard.protection import Protection
 from pneumosearch.errors import StoreError
 from pneumosearch.report.tables import markdown
-from pneumosearch.storage.auth import is_loopback, name_in_url
+from pneumosearch.storage.auth import token_for
 from pneumosearch.storage.optuna_private import study_id
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import STORAGE_ERRORS
@@ -38,29 +32,6 @@ _LARGEST_HEADER: Final = 2**16  # bytes
 _log = logging.getLogger(__name__)
 
 
-class Endpoint(NamedTuple):
-    """Where the dashboard listens, and who may open it.
-
-    Args:
-        host: Address.
-        port: Port.
-        token: What visitors must send; None only where no other machine can reach it.
-        certificate: PEM file for TLS, with its chain.
-        key: PEM file of its key.
-    """
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    token: str | None = None
-    certificate: Path | None = None
-    key: Path | None = None
-
-    @property
-    def url(self) -> str:
-        """The URL without the token."""
-        return f"http{'s' if self.certificate else ''}://{name_in_url(self.host)}:{self.port}/"
-
-
 def write_note(store: Store, name: str) -> None:
     """Write the report of a study into its note, which plain optuna-dashboard shows as well.
 
@@ -72,22 +43,25 @@ def write_note(store: Store, name: str) -> None:
     save_note(study, "\n\n".join(filter(None, (own, report + _STAYS))))
 
 
-def serve(store: Store, endpoint: Endpoint, opened: Callable[[], None] = lambda: None) -> None:
+def serve(store: Store, host: str = "127.0.0.1", port: int = 8080, opened: Callable[[], None] = lambda: None) -> None:
     """Serve the dashboard until interrupted.
 
     Args:
         store: What to show.
-        endpoint: Where, and for whom.
+        host: Address to listen at. Visitors must show the token of the environment, where it has one.
+        port: Port to listen at.
         opened: Called when the dashboard accepts connections.
 
     Raises:
-        StoreError: A token is missing, the port cannot be used, or the certificate cannot.
+        ConfigError: As `token_for`.
+        StoreError: The port cannot be used.
     """
-    if endpoint.token is None and not is_loopback(endpoint.host):
-        raise StoreError(f"{endpoint.host}: other machines can reach it, so that a token is needed; none was given")
-    secure = endpoint.certificate is not None
-    app = Guard(pages(store), endpoint.token, local=is_loopback(endpoint.host), secure=secure)
-    server = _server(app, endpoint)
+    server = _Server((host, port), Guard(pages(store), host, token_for(host)), MAX_REQUESTS, timeout=_TIMEOUT)
+    server.max_request_header_size = _LARGEST_HEADER
+    try:
+        server.prepare()
+    except (OSError, OverflowError) as error:
+        raise StoreError(f"port {port} of {host} cannot be used ({error}); choose another --port") from error
     try:
         for name in store.names():
             write_note(store, name)
@@ -118,28 +92,6 @@ def _read_ahead(storage: BaseStorage) -> None:
                 storage.get_all_trials(study_id(study), deepcopy=False)
 
 
-def _server(app: Guard, endpoint: Endpoint) -> Server:
-    """Return a server that listens at `endpoint`."""
-    server = _Server((endpoint.host, endpoint.port), app, MAX_REQUESTS, timeout=_TIMEOUT)
-    server.max_request_header_size = _LARGEST_HEADER
-    server.ssl_adapter = _tls(endpoint)
-    try:
-        server.prepare()
-    except (OSError, OverflowError) as error:
-        reason = f"port {endpoint.port} of {endpoint.host} cannot be used ({error}); choose another --port"
-        raise StoreError(reason) from error
-    return server
-
-
-def _tls(endpoint: Endpoint) -> BuiltinSSLAdapter | None:
-    if endpoint.certificate is None:
-        return None
-    try:
-        return _Tls(endpoint.certificate, endpoint.key)
-    except (OSError, ssl.SSLError) as error:
-        raise StoreError(f"{endpoint.certificate}: no usable certificate and key ({error})") from error
-
-
 class _Server(Server):
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
         """Write no errors of connections to the terminal; the dashboard answers its own errors."""
@@ -154,10 +106,3 @@ class _Server(Server):
             socket_.close()
             raise
         return bound
-
-
-class _Tls(BuiltinSSLAdapter):
-    def wrap(self, sock: Any) -> tuple[ssl.SSLSocket, dict[str, str]]:
-        """Leave the handshake to the thread of the request, so that a silent visitor does not block the others."""
-        wrapped = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        return wrapped, {"wsgi.url_scheme": "https", "HTTPS": "on"}

@@ -1,71 +1,59 @@
-"""The tokens of the gRPC server and the dashboard: where they come from, and how they are compared."""
+"""The token of the gRPC server and the dashboard: where it comes from, and how it is compared.
+
+Both need one on an address that other machines reach, because the nodes of a cluster often cannot open SSH tunnels to
+each other, and on 127.0.0.1 it keeps out the other users of a shared machine. Encryption is left to `ssh -L`.
+"""
 
 import hmac
 import os
 import platform
-import secrets
-import stat
 from pathlib import Path
-from typing import Final, NamedTuple
-from uuid import uuid4
+from typing import Final
 
 from pneumosearch.errors import ConfigError
 
-#: Environment variables with a token, or with the name of its file.
+#: Environment variables with the token, or with the name of its file.
 VARIABLE: Final = "PNEUMOSEARCH_TOKEN"
 FILE_VARIABLE: Final = "PNEUMOSEARCH_TOKEN_FILE"
 
 #: Fewest characters of a token.
 SHORTEST: Final = 16
 
-_FILE: Final = "token"  # below the results folder
-_BYTES: Final = 32  # of a generated token
 _LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
-class Token(NamedTuple):
-    """A secret, and where it is kept, which may be shown."""
-
-    secret: str
-    source: str
-
-
-def configured_token(file: Path | None = None) -> Token | None:
-    """Return the token of `file`, else of the environment; None where neither has one.
+def configured_token() -> str | None:
+    """Return the token of the environment; None where it has none.
 
     Raises:
         ConfigError: It is too short or holds characters that no header may, or its file cannot be read.
     """
-    if file is None and VARIABLE in os.environ:
+    if VARIABLE in os.environ:
         return _checked(os.environ[VARIABLE].strip(), f"${VARIABLE}")
-    if file is None and FILE_VARIABLE not in os.environ:
+    if FILE_VARIABLE not in os.environ:
         return None
-    return _read(file or Path(os.environ[FILE_VARIABLE]))
+    path = os.environ[FILE_VARIABLE]
+    try:
+        text = Path(path).read_text(encoding="ascii").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
+        raise ConfigError(f"{path}: no token can be read from it ({reason})") from error
+    return _checked(text, path)
 
 
-def required_token(results: Path) -> Token:
-    """Return the token of the environment, else that of the results folder, which is made the first time.
+def token_for(host: str) -> str | None:
+    """Return the token that a server at `host` asks for; None where it asks for none.
 
     Raises:
-        ConfigError: As `configured_token`; the file cannot be written, or others may read it.
+        ConfigError: As `configured_token`; other machines can reach it, and there is no token.
     """
-    given = configured_token()
-    if given is not None:
-        return given
-    path = results / _FILE
-    try:
-        if not path.exists():
-            _create(path)
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise ConfigError(f"{path}: others may read this token; delete it for a new one, or chmod 600")
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be written ({error.strerror}); give a token by ${VARIABLE}") from error
-    return _read(path)
-
-
-def token_for(host: str, results: Path) -> Token | None:
-    """Return the token that a server at `host` asks for: it needs one where other machines may reach it."""
-    return configured_token() if is_loopback(host) else required_token(results)
+    token = configured_token()
+    if token is None and not is_loopback(host):
+        raise ConfigError(
+            f"--host {host}: other machines can reach it, so that a token is needed; set {VARIABLE} to what "
+            f"'openssl rand -hex 32' prints, or {FILE_VARIABLE} to a file with it"
+        )
+    return token
 
 
 def is_loopback(host: str) -> bool:
@@ -84,30 +72,7 @@ def tokens_equal(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode(errors="surrogateescape"), secret.encode())
 
 
-def _create(path: Path) -> None:
-    """Write a new token to `path`, unless another process does so first: both then read the same."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}")
-    with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="ascii") as file:
-        file.write(secrets.token_urlsafe(_BYTES) + "\n")
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        return
-    finally:
-        temporary.unlink()
-
-
-def _read(path: Path) -> Token:
-    try:
-        text = path.read_text(encoding="ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not ASCII"
-        raise ConfigError(f"{path}: no token can be read from it ({reason})") from error
-    return _checked(text, str(path))
-
-
-def _checked(secret: str, source: str) -> Token:
+def _checked(secret: str, source: str) -> str:
     if len(secret) < SHORTEST or not (secret.isascii() and secret.isprintable()) or " " in secret:
         raise ConfigError(f"{source}: a token is {SHORTEST} or more visible ASCII characters; this one is not")
-    return Token(secret, source)
+    return secret

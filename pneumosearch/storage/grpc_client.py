@@ -1,9 +1,8 @@
-"""The client of a pneumosearch server: Optuna's gRPC storage with a token, TLS, retries and a lock for all clients.
+"""The client of a pneumosearch server: Optuna's gRPC storage with a token, retries and a lock for all clients.
 
 Optuna's own proxy, even through an SSH tunnel, lacks the lock by which workers propose and claim trials one at a time,
 and gives up, or makes a trial twice, where the connection breaks. The server is in `grpc_server`. Calls are retried as
-`retry` says of databases; the server remembers the mark of a new trial, so that an attempt that is still running there
-makes none beside the next one.
+`retry` says of databases; the server knows a new trial again by its mark.
 """
 
 import copy
@@ -12,8 +11,7 @@ import json
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -24,12 +22,8 @@ from sqlalchemy.engine import URL
 
 from pneumosearch.errors import StoreError
 from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, configured_token
-from pneumosearch.storage.optuna_private import trial_id
 from pneumosearch.storage.optuna_private_grpc import GrpcClientCache, api_pb2_grpc
 from pneumosearch.storage.retry import ConnectionLost, add_retries, call_with_retry, repeat_state_change
-
-#: Kinds of URLs: without and with TLS.
-SCHEMES: Final = ("grpc", "grpcs")
 
 #: Port where a URL names none.
 PORT: Final = 13000
@@ -38,7 +32,7 @@ PORT: Final = 13000
 LOCK_METHOD: Final = "/pneumosearch.Claims/Hold"
 LOCKED: Final = "pneumosearch-held"
 
-#: System attribute by which the client that made a trial finds it again.
+#: System attribute by which the server knows the trial of a repeated request.
 REQUEST_MARK: Final = "pneumosearch:asked"
 
 #: Seconds after which a held lock is given to the next client in any case.
@@ -52,68 +46,44 @@ _LONGEST_CALL: Final = 120.0  # seconds; all trials of a study of 10,000 are rea
 _LARGEST_ANSWER: Final = 2**30  # bytes
 _RECONNECT: Final = (100, 5000)  # ms, first and longest pause
 
-_QUERY: Final = ("certificate", "token_file")
 # Cancelled: by a server that stops, before it looked at the call.
 _PASSING: Final = frozenset(grpc.StatusCode[name] for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED"))
-_REFUSING_TEXTS: Final = ("CERTIFICATE_VERIFY_FAILED", "WRONG_VERSION_NUMBER", "SSL_ERROR_SSL", "Peer name")
 
 _Result = TypeVar("_Result")
 
 
-class Address(NamedTuple):
-    """The address of a server, from a URL."""
-
-    host: str
-    port: int
-    secure: bool
-    certificate: Path | None
-    token_file: Path | None
-
-    @classmethod
-    def of(cls, url: URL) -> "Address":
-        """Read `grpc[s]://HOST[:PORT][?certificate=FILE&token_file=FILE]`. Raises `StoreError` for anything else."""
-        if url.username or url.password:
-            raise StoreError(f"a token does not belong into a URL; give it by ${VARIABLE} or ${FILE_VARIABLE}")
-        unknown = sorted(set(url.query) - set(_QUERY))
-        if not url.host or url.database or unknown:
-            raise StoreError(f"'{url}' names no server; wanted grpc://HOST:PORT or grpcs://HOST:PORT")
-        certificate, token = (_path(url, key) for key in _QUERY)
-        return cls(url.host, url.port or PORT, url.drivername == SCHEMES[1], certificate, token)
-
-    @property
-    def target(self) -> str:
-        """Host and port in gRPC's form."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def _path(url: URL, key: str) -> Path | None:
-    value = url.query.get(key)
-    return Path(value) if isinstance(value, str) else None
+def address(url: URL) -> tuple[str, int]:
+    """Return host and port of a URL `grpc://HOST[:PORT]`. Raises `StoreError` for anything else."""
+    if url.username or url.password:
+        raise StoreError(f"a token does not belong into a URL; give it by ${VARIABLE} or ${FILE_VARIABLE}")
+    if not url.host or url.database or url.query:
+        raise StoreError(f"'{url}' names no server; wanted grpc://HOST:PORT")
+    return url.host, url.port or PORT
 
 
 class ProxyStorage(GrpcStorageProxy):
     """The storage behind a server of pneumosearch; each call is retried for a while where the server is away.
 
     Args:
-        address: Of the server.
+        host: Of the server.
+        port: Of the server.
         patience: For how long a call is retried, s.
         name: The server's URL, for messages.
 
     Raises:
         ConfigError: The token cannot be read.
-        StoreError: The certificate cannot be read.
     """
 
-    def __init__(self, address: Address, *, patience: float, name: str) -> None:
-        self.address, self.patience, self.name = address, patience, name
+    def __init__(self, host: str, port: int, *, patience: float, name: str) -> None:
+        self.patience, self.name = patience, name
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-            super().__init__(host=address.host, port=address.port)
+            super().__init__(host=f"[{host}]" if ":" in host else host, port=port)
 
     def _setup(self) -> None:
         """Connect; called by Optuna, also where the storage is unpickled, which carries no token."""
-        token = configured_token(self.address.token_file)
-        self._channel = grpc.intercept_channel(_channel(self.address), _Bearer(token.secret if token else None))
+        channel = grpc.insecure_channel(f"{self._host}:{self._port}", _options())
+        self._channel = grpc.intercept_channel(channel, _Bearer(configured_token()))
         self._stub = api_pb2_grpc.StorageServiceStub(self._channel)  # type: ignore[no-untyped-call]
         self._cache = GrpcClientCache(self._stub)
 
@@ -142,16 +112,8 @@ class ProxyStorage(GrpcStorageProxy):
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         """Make a trial, exactly one, and return its id."""
         marked = copy.copy(template_trial) or optuna.trial.create_trial(state=TrialState.RUNNING)
-        mark = uuid4().hex
-        marked.system_attrs = {**marked.system_attrs, REQUEST_MARK: mark}
-        create = functools.partial(super().create_new_trial, study_id, marked)
-
-        def again() -> int:
-            trials = GrpcStorageProxy.get_all_trials(self, study_id, deepcopy=False)
-            there = (trial_id(trial) for trial in trials if trial.system_attrs.get(REQUEST_MARK) == mark)
-            return next(there, None) or create()
-
-        return self.with_retry(create, again)
+        marked.system_attrs = {**marked.system_attrs, REQUEST_MARK: uuid4().hex}
+        return self.with_retry(functools.partial(super().create_new_trial, study_id, marked))
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Claim or end a trial; False where it was claimed before."""
@@ -215,19 +177,17 @@ add_retries(ProxyStorage, GrpcStorageProxy)
 
 
 def _may_pass(code: grpc.StatusCode, details: str) -> bool:
-    """Tell whether the same may succeed later: not a message that is too large, nor another certificate."""
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
-        return "message larger than" not in details
-    return code in _PASSING and not any(words in details for words in _REFUSING_TEXTS)
+    """Tell whether the same may succeed later: not a message that is too large."""
+    return code in _PASSING or (code is grpc.StatusCode.RESOURCE_EXHAUSTED and "message larger than" not in details)
 
 
 def _as_json(value: Any) -> bytes:
     return json.dumps(value).encode()
 
 
-def _channel(address: Address) -> grpc.Channel:
+def _options() -> list[tuple[str, int]]:
     sign, answer = KEEPALIVE
-    options = [
+    return [
         ("grpc.max_receive_message_length", _LARGEST_ANSWER),
         ("grpc.keepalive_time_ms", int(1000 * sign)),
         ("grpc.keepalive_timeout_ms", int(1000 * answer)),
@@ -236,24 +196,6 @@ def _channel(address: Address) -> grpc.Channel:
         ("grpc.max_reconnect_backoff_ms", _RECONNECT[1]),
         ("grpc.enable_http_proxy", 0),  # it would see the token
     ]
-    if not address.secure:
-        return grpc.insecure_channel(address.target, options)
-    try:
-        roots = address.certificate.read_bytes() if address.certificate else None
-    except OSError as error:
-        raise StoreError(f"{address.certificate}: the certificate cannot be read ({error.strerror})") from error
-    return grpc.secure_channel(address.target, grpc.ssl_channel_credentials(roots), options)
-
-
-class _Details(NamedTuple):
-    """What a call is made with, as an interceptor may change it."""
-
-    method: str
-    timeout: float | None
-    metadata: Sequence[tuple[str, str]] | None
-    credentials: grpc.CallCredentials | None
-    wait_for_ready: bool | None
-    compression: grpc.Compression | None
 
 
 class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor):  # type: ignore[misc]  # no types
@@ -264,9 +206,7 @@ class _Bearer(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
 
     def intercept_unary_unary(self, continuation: Callable[..., Any], details: Any, request: Any) -> Any:
         """Make a call, or open a stream."""
-        metadata = (*(details.metadata or ()), *self._metadata)
-        timeout = details.timeout or _LONGEST_CALL
-        rest = (details.credentials, details.wait_for_ready, details.compression)
-        return continuation(_Details(details.method, timeout, metadata, *rest), request)
+        metadata, timeout = (*(details.metadata or ()), *self._metadata), details.timeout or _LONGEST_CALL
+        return continuation(details._replace(metadata=metadata, timeout=timeout), request)
 
     intercept_unary_stream = intercept_unary_unary

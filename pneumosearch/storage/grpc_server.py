@@ -6,19 +6,17 @@ twice where an answer is lost, and answers whoever reaches its port, as other us
 
 import json
 import threading
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, NamedTuple, NoReturn, Self
+from contextlib import contextmanager, suppress
+from typing import Any, Final, NoReturn, Self
 
 import grpc
 from optuna.storages import get_storage
 
 from pneumosearch.errors import PneumosearchError, StoreError
-from pneumosearch.storage.auth import is_loopback, name_in_url, tokens_equal
+from pneumosearch.storage.auth import name_in_url, token_for, tokens_equal
 from pneumosearch.storage.grpc_client import (
     KEEPALIVE,
     LOCK_METHOD,
@@ -26,10 +24,10 @@ from pneumosearch.storage.grpc_client import (
     LONGEST_LOCK,
     PORT,
     REQUEST_MARK,
-    SCHEMES,
     ProxyStorage,
 )
 from pneumosearch.storage.locks import study_lock
+from pneumosearch.storage.optuna_private import trial_id
 from pneumosearch.storage.optuna_private_grpc import OptunaStorageProxyService, api_pb2, api_pb2_grpc
 from pneumosearch.storage.retry import ConnectionLost, RetryingStorage, first_line
 
@@ -46,15 +44,7 @@ THREADS: Final = MAX_LOCK_CALLS + 32
 LARGEST_REQUEST: Final = 16 * 2**20
 
 _MAX_RPCS: Final = 4 * THREADS
-_MARKS: Final = 4096  # new trials that are remembered
 _GRACE: Final = 2.0  # seconds for running calls when the server stops
-
-
-class Tls(NamedTuple):
-    """Files of a certificate (with its chain) and of its key, both PEM."""
-
-    certificate: Path
-    key: Path
 
 
 class StorageServer:
@@ -79,41 +69,33 @@ class StorageServer:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 
-def serve_storage(
-    storage: RetryingStorage | ProxyStorage,
-    host: str = "127.0.0.1",
-    port: int = PORT,
-    token: str | None = None,
-    tls: Tls | None = None,
-) -> StorageServer:
+def serve_storage(storage: RetryingStorage | ProxyStorage, host: str = "127.0.0.1", port: int = PORT) -> StorageServer:
     """Serve a storage to `ProxyStorage` in threads of this process.
 
     Args:
         storage: What to serve.
-        host: Address to listen at.
+        host: Address to listen at. Clients must send the token of the environment, where it has one.
         port: Port to listen at; 0 for any that is free.
-        token: What clients must send; None only where no other machine can reach the server.
-        tls: Encrypt with this certificate.
 
     Raises:
-        StoreError: A token is missing, the port is taken, or the certificate cannot be used.
+        ConfigError: As `token_for`.
+        StoreError: The port is taken.
     """
-    if token is None and not is_loopback(host):
-        raise StoreError(f"{host}: other machines can reach it, so that a token is needed; none was given")
+    interceptors = [_TokenCheck(token_for(host)), _CallLimit()]
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="serving")
-    interceptors = [_TokenCheck(token), _CallLimit()]
     server = grpc.server(pool, interceptors=interceptors, options=_options(), maximum_concurrent_rpcs=_MAX_RPCS)
     api_pb2_grpc.add_StorageServiceServicer_to_server(_Service(storage), server)  # type: ignore[no-untyped-call]
     server.add_generic_rpc_handlers((_LockService(storage).handler(),))
-    bound = _bind(server, host, port, tls)
+    try:
+        bound = server.add_insecure_port(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+    except RuntimeError as error:
+        raise StoreError(f"port {port} of {host} cannot be served; choose another --port") from error
     server.start()
-    return StorageServer(server, f"{SCHEMES[tls is not None]}://{name_in_url(host)}:{bound}")
+    return StorageServer(server, f"grpc://{name_in_url(host)}:{bound}")
 
 
 def _options() -> list[tuple[str, int]]:
@@ -126,20 +108,6 @@ def _options() -> list[tuple[str, int]]:
         ("grpc.keepalive_timeout_ms", int(1000 * answer)),
         ("grpc.http2.min_ping_interval_without_data_ms", int(500 * sign)),
     ]
-
-
-def _bind(server: grpc.Server, host: str, port: int, tls: Tls | None) -> int:
-    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    try:
-        if tls is None:
-            return int(server.add_insecure_port(address))
-        pair = (tls.key.read_bytes(), tls.certificate.read_bytes())
-        return int(server.add_secure_port(address, grpc.ssl_server_credentials([pair])))
-    except OSError as error:
-        raise StoreError(f"{error.filename}: cannot be read ({error.strerror}); wanted a PEM file") from error
-    except RuntimeError as error:
-        with_tls = " with this certificate and key" if tls else ""
-        raise StoreError(f"port {port} of {host} cannot be served{with_tls}; choose another --port") from error
 
 
 class _TokenCheck(grpc.ServerInterceptor):  # type: ignore[misc]  # gRPC has no types
@@ -195,25 +163,28 @@ class _Service(OptunaStorageProxyService):
     """Optuna's service over its cache; a repeated request makes no second trial."""
 
     def __init__(self, storage: RetryingStorage | ProxyStorage) -> None:
-        super().__init__(get_storage(storage))
+        self._cached = get_storage(storage)
+        super().__init__(self._cached)
         self._uncached = OptunaStorageProxyService(storage)
-        self._made: OrderedDict[str, int] = OrderedDict()
         self._making = threading.Lock()
 
     def CreateNewTrial(  # noqa: N802  the name in the protocol
         self, request: api_pb2.CreateNewTrialRequest, context: grpc.ServicerContext
     ) -> api_pb2.CreateNewTrialReply:
         """Make a trial, or find the one that an earlier attempt made."""
-        mark = request.template_trial.system_attributes.get(REQUEST_MARK, "")
-        with self._making:
-            if mark in self._made:
-                return api_pb2.CreateNewTrialReply(trial_id=self._made[mark])
-            reply = super().CreateNewTrial(request, context)
-            if mark:
-                self._made[mark] = reply.trial_id
-            if len(self._made) > _MARKS:
-                self._made.popitem(last=False)
-            return reply
+        with self._making:  # an attempt may still run when the next one comes
+            made = self._made(request)
+            if made is not None:
+                return api_pb2.CreateNewTrialReply(trial_id=made)
+            return super().CreateNewTrial(request, context)
+
+    def _made(self, request: api_pb2.CreateNewTrialRequest) -> int | None:
+        mark = json.loads(request.template_trial.system_attributes.get(REQUEST_MARK, "null"))
+        with suppress(KeyError):  # no such study, as Optuna's service answers then
+            for trial in reversed(self._cached.get_all_trials(request.study_id, deepcopy=False)) if mark else ():
+                if trial.system_attrs.get(REQUEST_MARK) == mark:
+                    return trial_id(trial)
+        return None
 
     def SetTrialParameter(  # noqa: N802
         self, request: api_pb2.SetTrialParameterRequest, context: grpc.ServicerContext

@@ -71,19 +71,7 @@ _CONNECT_ARGUMENTS: Final[dict[str, dict[str, Any]]] = {
     "mysql+mysqldb": _MYSQL,
 }
 _SECRETS: Final = ("password", "passwd", "sslpassword")  # in the query of a URL
-_NETWORK_FILE_SYSTEMS: Final = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "fuse.",
-    "9p",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "afs",
-    "glusterfs",
-)
+_NETWORK_FILE_SYSTEMS: Final = re.compile(r"nfs|cifs|smb|lustre|fuse(\.|$)|9p|gpfs|beegfs|ceph|afs|glusterfs")
 _SETTING_UP: Final = 5  # attempts at the tables of a new database, which others may be making as well
 
 
@@ -94,7 +82,7 @@ def open_storage(
 
     Args:
         url: An SQLAlchemy URL; PostgreSQL and MySQL without a driver get psycopg and PyMySQL. Or a server of
-            pneumosearch, as grpc://HOST:PORT, or grpcs://HOST:PORT with TLS.
+            pneumosearch, as grpc://HOST:PORT.
         must_exist: Refuse an SQLite file that is not there yet, for commands that only read.
         patience: For how long calls wait for a database that has gone away, s; with SQLite, for a lock.
         opening_patience: The same for the first connection; as long where not given.
@@ -104,7 +92,7 @@ def open_storage(
     """
     parsed = parsed_url(url)
     first = patience if opening_patience is None else opening_patience
-    if parsed.drivername in ("grpc", "grpcs"):
+    if parsed.drivername == "grpc":
         return _open_proxy(parsed, patience, first)
     if parsed.get_backend_name() == "sqlite":
         _check_sqlite(url, parsed.database, must_exist)
@@ -126,9 +114,9 @@ def open_storage(
 
 
 def _open_proxy(url: URL, patience: float, first: float) -> "ProxyStorage":
-    from pneumosearch.storage.grpc_client import Address, ProxyStorage  # gRPC, which no other storage needs
+    from pneumosearch.storage.grpc_client import ProxyStorage, address  # gRPC, which no other storage needs
 
-    storage = ProxyStorage(Address.of(url), patience=patience, name=safe_url(str(url)))
+    storage = ProxyStorage(*address(url), patience=patience, name=safe_url(str(url)))
     storage.wait_server_ready(first)
     return storage
 
@@ -269,4 +257,4 @@ def network_file_system(path: Path) -> str | None:
     folders = [str(folder) for folder in (path.resolve(), *path.resolve().parents)]
     mounted = {disk.mountpoint: disk.fstype for disk in psutil.disk_partitions(all=True)}
     kind = next((mounted[folder] for folder in folders if folder in mounted), "")
-    return kind if kind.startswith(_NETWORK_FILE_SYSTEMS) or kind == "fuse" else None
+    return kind if _NETWORK_FILE_SYSTEMS.match(kind) else None

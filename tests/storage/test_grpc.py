@@ -2,13 +2,12 @@
 
 import json
 import os
-import shutil
 import signal
-import stat
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -22,9 +21,9 @@ from pneumosearch.errors import ConfigError, StoreError
 from pneumosearch.records.attributes import HISTORY
 from pneumosearch.report.summary import study_summary
 from pneumosearch.storage import grpc_server
-from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, configured_token, required_token
+from pneumosearch.storage.auth import FILE_VARIABLE, VARIABLE, configured_token
 from pneumosearch.storage.grpc_client import LOCK_METHOD, ProxyStorage
-from pneumosearch.storage.grpc_server import StorageServer, Tls, serve_storage
+from pneumosearch.storage.grpc_server import StorageServer, serve_storage
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.retry import REPEATABLE, ConnectionLost
 from pneumosearch.storage.store import Store
@@ -53,7 +52,7 @@ def token(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def server(store: Store) -> Iterator[StorageServer]:
-    with serve_storage(store.storage, port=0, token=TOKEN) as server:
+    with serve_storage(store.storage, port=0) as server:
         yield server
 
 
@@ -121,7 +120,7 @@ def test_callers_without_a_token_who_send_nothing_keep_no_thread(
         yield from ()
 
     with (
-        serve_storage(store.storage, port=0, token=TOKEN) as server,
+        serve_storage(store.storage, port=0) as server,
         grpc.insecure_channel(server.url.removeprefix("grpc://")) as channel,
     ):
         calls = [channel.stream_unary("/optuna.StorageService/GetAllStudies").future(send_nothing()) for _ in range(12)]
@@ -136,7 +135,7 @@ def test_token_is_read_from_environment_or_file_and_never_from_a_url(
     with pytest.raises(StoreError, match="does not belong into a URL") as error:
         Store("grpc://:hush-hush-hush-hush@127.0.0.1:13000", tmp_path)
     assert "hush" not in str(error.value)
-    for wrong in ("grpc://", "grpc://host/name", "grpc://host:13000?token=x"):
+    for wrong in ("grpc://", "grpc://host/name", "grpc://host:13000?token=x", "grpc://host:13000?certificate=x"):
         with pytest.raises(StoreError, match="names no server; wanted grpc://HOST:PORT"):
             Store(wrong, tmp_path)
     monkeypatch.setenv(VARIABLE, "short")
@@ -144,30 +143,20 @@ def test_token_is_read_from_environment_or_file_and_never_from_a_url(
         configured_token()
     assert "short" not in str(refused.value)
     monkeypatch.delenv(VARIABLE)
+    monkeypatch.setenv(FILE_VARIABLE, str(tmp_path / "none"))
     with pytest.raises(ConfigError, match="none: no token can be read from it"):
-        configured_token(tmp_path / "none")
+        configured_token()
 
 
-def test_drawn_token_is_kept_and_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE)
-    token = required_token(tmp_path / "results")
-    path = tmp_path / "results" / "token"
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert len(token.secret) > 40
-    assert token.secret not in token.source
-    assert required_token(tmp_path / "results") == token
-    assert [entry.name for entry in path.parent.iterdir()] == ["token"]
-    path.chmod(0o644)
-    with pytest.raises(ConfigError, match="others may read this token"):
-        required_token(tmp_path / "results")
-
-
-def test_open_address_without_a_token_and_a_taken_port_are_refused(store: Store, server: StorageServer) -> None:
-    with pytest.raises(StoreError, match="other machines can reach it, so that a token is needed"):
-        serve_storage(store.storage, "0.0.0.0", 0)  # noqa: S104  refused
+def test_open_address_without_a_token_and_a_taken_port_are_refused(
+    store: Store, server: StorageServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     port = int(server.url.rsplit(":", 1)[1])
     with pytest.raises(StoreError, match=f"port {port} of 127.0.0.1 cannot be served; choose another --port"):
-        serve_storage(store.storage, port=port, token=TOKEN)
+        serve_storage(store.storage, port=port)
+    monkeypatch.delenv(VARIABLE)
+    with pytest.raises(ConfigError, match="--host 0.0.0.0: other machines can reach it, so that a token is needed"):
+        serve_storage(store.storage, "0.0.0.0", 0)  # noqa: S104  refused
 
 
 def test_lock_is_held_by_one_client_at_a_time_while_many_wait_and_call(server: StorageServer, tmp_path: Path) -> None:
@@ -240,7 +229,7 @@ def test_clients_beyond_the_places_in_line_wait_outside(
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(grpc_server, "MAX_LOCK_CALLS", 1)
-    with serve_storage(store.storage, port=0, token=TOKEN) as server:
+    with serve_storage(store.storage, port=0) as server:
         storage = client(server, tmp_path, patience=0.5)
         with storage.study_lock("default"), pytest.raises(StoreError, match="1 others wait for the lock"):
             storage.study_lock("default").__enter__()
@@ -248,7 +237,7 @@ def test_clients_beyond_the_places_in_line_wait_outside(
 
 def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: Path) -> None:
     port, n_trials = free_port(), 15
-    server = serve_storage(store.storage, port=port, token=TOKEN)
+    server = serve_storage(store.storage, port=port)
     there = Store(server.url, tmp_path, patience=30)
     work = in_thread(lambda: fake_study(there, n_trials, seconds=0.02))
     restarts = 0
@@ -256,7 +245,7 @@ def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: 
         time.sleep(0.5)
         server.stop()
         time.sleep(0.3)
-        server = serve_storage(store.storage, port=port, token=TOKEN)
+        server = serve_storage(store.storage, port=port)
         restarts += 1
         work.join(1.0)
     server.stop()
@@ -268,10 +257,10 @@ def test_client_waits_while_the_server_is_started_again(store: Store, tmp_path: 
 
 def test_trial_begun_before_the_server_was_started_again_goes_on(store: Store, tmp_path: Path) -> None:
     port = free_port()
-    with serve_storage(store.storage, port=port, token=TOKEN) as server:
+    with serve_storage(store.storage, port=port) as server:
         study = optuna.create_study(storage=client(server, tmp_path))
         trial = study.ask()
-    with serve_storage(store.storage, port=port, token=TOKEN):
+    with serve_storage(store.storage, port=port):
         assert trial.suggest_float("zoom", 0.3, 0.3) == 0.3
         trial.report(0.5, 1)
         trial.set_user_attr("history", [])
@@ -279,7 +268,7 @@ def test_trial_begun_before_the_server_was_started_again_goes_on(store: Store, t
 
 
 def test_server_that_stays_away_is_told_in_one_line(store: Store, tmp_path: Path) -> None:
-    with serve_storage(store.storage, port=0, token=TOKEN) as server:
+    with serve_storage(store.storage, port=0) as server:
         there = Store(server.url, tmp_path, patience=0.5)
     with pytest.raises(StoreError, match="the storage cannot be used .*the same command goes on when it can") as error:
         there.names()
@@ -292,25 +281,48 @@ def test_server_that_stays_away_is_told_in_one_line(store: Store, tmp_path: Path
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_trial_whose_answer_was_lost_is_made_once(
-    server: StorageServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, restarted: bool
 ) -> None:
-    original, lost = GrpcStorageProxy.create_new_trial, list[int]()
+    original, lost, port = GrpcStorageProxy.create_new_trial, list[int](), free_port()
+    servers = [serve_storage(store.storage, port=port)]
 
     def lose_the_first(self: GrpcStorageProxy, study_id: int, template: optuna.trial.FrozenTrial | None = None) -> int:
         made = original(self, study_id, template)
         if not lost:
             lost.append(made)
+            if restarted:
+                servers[0].stop()
+                servers[0] = serve_storage(store.storage, port=port)
             raise ConnectionLost("the answer was lost")
         return made
 
     monkeypatch.setattr(GrpcStorageProxy, "create_new_trial", lose_the_first)
-    study = optuna.create_study(storage=client(server, tmp_path))
-    if not restarted:  # then the server alone knows, as long as the attempt is under way
-        monkeypatch.setattr(GrpcStorageProxy, "get_all_trials", lambda *args, **kwargs: [])
+    study = optuna.create_study(storage=client(servers[0], tmp_path))
     study.ask()
+    servers[0].stop()
     [trial] = optuna.load_study(storage=store.storage, study_name=study.study_name).trials
     assert trial_id(study, store.storage, 0) == lost[0]
     assert trial.state is TrialState.RUNNING
+
+
+def test_trial_that_an_attempt_is_still_making_is_waited_for(
+    server: StorageServer, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, begun = optuna.storages.RDBStorage._create_new_trial, threading.Event()
+
+    def make(self: optuna.storages.RDBStorage, *arguments: object) -> optuna.trial.FrozenTrial:
+        begun.set()
+        time.sleep(0.3)
+        return slow(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("pneumosearch.storage.grpc_client.uuid4", lambda: uuid.UUID(int=1))
+    study = optuna.create_study(storage=client(server, tmp_path))
+    monkeypatch.setattr(optuna.storages.RDBStorage, "_create_new_trial", make)
+    first = in_thread(study.ask)
+    assert begun.wait(10)
+    study.ask()  # the same request again
+    first.join(10)
+    assert len(optuna.load_study(storage=store.storage, study_name=study.study_name).trials) == 1
 
 
 def test_end_of_a_trial_whose_answer_was_lost_is_told_once(
@@ -365,54 +377,25 @@ def test_errors_of_the_store_behind_the_server_are_told_in_one_line(
         proxy(there).get_trial(999)
 
 
-@pytest.fixture(scope="module")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Tls:
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl command, which makes the certificate")
-    folder = tmp_path_factory.mktemp("tls")
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
-    files = ["-keyout", "key.pem", "-out", "cert.pem", "-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"]
-    subprocess.run([*command.split(), *files], cwd=folder, check=True, capture_output=True)
-    return Tls(folder / "cert.pem", folder / "key.pem")
-
-
-def test_with_tls_clients_talk_to_the_server_of_that_certificate_alone(
-    store: Store, tmp_path: Path, certificate: Tls
-) -> None:
-    with serve_storage(store.storage, port=0, token=TOKEN, tls=certificate) as server:
-        assert server.url.startswith("grpcs://")
-        there = Store(f"{server.url}?certificate={certificate.certificate}", tmp_path)
-        assert there.names() == []
-        with proxy(there).study_lock("default", 5):
-            pass
-        with pytest.raises(StoreError, match="CERTIFICATE_VERIFY_FAILED"):
-            Store(server.url, tmp_path, patience=20)
-        with pytest.raises(StoreError, match="cannot be used"):
-            Store(server.url.replace("grpcs", "grpc"), tmp_path, patience=0.3)
-    with pytest.raises(StoreError, match="none.pem: the certificate cannot be read"):
-        Store("grpcs://127.0.0.1:1?certificate=none.pem", tmp_path)
-    with pytest.raises(StoreError, match="none.pem: cannot be read"):
-        serve_storage(store.storage, port=0, tls=certificate._replace(key=Path("none.pem")))
-
-
 def test_store_is_served_and_reported_as_a_user_types_it(terminal: Terminal) -> None:
     fake_study(Store(f"sqlite:///{terminal.folder}/results/pneumosearch.db", terminal.folder / "results"), 3)
-    port = str(free_port())
+    port, token = str(free_port()), terminal.folder / "token"
+    token.write_text(TOKEN + "\n")
+    terminal.environment |= {FILE_VARIABLE: "token"}
     serving = terminal.start("serve", "--host", "0.0.0.0", "--port", port)  # noqa: S104
     try:
         assert serving.stdout is not None
         url = serving.stdout.readline().strip()
         assert url == f"grpc://{os.uname().nodename}:{port}"
         here = f"grpc://127.0.0.1:{port}"
-        _, err = terminal.run("report", "--name", "fake", "--storage", here, code=1)
-        assert "refuses the token" in err
-        terminal.environment[FILE_VARIABLE] = "results/token"
         out, _ = terminal.run("report", "--name", "fake", "--json", "--storage", here)
         assert json.loads(out) == terminal.json("report", "--name", "fake")
+        del terminal.environment[FILE_VARIABLE]
+        _, err = terminal.run("report", "--name", "fake", "--storage", here, code=1)
+        assert "refuses the token" in err
     finally:
         serving.send_signal(signal.SIGINT)
         _, err = serving.communicate(timeout=30)
-    assert "WARNING: no TLS" in err
-    assert "token: results/token" in err
-    assert (terminal.folder / "results" / "token").read_text().strip() not in err
+    assert "WARNING: not encrypted" in err
+    assert TOKEN not in err
     assert "Traceback" not in err

@@ -79,5 +79,5 @@ class TestGrpc(StorageTestCase):
         if request.node.originalname == "test_get_all_trials_params_order":
             pytest.skip("Optuna's gRPC sends parameters as a map, which has no order")
         monkeypatch.setenv(VARIABLE, TOKEN)
-        with serve_storage(store.storage, port=0, token=TOKEN) as server:
+        with serve_storage(store.storage, port=0) as server:
             yield Store(server.url, tmp_path).storage
