@@ -7,12 +7,11 @@ serves.
 
 import hashlib
 import logging
-import shutil
 import time
 import zipfile
+from io import BytesIO
 from pathlib import Path
-from tempfile import NamedTemporaryFile
-from typing import Any, BinaryIO, Final, cast
+from typing import Any, Final
 
 import optuna
 from optuna.artifacts.exceptions import ArtifactNotFound
@@ -28,7 +27,6 @@ from pneumosearch.training.checkpoint import CHECKPOINT_FILE, saved_epochs
 from pneumosearch.training.loop import KEPT_WEIGHTS_FILE
 
 _KEPT: Final = 2
-_CHUNK: Final = 2**20  # bytes
 # The kept weights first, so that a checkpoint never lies there without them.
 _FILES: Final = (KEPT_WEIGHTS_FILE, CHECKPOINT_FILE)
 
@@ -60,14 +58,11 @@ def upload(files: TrialFiles, trial: optuna.Trial, folder: Path, history: Histor
     if artifacts is None or (earlier and earlier[-1].epoch >= epoch):
         return
     begin, key = time.perf_counter(), f"{state_key(trial.study.study_name, trial.number)}/epoch-{epoch:04d}.zip"
-    with NamedTemporaryFile(dir=folder, suffix=".zip") as file:
-        _pack(folder, file)
-        digest, size = _digest(file), file.tell()
-        file.seek(0)
-        artifacts.write(key, cast(BinaryIO, file))
-    seconds = time.perf_counter() - begin
-    _warn_if_slow(artifacts.url, seconds, size, history[-1].seconds)
-    kept = [*earlier, UploadedCheckpoint(epoch=epoch, key=key, sha256=digest, bytes=size, seconds=seconds)]
+    content = _packed(folder)
+    artifacts.write(key, BytesIO(content))
+    seconds, digest = time.perf_counter() - begin, hashlib.sha256(content).hexdigest()
+    _warn_if_slow(artifacts.url, seconds, len(content), history[-1].seconds)
+    kept = [*earlier, UploadedCheckpoint(epoch=epoch, key=key, sha256=digest, bytes=len(content), seconds=seconds)]
     _record(trial, kept[-_KEPT:])
     for old in kept[:-_KEPT]:
         if _belongs_to(old, trial):  # those of a trial that this one continues are removed with that one
@@ -127,47 +122,34 @@ def _belongs_to(one: UploadedCheckpoint, trial: optuna.Trial) -> bool:
     return one.key.startswith(state_key(trial.study.study_name, trial.number) + "/")
 
 
-def _pack(folder: Path, file: Any) -> None:
+def _packed(folder: Path) -> bytes:
+    file = BytesIO()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:  # weights do not become smaller
         for name in _FILES:
             if (folder / name).exists():
                 archive.write(folder / name, name)
-
-
-def _digest(file: Any) -> str:
-    file.seek(0)
-    return hashlib.file_digest(file, "sha256").hexdigest()
+    return file.getvalue()
 
 
 def _downloaded(artifacts: Artifacts, there: UploadedCheckpoint, folder: Path) -> bool:
     """Bring a checkpoint to `folder`; return whether it was there and as its trial describes it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with NamedTemporaryFile(dir=folder, suffix=".zip") as file:
-        try:
-            artifacts.read(there.key, lambda body: _copy(body, file, there.bytes))
-        except ArtifactNotFound:
-            return False
-        return _digest(file) == there.sha256 and _unpacked(file, folder, there.bytes)
-
-
-def _copy(body: BinaryIO, file: Any, size: int) -> None:
-    """Copy an artifact from its beginning, and stop once it is longer than it should be."""
-    file.seek(0)
-    file.truncate()
-    while (chunk := body.read(_CHUNK)) and file.tell() <= size:
-        file.write(chunk)
-    file.flush()
-
-
-def _unpacked(file: Any, folder: Path, size: int) -> bool:
     try:
-        with zipfile.ZipFile(file) as archive:
+        content = artifacts.read(there.key, lambda body: body.read(there.bytes + 1))
+    except ArtifactNotFound:
+        return False
+    return hashlib.sha256(content).hexdigest() == there.sha256 and _unpacked(content, folder)
+
+
+def _unpacked(content: bytes, folder: Path) -> bool:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with zipfile.ZipFile(BytesIO(content)) as archive:
             members = {member.filename: member for member in archive.infolist()}
-            if CHECKPOINT_FILE not in members or sum(member.file_size for member in members.values()) > size:
+            if CHECKPOINT_FILE not in members or sum(member.file_size for member in members.values()) > len(content):
                 return False
             for name in filter(members.__contains__, _FILES):
-                with replacing(folder / name) as temporary, archive.open(name) as packed, temporary.open("wb") as out:
-                    shutil.copyfileobj(packed, out, _CHUNK)
+                with replacing(folder / name) as temporary:
+                    temporary.write_bytes(archive.read(name))
     except zipfile.BadZipFile:
         return False
     return True

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Protocol, TypeVar, cast
+from typing import Any, BinaryIO, Final, TypeVar, cast
 from urllib.parse import urlsplit
 from uuid import uuid4
 
@@ -41,25 +41,6 @@ _BLOCK: Final = 2**24  # bytes that are read at a time
 _S3: Final = {"config_kwargs": {"connect_timeout": 10, "read_timeout": 60, "retries": {"total_max_attempts": 1}}}
 _SFTP: Final = {"known_hosts": (), "connect_timeout": 10, "keepalive_interval": 20}  # (): the user's
 _Result = TypeVar("_Result")
-
-
-class Backend(Protocol):
-    """What keeps artifacts by their keys: an artifact store of Optuna whose folders can be listed and removed."""
-
-    def open_reader(self, artifact_id: str) -> BinaryIO:
-        """Open an artifact. Raises `ArtifactNotFound`."""
-
-    def write(self, artifact_id: str, content_body: BinaryIO) -> None:
-        """Write an artifact, whole or not at all, over the one that has this key."""
-
-    def remove(self, artifact_id: str) -> None:
-        """Remove an artifact. May raise `ArtifactNotFound` where there is none."""
-
-    def names(self, folder: str) -> list[str]:
-        """Return the names of the folders in `folder`, sorted."""
-
-    def remove_folder(self, folder: str) -> None:
-        """Remove all artifacts whose key begins with `folder` and a slash."""
 
 
 class Folder(FileSystemArtifactStore):

@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 from optuna.artifacts.exceptions import ArtifactNotFound
 
 from pneumosearch.errors import ArtifactsError, ConfigError, StoreError
-from pneumosearch.storage.artifact_backends import FILE_SYSTEMS, MARKER, Backend, Bucket, Folder, is_key
+from pneumosearch.storage.artifact_backends import FILE_SYSTEMS, MARKER, Bucket, Folder, is_key
 from pneumosearch.storage.retry import ConnectionLost, call_with_retry, first_line
 
 #: For how long calls are retried while the artifact store is away, s.
@@ -195,7 +195,7 @@ def _fits(parts: SplitResult) -> bool:
     return (_HOST if parts.scheme == "sftp" else _BUCKET).fullmatch(parts.netloc) is not None
 
 
-def _backend(url: str) -> Backend:
+def _backend(url: str) -> Folder | Bucket:
     if "://" not in url:
         return Folder(Path(url), marked=True)
     try:
