@@ -1,5 +1,6 @@
 """Importance of the searched hyperparameters."""
 
+import warnings
 from typing import Any
 
 from pneumosearch.config import TrialConfig
@@ -25,7 +26,9 @@ def importance(record: StudyRecord) -> dict[str, float]:
         return {}
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
-    shares = get_param_importances(_study_of(record, results), evaluator=PedAnovaImportanceEvaluator())
+    with warnings.catch_warnings():  # Optuna says that a field which few trials chose is estimated roughly
+        warnings.filterwarnings("ignore", "Some regimes for parameter")
+        shares = get_param_importances(_study_of(record, results), evaluator=PedAnovaImportanceEvaluator())
     return {name: float(share) for name, share in shares.items()}
 
 

@@ -174,6 +174,14 @@ def test_importance_finds_what_matters() -> None:
     assert importance(a_study(*trials[:3])) == {}
 
 
+def test_importance_of_a_field_that_few_trials_chose_warns_of_nothing() -> None:
+    crop = {"choices": [1.0, 0.6]}, {"choices": [1.0, 1.3], "when": {"crop_area": 0.6}}
+    record = a_study(*(a_trial(n, 0.7 + 0.02 * n, crop_area=1.0 if n else 0.6) for n in range(6)))
+    space = {"crop_area": crop[0], "crop_aspect": crop[1]}
+    record = record.model_copy(update={"spec": {"name": "default", "space": space}})
+    assert set(importance(record)) == {"crop_area", "crop_aspect"}  # a warning would be an error here
+
+
 @pytest.mark.parametrize(("width", "headings"), [(80, 5), (120, 9), (200, 9)])
 def test_no_column_of_the_table_vanishes_on_a_narrow_terminal(width: int, headings: int) -> None:
     table = tables.trials_table(some_study(), 5, width)
