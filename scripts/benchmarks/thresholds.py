@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -77,7 +78,7 @@ def _rows(store: Store, source: DataSource) -> Iterator[dict[str, float | str]]:
         test = source.sealed_test(
             config.image_size,
             config.equalization,
-            write_down=lambda fingerprint, n=trial.number: add_test_opening(study, n, "thresholds", fingerprint),
+            write_down=partial(add_test_opening, study, trial.number, "thresholds"),
         )
         labels = np.array([image.label for image in test.part.images], dtype=np.float32)
         network = PlainNetwork(content)
