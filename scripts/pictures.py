@@ -74,7 +74,7 @@ def winners(output: Output = PICTURES / "winners.svg") -> None:
     labels = {
         "hour": "default space,\n50 trials",
         "wide": "wide space,\n40 trials",
-        "robust": "changed copies\njudge, 40 trials",
+        "copies": "changed copies\njudge, 40 trials",
     }
     with mpl.rc_context({"svg.fonttype": "path", "font.size": 10, "svg.hashsalt": "pneumosearch"}):
         figure = Figure(figsize=(8.4, 3.4), layout="constrained", facecolor="white")
