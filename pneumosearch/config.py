@@ -220,13 +220,20 @@ def first_problem(error: ValidationError) -> str:
     return f"{key}: {message}, got {reprlib.repr(detail['input'])}"
 
 
-#: Which images train and which judge; see `data.protocols`.
-Protocol = Literal["original", "holdout", "brightness"]
+#: Which images train and which judge, of one training; see `data.protocols`.
+SingleProtocol = Literal["original", "holdout", "brightness"]
+#: Likewise in a search. "folds" is a cross-validation: each fold judges in its turn.
+SearchProtocol = Literal["holdout", "brightness", "folds"]
+Protocol = Literal["original", SearchProtocol]
 Precision = Literal["float32", "bfloat16"]
 PrecisionChoice = Literal["auto", "float32", "bfloat16"]  # auto: as `backend.resolved_precision` says
 
 #: Most folds of a cross-validation: the images of one in ten patients judge, as in the hold-out split.
 MAX_FOLDS: Final = 10
+
+_SEEDS: Final = 2**32
+#: Between the seeds of two folds of a trial: further apart than the seeds of all trials of a search.
+_BETWEEN_FOLDS: Final = 2**28
 
 
 class Fold(NamedTuple):
@@ -249,21 +256,39 @@ class RunSpec(BaseModel):
     stress: StrictBool = False  # whether changed copies of the validation images also judge each epoch
     battery: StrictBool = False  # whether copies under the battery of crafted shifts also judge each epoch
     precise: StrictBool = False  # whether each epoch is also judged with precise batch normalisation
-    fold: Annotated[int, Field(ge=0, lt=MAX_FOLDS)] | None = None  # that judges; None: the hold-out split
-    n_folds: Annotated[int, Field(ge=2, le=MAX_FOLDS)] | None = None  # of the cross-validation, where `fold` is one
+    fold: Annotated[int, Field(ge=0, lt=MAX_FOLDS)] | None = None  # that judges; None: see `trainings`
+    n_folds: Annotated[int, Field(ge=2, le=MAX_FOLDS)] | None = None  # of the cross-validation, where there is one
 
     @property
     def judging_fold(self) -> Fold | None:
         """The fold that judges; None where the split is that of the protocol."""
         return None if self.fold is None or self.n_folds is None else Fold(self.fold, self.n_folds)
 
+    @property
+    def trainings(self) -> tuple["RunSpec", ...]:
+        """What is trained for the run, in order: the run itself, or one training for each fold, on a seed of its own.
+
+        The first fold has the seed of the run.
+        """
+        if self.protocol != "folds" or self.fold is not None or self.n_folds is None:
+            return (self,)
+        seeds = [(self.seed + number * _BETWEEN_FOLDS) % _SEEDS for number in range(self.n_folds)]
+        return tuple(self.model_copy(update={"fold": n, "seed": seed}) for n, seed in enumerate(seeds))
+
+    @property
+    def position(self) -> int:
+        """Place of the training among those of its trial, from 0."""
+        return self.fold or 0 if self.protocol == "folds" else 0
+
     @model_validator(mode="after")
     def _is_a_fold(self) -> "RunSpec":
-        if (self.fold is None) != (self.n_folds is None):
+        if self.protocol == "folds" and self.n_folds is None:
+            raise ValueError("n_folds: the protocol folds needs it")
+        if self.protocol != "folds" and (self.fold is None) != (self.n_folds is None):
             raise ValueError("fold, n_folds: one needs the other")
         if self.fold is not None and self.n_folds is not None and self.fold >= self.n_folds:
             raise ValueError(f"fold {self.fold}: there are {self.n_folds}, counted from 0")
-        if self.fold is not None and self.protocol != "holdout":
+        if self.fold is not None and self.protocol not in ("holdout", "folds"):
             raise ValueError(f"fold: protocol {self.protocol} has a split of its own")
         return self
 

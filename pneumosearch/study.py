@@ -98,6 +98,8 @@ def run_search(
             watcher.say(informed_line(record.informed_by))
         if spec.log and not joins:
             follower.catch_up(record.trials)
+        if spec.protocol == "folds":
+            watcher.say(f"each configuration that is not pruned trains {spec.folds} times, once for each fold")
         hint = advice(store.url, crew.workers + record.count("running"))
         if hint:
             watcher.say(f"hint: {hint}")

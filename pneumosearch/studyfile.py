@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal, get_args
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 
 from pneumosearch._utils.patterns import one_group
-from pneumosearch.config import N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
+from pneumosearch.config import MAX_FOLDS, N_BLOCKS, PrecisionChoice, Protocol, TrialConfig, first_problem
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import METRICS, AnyMetric, Metric, PruneMetric, direction, of_battery, under_stress
 from pneumosearch.published import PUBLISHED_SEED
@@ -45,6 +45,9 @@ def _default_prune_by(values: dict[str, Any]) -> PruneMetric:
     # Precise batch normalisation takes time and is of no use without a pruner.
     return "auc" if seen == "precise_auc" and values.get("pruner") == "none" else seen
 
+
+#: Protocol "folds": as many as `confirm` has.
+DEFAULT_FOLDS: Final = 5
 
 #: A tool that shows the trials as its own runs, and where: tensorboard:DIR or mlflow:URI.
 LOG_PATTERN: Final = r"^(tensorboard|mlflow):.+$"
@@ -115,7 +118,10 @@ class StudySpec(BaseModel):
     repeat_duplicates: StrictBool = False
     """Train a configuration again when it is proposed again."""
     protocol: Protocol = "holdout"
-    """Images that train and images that judge. A search cannot use `original`, which judges by the test folder."""
+    """Images that train and images that judge. `folds` is a cross-validation: a trial trains on each fold, and their
+    mean judges it. A search cannot use `original`, which judges by the test folder."""
+    folds: Annotated[int, Field(ge=2, le=MAX_FOLDS, strict=True)] = DEFAULT_FOLDS
+    """Protocol `folds`: parts of the images, by patient. Each judges a training on the others."""
     battery: StrictBool = False
     """Judge each epoch by the battery of crafted shifts too, and record it, whatever the metric. Metrics of the battery
     need no such key."""
@@ -148,6 +154,11 @@ class StudySpec(BaseModel):
     """Hyperparameters fixed at another value in all trials but the baseline. Default: only with the default space."""
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
     """Searched ranges by hyperparameter. Default: the space of `studies/default.toml`, without `fixed` and `others`."""
+
+    @property
+    def trainings_each(self) -> int:
+        """Trainings of a configuration that is not pruned: one, or one for each fold."""
+        return self.folds if self.protocol == "folds" else 1
 
     @property
     def stress(self) -> bool:
@@ -239,7 +250,7 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
         raise ConfigError(f"{source}: {_problem(error)}") from error
     if spec.protocol == "original":
         raise ConfigError(
-            f"{source}: protocol: a search must not use the test folder; choose 'holdout' "
+            f"{source}: protocol: a search must not use the test folder; choose 'holdout', 'folds' "
             "or 'brightness' ('original' is for the command baseline)"
         )
     if direction(spec.prune_by) != direction(spec.metric):
@@ -253,6 +264,7 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
     if spec.classes is not None:
         classes = checked_classes(spec.classes, f"{source}: classes")
         spec = spec.model_copy(update={"classes": own_classes(classes)})
+    _check_folds(spec, source)
     _check_floor(spec, source)
     _check_learn_from(spec, source)
     _check_rungs(spec, source)
@@ -291,6 +303,16 @@ def _check_learn_from(spec: StudySpec, source: str) -> None:
             raise ConfigError(f"{source}: learn_from: {name!r} is there twice; once is enough")
         if name == spec.name:
             raise ConfigError(f"{source}: learn_from: {name!r} is this study itself; name an earlier one")
+
+
+def _check_folds(spec: StudySpec, source: str) -> None:
+    if spec.protocol != "folds" and spec.folds != DEFAULT_FOLDS:
+        raise ConfigError(f"{source}: folds: needs protocol = 'folds', not {spec.protocol!r}")
+    if spec.protocol == "folds" and spec.finalists is not None:
+        raise ConfigError(
+            f"{source}: finalists: protocol 'folds' trains each configuration {spec.folds} times already; leave out "
+            "finalists, or choose protocol 'holdout'"
+        )
 
 
 def _check_floor(spec: StudySpec, source: str) -> None:

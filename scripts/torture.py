@@ -142,7 +142,7 @@ def compare(disturbed: StudyRecord, twin: StudyRecord) -> dict[str, int]:
 def _essence(trial: TrialRecord) -> dict[str, Any]:
     """Return all values of a trial except times and paths."""
     run = trial.run.model_dump() if trial.run else None
-    history = [epoch.numbers() for epoch in trial.history]
+    history = [[epoch.numbers() for epoch in one] for one in trial.histories]
     return {"number": trial.number, "state": trial.state, "run": run, "value": trial.value, "history": history}
 
 

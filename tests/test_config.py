@@ -81,3 +81,16 @@ def test_fold_is_one_of_its_number_and_a_run_of_an_earlier_version_has_none() ->
 )
 def test_setting_that_differs_is_named(before: object, now: object, told: str) -> None:
     assert first_difference("k", before, now) == told
+
+
+def test_run_on_folds_has_a_training_for_each_on_a_seed_of_its_own() -> None:
+    run = RunSpec(protocol="folds", n_folds=4, seed=2**32 - 1)
+    assert [training.judging_fold for training in run.trainings] == [(n, 4) for n in range(4)]
+    assert run.trainings[0].seed == run.seed
+    assert len({training.seed for training in run.trainings}) == 4
+    assert [RunSpec.model_validate(training.model_dump()).position for training in run.trainings] == [0, 1, 2, 3]
+    assert run.trainings[2].trainings == (run.trainings[2],)
+    replicate = RunSpec(fold=2, n_folds=5)
+    assert (replicate.trainings, replicate.position) == ((replicate,), 0)
+    with pytest.raises(ValidationError, match="n_folds: the protocol folds needs it"):
+        RunSpec(protocol="folds")

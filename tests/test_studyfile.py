@@ -207,3 +207,19 @@ def test_the_two_halves_of_the_lesson_train_the_same_and_judge_by_other_rules() 
     judging = {"name", "metric", "floor", "prune_by"}
     assert plain.model_dump(exclude=judging) == rule.model_dump(exclude=judging)
     assert plain.pruner == rule.pruner == "none"
+
+
+def test_study_on_folds_has_five_unless_it_says_otherwise_and_excludes_what_does_not_fit() -> None:
+    assert checked_spec({"protocol": "folds"}, "test").trainings_each == 5
+    assert checked_spec({"protocol": "folds", "folds": 10}, "test").trainings_each == 10
+    assert StudySpec().trainings_each == 1
+    for values, message in (
+        ({"folds": 4}, "test: folds: needs protocol = 'folds', not 'holdout'"),
+        ({"protocol": "brightness", "folds": 4}, "test: folds: needs protocol = 'folds', not 'brightness'"),
+        ({"protocol": "folds", "folds": 1}, "test: folds: .* got 1"),
+        ({"protocol": "folds", "folds": 11}, "test: folds: .* got 11"),
+        ({"protocol": "folds", "finalists": {}}, "test: finalists: protocol 'folds' trains each configuration 5 times"),
+        ({"protocol": "original"}, "choose 'holdout', 'folds' or 'brightness'"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            checked_spec(dict(values), "test")

@@ -18,7 +18,7 @@ from pneumosearch.cli.models import evaluate, export, predict
 from pneumosearch.cli.network import dashboard, serve
 from pneumosearch.cli.study import study
 from pneumosearch.cli.worker import worker
-from pneumosearch.config import Protocol, RunSpec, TrialConfig
+from pneumosearch.config import RunSpec, SingleProtocol, TrialConfig
 from pneumosearch.errors import ConfigError, PneumosearchError, as_message, printable
 from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.report import Format
@@ -76,7 +76,7 @@ def baseline(
         int, typer.Option(min=0, max=2**32 - 1, help="Seed of weights, shuffling and augmentation.")
     ] = PUBLISHED_SEED,
     protocol: Annotated[
-        Protocol,
+        SingleProtocol,
         typer.Option(
             help="original: evaluate on the test folder, as published. holdout: on a validation split by patient. "
             "brightness: on a validation split of the darkest and the brightest images."

@@ -223,10 +223,12 @@ def export(
     Example: [bold]pneumosearch export default-confirm 3 exported[/bold]
     """
     from pneumosearch.cli.views import print_json
-    from pneumosearch.inference.export import export_trial
+    from pneumosearch.inference.export import export_trial, what_network
 
     store = options.open_store(storage, results, artifacts, study, must_exist=True)
     written = sorted(path.name for path in export_trial(store, study, trial, folder).iterdir())
+    if which := what_network(store, study, trial):
+        print(f"trial {trial}: {which}; the others only judged its configuration", file=sys.stderr)
     if json:
         print_json({"study": study, "trial": trial, "folder": str(folder), "files": written})
     else:

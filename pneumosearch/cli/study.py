@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from pneumosearch.cli import engines, executors, options
+from pneumosearch.config import SearchProtocol
 from pneumosearch.studyfile import DEFAULT_SAMPLER, SAMPLER_NAMES, PrunerName, seconds_of
 from pneumosearch.workers.crew import Crew, prestarted
 
@@ -33,6 +34,18 @@ Pruner = Annotated[
     PrunerName | None,
     typer.Option(help="When trials stop early.", show_default="the file's, or the default's"),
 ]
+StudyProtocol = Annotated[
+    SearchProtocol | None,
+    typer.Option(
+        help="Images that judge. holdout: a tenth, by patient. folds: a cross-validation, each fold in its turn. "
+        "brightness: the darkest and the brightest.",
+        show_default="the file's, or holdout",
+    ),
+]
+Folds = Annotated[
+    int | None,
+    typer.Option(help="Of --protocol folds: trainings of each configuration.", show_default="the file's, or 5"),
+]
 Workers = Annotated[
     int, typer.Option(min=1, help="Training processes at once. On this machine they share its cores and accelerators.")
 ]
@@ -50,6 +63,8 @@ def study(
     sampler: Sampler = None,
     pruner: Pruner = None,
     learn_from: options.LearnFrom = None,
+    protocol: StudyProtocol = None,
+    folds: Folds = None,
     timeout: options.Timeout = None,
     workers: Workers = 1,
     executor: executors.Executor = "local",
@@ -84,6 +99,7 @@ def study(
     given: dict[str, object] = {"name": name, "seed": seed, "precision": precision, "sampler": sampler}
     given |= {"pruner": pruner, "patient_pattern": patient_pattern, "deterministic": deterministic or None}
     given |= {"trials": trials, "timeout": timeout, "log": log or None, "learn_from": learn_from or None}
+    given |= {"protocol": protocol, "folds": folds}
     spec = _study_spec(study_file, {**given, "classes": options.classes_of(classes, data)}, engine, tuner)
     crew = Crew(workers, seconds_of(grace, "--grace"), max_failures, cluster)
     with nullcontext([]) if dry_run else prestarted(crew) as helpers:

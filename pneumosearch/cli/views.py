@@ -53,4 +53,7 @@ def print_plan(plan: "DryRun") -> None:
     time = "unknown until a trial has run" if plan.seconds is None else f"about {plan.seconds / 60:.0f} min"
     finalists = plan.spec.finalists
     repetitions = f" and {plan.n_repetitions} repetitions of finalists" if finalists else ""
-    console.print(f"{plan.n_trials} trials{repetitions} like these without pruning: {time}.", highlight=False)
+    trials = f"{plan.n_trials} trials{repetitions}"
+    if plan.spec.protocol == "folds":
+        trials = f"{plan.n_trials} trials on {plan.spec.folds} folds each, {plan.n_trainings} trainings"
+    console.print(f"{trials} like these without pruning: {time}.", highlight=False)

@@ -229,7 +229,7 @@ class _Opening:
         tried = [t for t in record.trials if t.state in ("complete", "pruned") and t.duplicate_of is None]
         gain = _validation_accuracy(winner) - _validation_accuracy(baseline)
         n_searched = len(tried) - 1  # without the baseline
-        return Searched(n_searched, gain, record.data.n_evaluation, record.data.shown_as)
+        return Searched(n_searched, gain, record.n_judging, record.data.shown_as)
 
     def _keep_wrong_pictures(self, winner: Candidate) -> None:
         """Keep pictures of where the winner's networks looked, in the mean, at its most confident mistakes."""
@@ -255,6 +255,6 @@ class _Opening:
 
 
 def _validation_accuracy(trial: TrialRecord) -> float:
-    if trial.kept is None:
+    if trial.judged is None:
         raise StoreError(f"trial {trial.number} has no epoch")
-    return trial.kept.evaluation("accuracy")
+    return trial.judged.evaluation("accuracy")

@@ -86,8 +86,8 @@ class DataSource:
         """Open the images of `protocol` at `size` pixels. Only "original" reads the test folder.
 
         Args:
-            protocol: "original" judges by the test folder, "holdout" by a tenth of the other images and "brightness"
-                by the darkest and the brightest of them, with no patient on both sides.
+            protocol: "original" judges by the test folder, "holdout" by a tenth of the other images, "brightness"
+                by the darkest and the brightest of them, with no patient on both sides, and "folds" by `fold`.
             size: Side of the images.
             equalization: Of their contrast.
             stress: Make changed copies of the validation images too.
@@ -97,7 +97,7 @@ class DataSource:
 
         Raises:
             DataError: Unreadable images, no room for the cache, or too few patients to split.
-            ValueError: The test folder would be read without a record.
+            ValueError: The test folder would be read without a record, or "folds" lacks its fold.
         """
         if protocol == "original":
             return self._original(size, equalization, write_down)
@@ -106,14 +106,16 @@ class DataSource:
             dataset = self._with_battery(dataset, size, equalization)
         return replace(dataset, stressed=self._stressed(dataset, size, equalization)) if stress else dataset
 
-    def described(self, protocol: Protocol, size: int, equalization: Equalization = "none") -> DataDescription:
+    def described(
+        self, protocol: Protocol, size: int, equalization: Equalization = "none", fold: Fold | None = None
+    ) -> DataDescription:
         """Describe what `load` opens without opening the test folder: its images are counted, and their bytes hashed.
 
         Raises:
             DataError: As `load`, of the images outside the test folder.
         """
         if protocol != "original":
-            return self.load(protocol, size, equalization).description
+            return self.load(protocol, size, equalization, fold=fold).description
         pixels, test = self._pixels("development", size, "nearest", equalization), self._files("test")
         n_train = sum(image.split == "train" for image in pixels.part.images)
         return self._describe((n_train, len(test.images)), "nearest", equalization, pixels, test)
@@ -180,6 +182,8 @@ class DataSource:
         if protocol == "brightness":
             return brightness_split(part, self._brightness())
         folder = cache_folder(self.cache_dir)
+        if fold is None and protocol == "folds":
+            raise ValueError("folds: which fold judges is not said")
         if fold is None:
             return kept_holdout_split(part, seed=SPLIT_SEED, folder=folder)
         return kept_fold_split(part, fold, seed=SPLIT_SEED, folder=folder)

@@ -47,7 +47,8 @@ def stored_classifier(store: Store, name: str) -> Classifier:
     for trial in record.ranking():
         content = store.network(name, trial.number)
         if content is not None and trial.run:
-            about = f"trial {trial.number} of '{name}', which is not confirmed; threshold 0.5"
+            of_fold = f", trained on the first of its {trial.run.n_folds} folds" if trial.folds else ""
+            about = f"trial {trial.number} of '{name}'{of_fold}, which is not confirmed; threshold 0.5"
             return _classifier([content], trial.run.config, _data_of(trial, record), 0.5, about)
     if best := record.ranking():
         todo = how_to_have_network(store, record, best[0])
@@ -90,7 +91,7 @@ def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
     """Write a trial's kept network to a new folder, whole or not at all, and return that folder.
 
     It holds `model.keras` (plain layers, loads without pneumosearch), `model.tflite`, `model.json` (what `predict
-    --model` reads) and `README.md` (a model card).
+    --model` reads) and `README.md` (a model card). Of a trial with folds it is the network of the first.
 
     Raises:
         StoreError: No such trial, or it keeps no network.
@@ -118,6 +119,12 @@ def export_trial(store: Store, study: str, number: int, folder: Path) -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def what_network(store: Store, study: str, number: int) -> str | None:
+    """Say which of a trial's networks is kept; None where it trained one only."""
+    run = store.record(study).trial(number).run
+    return None if run is None or len(run.trainings) == 1 else f"the network of the first of {run.n_folds} folds"
 
 
 def how_to_have_network(store: Store, record: StudyRecord, trial: TrialRecord) -> str:

@@ -11,7 +11,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from pneumosearch.config import RunSpec
+from pneumosearch.config import MAX_FOLDS, RunSpec
 from pneumosearch.metrics import Metric
 from pneumosearch.records.confirmation import Naming
 from pneumosearch.records.dataset import DataDescription
@@ -189,16 +189,18 @@ OWNER: Final = Attribute[Owner]("owner", Owner)
 BEAT: Final = Attribute[str]("beat", str)  # heartbeat: a text that changes
 TAKEN_UP: Final = Attribute[TakenUp]("taken_up", TakenUp)
 CHECKPOINTS: Final = Attribute[list[dict[str, Any]]]("checkpoints", list[dict[str, Any]])  # as `checkpoint_sync` says
+FOLD_CHECKPOINTS: Final = Attribute[list[dict[str, Any]]]("fold_checkpoints", list[dict[str, Any]])  # after the first
 
 
+@dataclass(frozen=True)
 class Epochs:
-    """The epochs of a trial: each an attribute of its own, so that none grows with the training.
+    """The epochs of a training of a trial: each an attribute of its own, so that none grows with the training.
 
     MySQL keeps at most 64 KB in one attribute. Earlier versions kept one list of all epochs, which is still read.
     """
 
-    list_key: Final = "history"
-    prefix: Final = "epoch:"
+    list_key: str = "history"
+    prefix: str = "epoch:"
 
     def count(self, owner: HasAttributes) -> int:
         """Return the number of epochs, without checking them."""
@@ -226,7 +228,24 @@ class Epochs:
 
 
 _HISTORY: Final = TypeAdapter(History)
-HISTORY: Final = Epochs()
+HISTORY: Final = Epochs()  # of the only training of a trial, or of the first of its folds
+
+
+def history_of(position: int) -> Epochs:
+    """Return the epochs of a trial's training at `position`, from 0: trials have one for each fold."""
+    return Epochs(f"fold-{position}:history", f"fold-{position}:epoch:") if position else HISTORY
+
+
+def further_folds(attributes: Mapping[str, Any]) -> tuple[History, ...]:
+    """Return the epochs of the folds after the first that a trial has begun, among its stored attributes."""
+    run = attributes.get(RUN.key) or {}
+    positions = range(1, run["n_folds"]) if run.get("protocol") == "folds" else ()  # most trials have no folds
+    return tuple(history for n in positions if (history := history_of(n).among(attributes)))
+
+
+def n_epochs(owner: HasAttributes) -> int:
+    """Return the number of epochs of a trial, of all its folds."""
+    return sum(history_of(position).count(owner) for position in range(MAX_FOLDS))
 
 
 class Openings:

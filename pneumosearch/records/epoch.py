@@ -1,8 +1,9 @@
 """The record of one epoch: training measures it, the store keeps it and the report shows it."""
 
+import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, create_model, model_validator
 
@@ -81,3 +82,26 @@ def kept_epoch(history: Sequence[EpochMetrics], keep: Keep) -> EpochMetrics:
     if keep == "last":
         return history[-1]
     return min(history, key=lambda epoch: epoch.evaluation("loss"))
+
+
+def mean_epoch(epochs: Sequence[EpochMetrics]) -> EpochMetrics:
+    """Return the first of some epochs of one study with each figure the mean over all; its number and time stay."""
+    first = epochs[0]
+    if len(epochs) == 1:
+        return first
+    dumped = [epoch.model_dump(exclude_none=True, exclude={"epoch", "seconds"}) for epoch in epochs]
+    return EpochMetrics.model_validate({
+        "epoch": first.epoch,
+        "seconds": first.seconds,
+        **_means(dumped),
+    })  # fmt: skip
+
+
+def _means(dumped: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Return the mean of each number, in tables within the tables too."""
+    return {
+        name: _means([each[name] for each in dumped])
+        if isinstance(value, dict)
+        else statistics.fmean(each[name] for each in dumped)
+        for name, value in dumped[0].items()
+    }

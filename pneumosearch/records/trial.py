@@ -12,7 +12,7 @@ from pneumosearch.errors import StoreError
 from pneumosearch.metrics import Floor, Metric, direction, reaches
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.earlier import EarlierStudy
-from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch
+from pneumosearch.records.epoch import EpochMetrics, History, kept_epoch, mean_epoch
 
 #: At the end of the name of the study that holds a study's replicates, or its reruns.
 REPLICATES: Final = "-confirm"
@@ -59,8 +59,9 @@ class TrialRecord(BaseModel):
     number: int
     state: State
     run: RunSpec | None  # None while it waits for its turn
-    value: float | None  # the study's metric at the kept epoch; only of complete trials
-    history: History = ()
+    value: float | None  # the study's metric at the kept epoch, over folds their mean; only of complete trials
+    history: History = ()  # with folds, of the first
+    folds: tuple[History, ...] = ()  # of the folds after the first, as far as they have begun
     screening: Screening | None = None
     n_parameters: int | None = None
     failure: str | None = None
@@ -75,19 +76,41 @@ class TrialRecord(BaseModel):
 
     @property
     def kept(self) -> EpochMetrics | None:
-        """The epoch whose weights are kept; None before the first epoch."""
+        """The epoch whose weights are kept, with folds those of the first; None before the first epoch."""
         return kept_epoch(self.history, self.run.config.keep) if self.history and self.run else None
 
+    @property
+    def histories(self) -> tuple[History, ...]:
+        """The epochs of each training that has begun: of one, or of one for each fold."""
+        return (self.history, *self.folds) if self.history else ()
+
+    @property
+    def kept_of_folds(self) -> tuple[EpochMetrics, ...]:
+        """The kept epoch of each fold of a complete trial; empty where it has no folds."""
+        if self.state != "complete" or self.run is None or not self.folds:
+            return ()
+        return tuple(kept_epoch(history, self.run.config.keep) for history in self.histories)
+
+    @property
+    def judged(self) -> EpochMetrics | None:
+        """The figures that a trial is judged by: those of its kept epoch, or their means over its folds."""
+        return mean_epoch(self.kept_of_folds) if self.kept_of_folds else self.kept
+
+    @property
+    def n_epochs(self) -> int:
+        """The number of its epochs, of all folds together."""
+        return sum(map(len, self.histories))
+
     def below(self, floor: Floor) -> bool:
-        """Tell whether a figure of the kept epoch is worse than `floor`."""
-        kept = self.kept if floor else None  # reports of thousands of trials ask, mostly without a floor
-        return not all(kept and reaches(kept.figure(metric), metric, bound) for metric, bound in floor.items())
+        """Tell whether a figure that the trial is judged by is worse than `floor`."""
+        judged = self.judged if floor else None  # reports of thousands of trials ask, mostly without a floor
+        return not all(judged and reaches(judged.figure(metric), metric, bound) for metric, bound in floor.items())
 
     @property
     def seconds(self) -> float:
         """Time in epochs, of all sessions together, its screening included."""
         screening = self.screening.epoch.seconds if self.screening else 0.0
-        return screening + sum(epoch.seconds for epoch in self.history)
+        return screening + sum(epoch.seconds for history in self.histories for epoch in history)
 
 
 class TestOpening(BaseModel):
@@ -142,6 +165,16 @@ class StudyRecord(BaseModel):
         if self.purpose not in ("search", "baseline"):
             return None
         return next(filter(is_baseline, self.trials), None)
+
+    @property
+    def n_folds(self) -> int | None:
+        """The folds on which each configuration trains; None where a trial is one training."""
+        return int(str(self.spec["folds"])) if self.spec.get("protocol") == "folds" and "folds" in self.spec else None
+
+    @property
+    def n_judging(self) -> int:
+        """The number of images that judge a configuration: with folds, all that train or judge."""
+        return self.data.n_evaluation + (self.data.n_train if self.n_folds else 0)
 
     @property
     def floor(self) -> Floor:

@@ -38,9 +38,9 @@ def judged_trials(record: StudyRecord, top: int) -> list[TrialRecord]:
 
 
 def judged(trial: TrialRecord) -> EpochMetrics | None:
-    """Return the kept epoch of a trial; None where the battery did not judge it."""
-    kept = trial.kept
-    return kept if kept is not None and kept.families else None
+    """Return the figures that a trial is judged by; None where the battery did not judge it."""
+    figures = trial.judged
+    return figures if figures is not None and figures.families else None
 
 
 def battery_headings(record: StudyRecord, trials: Sequence[TrialRecord]) -> list[str]:

@@ -170,7 +170,9 @@ def _history_alt(record: StudyRecord) -> str:
 
 
 def _history_caption(record: StudyRecord) -> str:
-    caption = f"Each point is one trial with one seed on {record.data.n_evaluation} {evaluated(record)} images."
+    caption = f"Each point is one trial with one seed on {record.n_judging} {evaluated(record)} images."
+    if record.n_folds:
+        caption = f"Each point is the mean of a trial over {record.n_folds} folds; of a pruned one, its first fold."
     if not _beside_published(record):
         return caption
     return f"{caption} The published line was measured on the TEST images and is not comparable with these points."
@@ -204,7 +206,8 @@ def learning_curves(record: StudyRecord, metric: Literal["accuracy", "auc"]) -> 
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     figure.legend(loc="outside lower center", ncols=2)
     alt = _curves_alt(record, metric, list(curves.values()))
-    caption = f"Each line is a trial: {axis_label(metric, '').strip()}.{left_out}"
+    of_folds = f" on the first of {record.n_folds} folds" if record.n_folds else ""
+    caption = f"Each line is a trial{of_folds}: {axis_label(metric, '').strip()}.{left_out}"
     return drawing(figure, f"curves-{metric}", alt=alt, caption=caption)
 
 

@@ -19,6 +19,7 @@ from pneumosearch.report.battery_view import battery_view
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.importance import importance
 from pneumosearch.report.latest_confirmation import MisclassifiedImage, latest_confirmation, misclassified_images
+from pneumosearch.report.spread import folds_text, repeated_text
 from pneumosearch.report.training_images import training_images
 from pneumosearch.storage.store import Store
 
@@ -107,16 +108,19 @@ def _candidate(record: StudyRecord) -> str | None:
     if record.purpose != "search" or not ranking or ranking[0].value is None:
         return None
     best, metric = ranking[0], f"{figures_search.evaluated(record)} {metric_name(record.metric)}"
-    text = f"The best trial is {best.number}, with {metric} {shown(best.value or 0.0, record.metric)}"
+    over_folds = folds_text(best, record.metric)
+    figure = f"{over_folds} over its folds" if over_folds else shown(best.value or 0.0, record.metric)
+    text = f"The best trial is {best.number}, with {metric} {figure}"
     if baseline and baseline.value is not None and baseline.number != best.number:
         text += f"; the baseline reached {shown(baseline.value, record.metric)}"
     if record.below_floor(best):
         text += "; it is below the floor of the study, as every complete trial is"
     if best.repeated:
-        on_repetition = tables.repeated_text(best, record.metric)
+        on_repetition = repeated_text(best, record.metric)
         return f"{text}. On other seeds and folds it has {on_repetition}, which puts it before the other finalists."
     n = len(ranking)
-    several = f"the best of {n} complete trials with one seed each: part of its lead is chance (the winner's curse)."
+    each = "one seed each" if not over_folds else f"{len(best.kept_of_folds)} folds each"
+    several = f"the best of {n} complete trials with {each}: part of its lead is chance (the winner's curse)."
     return f"{text}. It is {several if n > 1 else 'the only complete trial.'}"
 
 

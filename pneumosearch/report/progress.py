@@ -1,5 +1,6 @@
 """What happens in a search, a line for each epoch and each end of a trial."""
 
+from pneumosearch.intervals import sample_deviation
 from pneumosearch.metrics import Metric
 from pneumosearch.records.epoch import EpochMetrics
 from pneumosearch.records.trial import TrialRecord
@@ -16,12 +17,14 @@ def epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
 def ending_line(record: TrialRecord, metric: Metric) -> str:
     """Say how a trial ended."""
     which = f"{record.number}" + (f" (resuming {record.continues})" if record.continues is not None else "")
-    n = len(record.history)
+    n = record.n_epochs
     text = f"trial {which} {record.state} after {n} epoch" + "s" * (n != 1)
     if record.screening and not record.history:
         auc = record.screening.epoch.evaluation("auc")
         text = f"trial {which} {record.state} at its low-resolution rung (AUC {auc:.4f})"
     if record.value is not None:
-        return f"{text}: {metric} {record.value:.4f}"
+        folds = [epoch.evaluation(metric) for epoch in record.kept_of_folds]
+        spread = f" ± {sample_deviation(folds):.4f} over {len(folds)} folds" if folds else ""
+        return f"{text}: {metric} {record.value:.4f}{spread}"
     why = record.failure or record.passed_over
     return f"{text}: {why}" if why else text

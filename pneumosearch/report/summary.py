@@ -7,8 +7,10 @@ from typing import Any, get_args
 
 from pneumosearch.config import TrialConfig
 from pneumosearch.errors import printable
-from pneumosearch.metrics import METRICS, of_battery
+from pneumosearch.intervals import sample_deviation
+from pneumosearch.metrics import METRICS, Metric, of_battery
 from pneumosearch.published import PUBLISHED_TABLE
+from pneumosearch.records.epoch import kept_epoch
 from pneumosearch.records.trial import State, StudyRecord, TrialRecord
 from pneumosearch.report.battery import battery_summary
 from pneumosearch.report.importance import importance
@@ -26,6 +28,7 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         "metric": record.metric,
         "data": record.data.model_dump(mode="json"),
         "protocol": record.spec.get("protocol"),
+        "n_folds": record.n_folds,
         "spec": record.spec,
         "reference": reference() if record.data.shown_as != "own images" else [],
         "baseline": trial_summary(record.baseline, record) if record.baseline else None,
@@ -49,8 +52,8 @@ def reference() -> list[dict[str, float]]:
 
 
 def trial_summary(trial: TrialRecord, record: StudyRecord) -> dict[str, Any]:
-    """Return a trial for JSON; its accuracies are those of the kept epoch."""
-    kept = trial.kept
+    """Return a trial for JSON; its accuracies are those of the kept epoch, with folds their means over these."""
+    kept, judged = trial.kept, trial.judged
     return {
         "number": trial.number,
         "state": trial.state,
@@ -61,12 +64,12 @@ def trial_summary(trial: TrialRecord, record: StudyRecord) -> dict[str, Any]:
         "seed": trial.run.seed if trial.run else None,
         "precision": trial.run.precision if trial.run else None,
         "n_parameters": trial.n_parameters,
-        "epochs_run": len(trial.history),
+        "epochs_run": trial.n_epochs,
         "kept_epoch": kept.epoch if kept else None,
-        "train_accuracy": kept.train_accuracy if kept else None,
-        "validation_accuracy": kept.validation_accuracy if kept else None,
-        "validation_auc": kept.validation_auc if kept else None,
-        "test_accuracy": kept.test_accuracy if kept else None,
+        "train_accuracy": judged.train_accuracy if judged else None,
+        "validation_accuracy": judged.validation_accuracy if judged else None,
+        "validation_auc": judged.validation_auc if judged else None,
+        "test_accuracy": judged.test_accuracy if judged else None,
         "battery": battery_summary(trial),
         "seconds": trial.seconds,
         "screening": trial.screening.model_dump() if trial.screening else None,
@@ -74,9 +77,28 @@ def trial_summary(trial: TrialRecord, record: StudyRecord) -> dict[str, Any]:
         "passed_over": trial.passed_over,
         "duplicate_of": trial.duplicate_of,
         "repeated": list(trial.repeated),
+        "folds": fold_summaries(trial, record.metric),
         "earlier_trials": list(trial.earlier),
         "history": history_summary(trial),
     }
+
+
+def fold_summaries(trial: TrialRecord, metric: Metric) -> list[dict[str, Any]]:
+    """Return each fold that a trial has begun for JSON; `history` of a trial is that of its first fold."""
+    if trial.run is None or len(trial.run.trainings) == 1:
+        return []
+    keep, begun = trial.run.config.keep, zip(trial.run.trainings, trial.histories, strict=False)
+    return [
+        {
+            "fold": training.position,
+            "seed": training.seed,
+            "epochs_run": len(history),
+            "kept_epoch": kept_epoch(history, keep).epoch,
+            "value": kept_epoch(history, keep).evaluation(metric),
+            "history": [epoch.model_dump() for epoch in history],
+        }
+        for training, history in begun
+    ]
 
 
 def history_summary(trial: TrialRecord) -> list[dict[str, Any]]:
@@ -118,11 +140,13 @@ def trial_row(trial: TrialRecord, record: StudyRecord) -> dict[str, Any]:
     summary = trial_summary(trial, record)
     config = summary.pop("config") or {}
     by_battery = summary["battery"] or {}
-    for key in ("history", "changes", "screening", "battery"):
+    for key in ("history", "changes", "screening", "battery", "folds"):
         summary.pop(key)
     summary |= {name: by_battery.get(name) for name in METRICS if of_battery(name)}
     summary["metric"] = record.metric
     summary["repeated"] = statistics.fmean(trial.repeated) if trial.repeated else None
     summary["n_repeated"] = len(trial.repeated)
+    folds = [epoch.evaluation(record.metric) for epoch in trial.kept_of_folds]
+    summary["deviation_of_folds"], summary["n_folds"] = sample_deviation(folds) if folds else None, len(folds)
     summary["screening_auc"] = trial.screening.epoch.evaluation("auc") if trial.screening else None
     return {**summary, **{name: config.get(name) for name in TrialConfig.model_fields}}

@@ -2,7 +2,6 @@
 
 import io
 import os
-import statistics
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +13,7 @@ from rich.table import Table
 from pneumosearch.config import RunSpec
 from pneumosearch.data.names import printable_name
 from pneumosearch.errors import printable
-from pneumosearch.intervals import sample_deviation, wilson_interval
+from pneumosearch.intervals import wilson_interval
 from pneumosearch.metrics import Metric, floor_words, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
 from pneumosearch.records.dataset import PHANTOMS
@@ -24,6 +23,7 @@ from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import battery
 from pneumosearch.report.changes import differences_text
 from pneumosearch.report.importance import importance
+from pneumosearch.report.spread import folded, folds_text, repeated_text
 
 if TYPE_CHECKING:
     from pneumosearch.data.manifest import Manifest
@@ -150,6 +150,7 @@ def trial_columns(record: StudyRecord) -> list[tuple[str, bool]]:
     """Return the headings of `trial_rows`, each with whether the column holds numbers."""
     searched = [] if record.metric in _ALWAYS_SHOWN else [(metric_name(record.metric), True)]
     searched += [(f"{metric_name(record.metric)} on repetition", True)] if _repeated(record) else []
+    searched += [(f"{metric_name(record.metric)} over folds", True)] if folded(record) else []
     return [
         ("trial", True), ("state", False), *searched, ("validation %", True), ("AUC", True), ("train %", True),
         ("test % (95%)", True), ("epochs", True), ("minutes", True), ("differs from the baseline in", False),
@@ -167,22 +168,23 @@ def trial_rows(record: StudyRecord, top: int) -> list[list[str]]:
 
 
 def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
-    kept = trial.kept
+    judged = trial.judged
     n_test = sum(record.data.counts["test"])
-    test = kept.test_accuracy if kept else None
+    test = judged.test_accuracy if judged else None
     config = trial.run.config if trial.run else None
     baseline = (record.baseline and record.baseline.run) or RunSpec()
     searched = [] if record.metric in _ALWAYS_SHOWN else [_value(trial, record.metric)]
     searched += [repeated_text(trial, record.metric) or "–"] if _repeated(record) else []
+    searched += [folds_text(trial, record.metric) or "–"] if folded(record) else []
     return [
         str(trial.number),
         trial.state + (", below the floor" if record.below_floor(trial) else ""),
         *searched,
-        percent(kept.validation_accuracy if kept else None),
-        "–" if kept is None or kept.validation_auc is None else f"{kept.validation_auc:.4f}",
-        percent(kept.train_accuracy if kept else None),
+        percent(judged.validation_accuracy if judged else None),
+        "–" if judged is None or judged.validation_auc is None else f"{judged.validation_auc:.4f}",
+        percent(judged.train_accuracy if judged else None),
         "sealed" if test is None else f"{percent(test)} ({wilson_text(test, n_test)})",
-        f"{len(trial.history)}/{config.epochs}" if config else "–",
+        f"{trial.n_epochs}/{config.epochs * len(trial.run.trainings)}" if trial.run and config else "–",
         f"{trial.seconds / 60:.1f}",
         differences_text(config, baseline.config) if config else "–",
     ]
@@ -190,14 +192,6 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
 
 def _repeated(record: StudyRecord) -> bool:
     return any(trial.repeated for trial in record.trials)
-
-
-def repeated_text(trial: TrialRecord, metric: Metric) -> str:
-    """Return the mean of a finalist's repetitions, their deviation and their number; empty where it has none."""
-    if not trial.repeated:
-        return ""
-    mean, deviation = statistics.fmean(trial.repeated), sample_deviation(trial.repeated)
-    return f"{shown(mean, metric)} ± {shown(deviation, metric)} (n = {len(trial.repeated)})"
 
 
 def _value(trial: TrialRecord, metric: Metric) -> str:
@@ -215,7 +209,7 @@ def counts_line(record: StudyRecord) -> str:
     counts = ", ".join(f"{record.count(state)} {state}" for state in ("complete", "pruned", "failed", "running"))
     seconds = sum(trial.seconds for trial in record.trials)
     trained = [trial for trial in record.trials if trial.duplicate_of is None]
-    epochs = sum(len(trial.history) for trial in trained)
+    epochs = sum(trial.n_epochs for trial in trained)
     n, repeated = len(record.trials), len(record.trials) - len(trained)
     passed_over = record.count("passed over")
     screened = [trial.screening for trial in trained if trial.screening]
@@ -248,6 +242,8 @@ def data_line(record: StudyRecord) -> str:
     """Return the numbers of training and evaluation images, and the protocol."""
     data, protocol = record.data, record.spec.get("protocol")
     images = f"{data.n_train} training, {data.n_evaluation} evaluation images"
+    if record.n_folds:
+        images += f" in the first of {record.n_folds} folds, each of which judges in its turn"
     return f"Data: {data.kind} {data.fingerprint} ({images}; {protocol} protocol)."
 
 

@@ -2,7 +2,8 @@
 
 The trial's attribute `checkpoints` names the last two, oldest first, each with its SHA-256. It is written after the
 object is complete. An object that does not match (torn, rotten, of another worker) is not used; then the one before it
-serves.
+serves. Of a trial with folds these are the first fold's, whose network is kept; `fold_checkpoints` names the last two
+of all other folds, which train one after the other.
 """
 
 import hashlib
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.config import RunSpec
-from pneumosearch.records.attributes import CHECKPOINTS, CONTINUES
+from pneumosearch.records.attributes import CHECKPOINTS, CONTINUES, FOLD_CHECKPOINTS, Attribute
 from pneumosearch.records.epoch import History
 from pneumosearch.storage.artifacts import Artifacts
 from pneumosearch.storage.trial_files import TrialFiles, state_key
@@ -42,28 +43,39 @@ class UploadedCheckpoint(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     epoch: int
+    fold: int = 0  # among the trainings of its trial
     key: str
     sha256: str
     bytes: int
     seconds: float  # it took to pack and to send
 
 
-def upload(files: TrialFiles, trial: optuna.Trial, folder: Path, history: History) -> None:
+def upload(files: TrialFiles, trial: optuna.Trial, folder: Path, history: History, fold: int = 0) -> None:
     """Send the checkpoint in `folder` after this history to the shared artifacts, where there are any that lack it.
+
+    Args:
+        files: Whose artifacts.
+        trial: The one that trains.
+        folder: Of the checkpoint on this machine.
+        history: After which it is.
+        fold: Position of the training among those of its trial.
 
     Raises:
         ArtifactsError: They cannot be used; then nothing is recorded.
     """
-    artifacts, earlier, epoch = files.shared_artifacts, uploaded(trial), len(history)
-    if artifacts is None or (earlier and earlier[-1].epoch >= epoch):
+    artifacts, earlier, epoch = files.shared_artifacts, uploaded(trial, fold), len(history)
+    if artifacts is None or any(one.fold == fold and one.epoch >= epoch for one in earlier):
         return
-    begin, key = time.perf_counter(), f"{state_key(trial.study.study_name, trial.number)}/epoch-{epoch:04d}.zip"
+    begin, name = time.perf_counter(), f"fold-{fold}-epoch-{epoch:04d}.zip" if fold else f"epoch-{epoch:04d}.zip"
+    key = f"{state_key(trial.study.study_name, trial.number)}/{name}"
     content = _packed(folder)
     artifacts.write(key, BytesIO(content))
     seconds, digest = time.perf_counter() - begin, hashlib.sha256(content).hexdigest()
     _warn_if_slow(artifacts.url, seconds, len(content), history[-1].seconds)
-    kept = [*earlier, UploadedCheckpoint(epoch=epoch, key=key, sha256=digest, bytes=len(content), seconds=seconds)]
-    _record(trial, kept[-_KEPT:])
+    size = len(content)
+    new = UploadedCheckpoint(epoch=epoch, fold=fold, key=key, sha256=digest, bytes=size, seconds=seconds)
+    kept = [*earlier, new]
+    _record(trial, kept[-_KEPT:], fold)
     for old in kept[:-_KEPT]:
         if _belongs_to(old, trial):  # those of a trial that this one continues are removed with that one
             artifacts.remove(old.key)
@@ -85,23 +97,28 @@ def download(files: TrialFiles, trial: optuna.Trial, folder: Path, run: RunSpec,
     artifacts = files.shared_artifacts
     if artifacts is None:
         return
-    here = saved_epochs(folder, run, fingerprint)
-    found = sorted(uploaded(trial), key=lambda one: one.epoch)
+    here, fold = saved_epochs(folder, run, fingerprint), run.position
+    found = sorted((one for one in uploaded(trial, fold) if one.fold == fold), key=lambda one: one.epoch)
     while found and found[-1].epoch > here:
         if _downloaded(artifacts, found[-1], folder):
             _log.info("trial %d: took %s from %s", trial.number, found[-1].key, artifacts.url)
             return
         _log.warning("trial %d: %s in %s is missing or damaged", trial.number, found.pop().key, artifacts.url)
-        _record(trial, found)  # so that its epoch is sent again
+        _record(trial, found, fold)  # so that its epoch is sent again
 
 
-def uploaded(trial: Any) -> list[UploadedCheckpoint]:
-    """Return the uploaded checkpoints of a trial, oldest first; while it has none, those of the trial it continues."""
+def uploaded(trial: Any, fold: int = 0) -> list[UploadedCheckpoint]:
+    """Return the uploaded checkpoints of a trial, oldest first; while it has none, those of the trial it continues.
+
+    Args:
+        trial: Begun.
+        fold: 0 for those of the first of its folds, or of its only training; else those of all other folds.
+    """
     continues = CONTINUES.of(trial)
-    if not CHECKPOINTS.on(trial) and continues is not None:
+    if not fold and not CHECKPOINTS.on(trial) and continues is not None:
         trial = trial.study.get_trials(deepcopy=False)[continues]
     try:
-        return [UploadedCheckpoint.model_validate(one) for one in CHECKPOINTS.of(trial) or ()]
+        return [UploadedCheckpoint.model_validate(one) for one in _attribute(fold).of(trial) or ()]
     except ValidationError:
         return []  # of another version: the training starts again and gives the same numbers
 
@@ -114,8 +131,13 @@ def _warn_if_slow(url: str, seconds: float, size: int, training: float) -> None:
         _log.warning(text, size / 1e6, url, seconds, training)
 
 
-def _record(trial: optuna.Trial, kept: list[UploadedCheckpoint]) -> None:
-    CHECKPOINTS.set(trial, [one.model_dump() for one in kept])
+def _attribute(fold: int) -> Attribute[list[dict[str, Any]]]:
+    return FOLD_CHECKPOINTS if fold else CHECKPOINTS
+
+
+def _record(trial: optuna.Trial, kept: list[UploadedCheckpoint], fold: int) -> None:
+    # Without the fold of the first, earlier versions read them too.
+    _attribute(fold).set(trial, [one.model_dump(exclude_defaults=True) for one in kept])
 
 
 def _belongs_to(one: UploadedCheckpoint, trial: optuna.Trial) -> bool:

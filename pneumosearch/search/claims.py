@@ -11,7 +11,7 @@ import optuna
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.config import RunSpec
-from pneumosearch.records.attributes import CONTINUES, FAILURE, HISTORY, PASSED_OVER, RUN
+from pneumosearch.records.attributes import CONTINUES, FAILURE, PASSED_OVER, RUN, n_epochs
 from pneumosearch.records.trial import is_baseline
 from pneumosearch.search.leases import MAX_CLAIMS, Leases, claim
 from pneumosearch.search.proposers import Proposer
@@ -53,7 +53,7 @@ class Claims:
             trial = self.study.ask()  # takes what is enqueued first
         else:
             trial = running_trial(self.study, frozen)
-        epochs = HISTORY.count(trial)
+        epochs = n_epochs(trial)
         if claim(trial, epochs) > MAX_CLAIMS:
             fail(
                 self.study,

@@ -16,7 +16,7 @@ from pneumosearch.search.samplers import study_sampler
 from pneumosearch.space import Dimension
 from pneumosearch.studyfile import StudySpec
 
-_SHOWN: Final = ("metric", "engine", "tuner", "sampler", "pruner", "prune_by", "precision")
+_SHOWN: Final = ("metric", "protocol", "engine", "tuner", "sampler", "pruner", "prune_by", "precision")
 
 
 @dataclass(frozen=True)
@@ -40,10 +40,15 @@ class DryRun:
 
     @property
     def seconds(self) -> float | None:
-        """Time of all trials and repetitions if none were pruned and all were like the first ones."""
+        """Time of all trials, on all folds, and repetitions if none were pruned and all were like the first ones."""
         times = [trial.seconds_an_epoch and trial.seconds_an_epoch * trial.config.epochs for trial in self.first]
         known = [time for time in times if time is not None]
-        return sum(known) / len(known) * (self.n_trials + self.n_repetitions) if known else None
+        return sum(known) / len(known) * (self.n_trainings + self.n_repetitions) if known else None
+
+    @property
+    def n_trainings(self) -> int:
+        """Trainings of all trials: one of each, or one of each on each fold."""
+        return self.n_trials * self.spec.trainings_each
 
     @property
     def n_repetitions(self) -> int:
@@ -57,6 +62,7 @@ class DryRun:
         return {
             "study": self.spec.name,
             "n_trials": self.n_trials,
+            "n_trainings": self.n_trainings,
             "n_repetitions": self.n_repetitions,
             **{name: getattr(self.spec, name) for name in _SHOWN},
             "informed_by": [study.summary() for study in self.informed_by],

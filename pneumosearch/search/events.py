@@ -17,6 +17,14 @@ class TrialStarted:
 
 
 @dataclass(frozen=True)
+class FoldStarted:
+    """A trial begins with the next of its folds, or goes on with it."""
+
+    number: int
+    run: RunSpec  # the training; its fold is not the first
+
+
+@dataclass(frozen=True)
 class StepsDone:
     """A trial has got so far within an epoch. It is sent now and then, where somebody looks (`Session.steps_every`)."""
 
@@ -34,6 +42,7 @@ class EpochEnded:
 
     number: int
     history: History
+    fold: int = 0  # of which it is, from 0
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,17 @@ class Repeating:
     event: TrialStarted | StepsDone | EpochEnded | TrialEnded
 
 
-TrialEvent = DeviceFound | TrialStarted | StepsDone | EpochEnded | TrialDeferred | TrialEnded | PartsDone | Repeating
+TrialEvent = (
+    DeviceFound
+    | TrialStarted
+    | FoldStarted
+    | StepsDone
+    | EpochEnded
+    | TrialDeferred
+    | TrialEnded
+    | PartsDone
+    | Repeating
+)
 
 #: Receives each event as it happens.
 Listener = Callable[[TrialEvent], None]

@@ -1,6 +1,11 @@
-"""Where a trial meets a training: each epoch is reported to the pruner and recorded, and may end the trial."""
+"""Where a trial meets a training: each epoch is reported to the pruner and recorded, and may end the trial.
 
-from collections.abc import Callable
+A trial of a study with folds trains once for each fold. The pruner sees the first; a trial that it lets through trains
+on the others too, and has the mean over all for its value.
+"""
+
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -10,15 +15,16 @@ from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.config import Fold, RunSpec, TrialConfig
 from pneumosearch.data.protocols import Dataset, WritesDown
+from pneumosearch.errors import TrainingError
 from pneumosearch.metrics import direction
 from pneumosearch.network.backend import resolved_precision, versions
 from pneumosearch.records import attributes
 from pneumosearch.records.dataset import DataDescription
-from pneumosearch.records.epoch import History, kept_epoch
+from pneumosearch.records.epoch import History, kept_epoch, mean_epoch
 from pneumosearch.records.trial import Screening, TrialRecord, is_baseline
 from pneumosearch.search.checkpoint_sync import download, upload
 from pneumosearch.search.cost import Limits
-from pneumosearch.search.events import EpochEnded, TrialStarted
+from pneumosearch.search.events import EpochEnded, FoldStarted, TrialStarted
 from pneumosearch.search.leases import check_lease
 from pneumosearch.search.session import Deferred, Interrupted, TrialSession
 from pneumosearch.search.steps import step_reporter
@@ -46,7 +52,7 @@ class Objective:
     session: TrialSession
     spec: StudySpec
     keep_all: bool = False
-    _datasets: dict[tuple[int, str, Fold | None], Dataset] = field(default_factory=dict, init=False)
+    _datasets: dict[tuple[int, str], tuple[Fold | None, Dataset]] = field(default_factory=dict, init=False)
 
     @cached_property
     def space(self) -> Space:
@@ -54,7 +60,7 @@ class Objective:
         return self.spec.search_space()
 
     def __call__(self, trial: optuna.Trial, defers: Callable[[], bool] = lambda: False) -> float:
-        """Train the trial's configuration and return the metric at the kept epoch.
+        """Train the trial's configuration and return the metric at the kept epoch; with folds, the mean over them.
 
         Args:
             trial: Trains the run among its attributes, where it has one; else what the spec says of its configuration.
@@ -74,19 +80,18 @@ class Objective:
                 return self._repeat(trial, twin)
             run = self.new_run(config, trial.number)
             self._check_limits(trial, run)
-        dataset = self._images(trial, run)
+        first, *others = run.trainings
+        dataset = self._images(trial, first)
         self._record_start(trial, run, dataset)
         self.session.listener(TrialStarted(trial.number, run))
         folder = self._checkpoints(trial)
-        download(self.session.store, trial, folder, run, dataset.description.fingerprint)
-        self._screen(trial, run, folder)
-        on_step = step_reporter(self.session.listener, trial.number, self.session.steps_every)
-        result = train(
-            run, dataset, folder, lambda history: self._epoch_ended(trial, folder, run, history, defers), on_step
-        )
-        value = kept_epoch(result.history, run.config.keep).evaluation(self.spec.metric)
-        self._keep(trial, folder, result, value)
-        return value
+        begun = [each.position for each in others if attributes.history_of(each.position).count(trial)]
+        if begun:  # an earlier process has done with the folds before the last of these
+            results = [self._train_fold(trial, each, folder) for each in run.trainings[begun[-1] :]]
+        else:
+            results = [self._train_first(trial, first, dataset, folder, defers)]
+            results += [self._train_fold(trial, each, folder) for each in others]
+        return self._end(trial, folder, run, results[-1])
 
     def new_run(self, config: TrialConfig, number: int = 0) -> RunSpec:
         """Return what trial `number` trains with this configuration, as the study says.
@@ -98,6 +103,7 @@ class Objective:
             config=config,
             seed=spec.seed + number,
             protocol=spec.protocol,
+            n_folds=spec.folds if spec.protocol == "folds" else None,
             precision=resolved_precision(spec.precision),
             deterministic=spec.deterministic,
             stress=spec.stress,
@@ -105,23 +111,49 @@ class Objective:
             precise=spec.precise,
         )
 
-    def dataset(self, run: RunSpec, write_down: WritesDown | None = None) -> Dataset:
-        """Open the images as `run` needs them; `write_down` is called first where the test folder is among them."""
-        form, load = (run.config.image_size, run.config.equalization), self.session.source.load
-        if run.protocol == "original":  # each trial that reads the test folder has it written down
-            return load(run.protocol, *form, write_down=write_down)
-        key = (*form, run.judging_fold)
-        if key not in self._datasets:  # the same for all trials otherwise
-            self._datasets[key] = load(
-                run.protocol, *form, stress=run.stress, battery=run.battery, fold=run.judging_fold
-            )
-        return self._datasets[key]
+    def dataset(self, training: RunSpec, write_down: WritesDown | None = None) -> Dataset:
+        """Open the images of a training; `write_down` is called first where the test folder is among them."""
+        form, fold = (training.config.image_size, training.config.equalization), training.judging_fold
+        load = self.session.source.load
+        if training.protocol == "original":  # each trial that reads the test folder has it written down
+            return load(training.protocol, *form, write_down=write_down)
+        if form not in self._datasets or self._datasets[form][0] != fold:  # one fold at a time: its copies are large
+            dataset = load(training.protocol, *form, stress=training.stress, battery=training.battery, fold=fold)
+            self._datasets[form] = fold, dataset
+        return self._datasets[form][1]
 
     def described(self, run: RunSpec) -> DataDescription:
-        """Describe the images as `run` needs them; the test folder stays shut."""
+        """Describe the images as `run` needs them, with folds as the first does; the test folder stays shut."""
         if run.protocol == "original":
             return self.session.source.described(run.protocol, run.config.image_size, run.config.equalization)
-        return self.dataset(run).description
+        return self.dataset(run.trainings[0]).description
+
+    def _train_first(
+        self, trial: optuna.Trial, first: RunSpec, dataset: Dataset, folder: Path, defers: Callable[[], bool]
+    ) -> TrainingResult:
+        """Train the only training of a trial, or that of its first fold, which the pruner may stop."""
+        download(self.session.store, trial, folder, first, dataset.description.fingerprint)
+        self._screen(trial, first, folder)
+        on_step = step_reporter(self.session.listener, trial.number, self.session.steps_every)
+        return train(
+            first, dataset, folder, lambda history: self._epoch_ended(trial, folder, first, history, defers), on_step
+        )
+
+    def _train_fold(self, trial: optuna.Trial, training: RunSpec, folder: Path) -> TrainingResult:
+        """Train on a fold after the first."""
+        number, own = training.position, folder / f"fold-{training.position}"
+        self.session.listener(FoldStarted(trial.number, training))
+        dataset = self._images(trial, training)
+        download(self.session.store, trial, own, training, dataset.description.fingerprint)
+        on_step = step_reporter(self.session.listener, trial.number, self.session.steps_every)
+        try:
+            result = train(
+                training, dataset, own, lambda history: self._fold_epoch_ended(trial, own, number, history), on_step
+            )
+        except TrainingError as error:
+            raise TrainingError(f"fold {number + 1} of {training.n_folds}: {error}") from error
+        shutil.rmtree(folder / f"fold-{number - 1}", ignore_errors=True)  # a trial that is taken up begins with this
+        return result
 
     def _images(self, trial: optuna.Trial, run: RunSpec) -> Dataset:
         """Open the images of a trial, which is written down before the test folder judges it."""
@@ -202,9 +234,11 @@ class Objective:
             attribute.copy(earlier, trial)
         self.session.listener(TrialStarted(trial.number, attributes.RUN.needed(earlier.user_attrs)))
         self._take_screening(trial, earlier)
-        history = tuple(epoch.model_copy(update={"seconds": 0.0}) for epoch in attributes.HISTORY.of(earlier))
-        attributes.HISTORY.extend(trial, history)
-        for epoch in history:
+        for number in range(len(attributes.RUN.needed(earlier.user_attrs).trainings)):
+            epochs = attributes.history_of(number)
+            history = tuple(epoch.model_copy(update={"seconds": 0.0}) for epoch in epochs.of(earlier))
+            epochs.extend(trial, history)
+        for epoch in attributes.HISTORY.of(trial):
             trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)
         if earlier.state == TrialState.PRUNED or earlier.value is None:
             raise optuna.TrialPruned(f"as trial {earlier.number}")
@@ -232,20 +266,49 @@ class Objective:
         if len(history) < run.config.epochs and defers():
             raise Deferred
 
-    def _keep(self, trial: optuna.Trial, folder: Path, result: TrainingResult, value: float) -> None:
-        """Record the size and the picture of a finished training and, if it is good, its network."""
-        attributes.N_PARAMETERS.set(trial, result.n_parameters)
-        self._add_picture(trial, result.history)
-        if self.keep_all or is_baseline(trial) or self._is_good(trial, result.history, value):
-            path = folder / network_file(trial.number)
-            result.save(path)
-            self.session.store.add_artifact(trial, path, "application/zip")
+    def _fold_epoch_ended(self, trial: optuna.Trial, folder: Path, number: int, history: History) -> None:
+        """Record an epoch of a fold after the first; the pruner has let the trial through."""
+        check_lease(trial)
+        upload(self.session.store, trial, folder, history, number)
+        attributes.history_of(number).extend(trial, history)
+        self.session.listener(EpochEnded(trial.number, history, number))
+        if self.session.stop():
+            raise Interrupted
 
-    def _is_good(self, trial: optuna.Trial, history: History, value: float) -> bool:
+    def _end(self, trial: optuna.Trial, folder: Path, run: RunSpec, result: TrainingResult) -> float:
+        """Record the size and the picture of a finished trial and, if it is good, its network; return its value."""
+        histories = (attributes.HISTORY.of(trial), *attributes.further_folds(trial.user_attrs))
+        kept = [kept_epoch(history, run.config.keep) for history in histories]
+        value = mean_epoch(kept).evaluation(self.spec.metric)
+        attributes.N_PARAMETERS.set(trial, result.n_parameters)
+        self._add_picture(trial, histories[0])
+        if self.keep_all or is_baseline(trial) or self._is_good(trial, run, histories, value):
+            path = folder / network_file(trial.number)
+            kept_training = result if len(histories) == 1 else self._first_again(trial, run.trainings[0], folder)
+            kept_training.save(path)
+            self.session.store.add_artifact(trial, path, "application/zip")
+        return value
+
+    def _first_again(self, trial: optuna.Trial, first: RunSpec, folder: Path) -> TrainingResult:
+        """Return the first fold's finished training from its checkpoint: other folds have used its network since."""
+        dataset = self._images(trial, first)
+        download(self.session.store, trial, folder, first, dataset.description.fingerprint)
+
+        def ended(history: History) -> None:
+            check_lease(trial)
+            if self.session.stop():
+                raise Interrupted
+
+        return train(first, dataset, folder, ended)
+
+    def _is_good(self, trial: optuna.Trial, run: RunSpec, histories: Sequence[History], value: float) -> bool:
         """Tell whether a trial that has just ended is among the best so far."""
         sign = -1.0 if direction(self.spec.metric) == "maximize" else 1.0
-        floor, run = self.spec.floor or {}, attributes.RUN.of(trial)
-        own = TrialRecord(number=trial.number, state="complete", run=run, value=value, history=history)
+        history, *folds = histories
+        own = TrialRecord(
+            number=trial.number, state="complete", run=run, value=value, history=history, folds=tuple(folds)
+        )
+        floor = self.spec.floor or {}
 
         def place(other: FrozenTrial) -> tuple[bool, float]:  # the smaller, the better
             return bool(floor) and trial_record(other).below(floor), sign * (other.value or 0.0)

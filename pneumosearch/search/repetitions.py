@@ -56,7 +56,7 @@ def run_of(trial: TrialRecord) -> RunSpec:
 
 def fresh_seeds_of(record: StudyRecord, n: int) -> tuple[int, ...]:
     """Return the first `n` seeds that no trial of a search has used. A larger `n` begins alike."""
-    used = {trial.run.seed for trial in record.trials if trial.run}
+    used = {training.seed for trial in record.trials if trial.run for training in trial.run.trainings}
     return fresh_seeds(int(str(record.spec["seed"])), used, n)
 
 

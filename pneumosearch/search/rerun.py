@@ -9,6 +9,7 @@ from pneumosearch._utils.hardware import thread_variables
 from pneumosearch.data.names import path_of
 from pneumosearch.errors import StoreError
 from pneumosearch.records.attributes import RERUN_OF, Origin
+from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import RERUNS, StudyRecord, TrialRecord
 from pneumosearch.search.runner import train_once
 from pneumosearch.search.session import Session
@@ -16,7 +17,7 @@ from pneumosearch.search.session import Session
 
 @dataclass(frozen=True)
 class RerunComparison:
-    """A stored trial and its rerun. A pruned trial is compared over the epochs that it ran."""
+    """A stored trial and its rerun, on all folds. A pruned trial is compared over the epochs that it ran."""
 
     study: str
     original: TrialRecord
@@ -30,11 +31,8 @@ class RerunComparison:
     @property
     def first_difference(self) -> str | None:
         """The first number that differs, in words."""
-        for before, after in zip(self.original.history, self.again.history, strict=False):
-            for name, value in before.numbers().items():
-                if after.numbers().get(name) != value:
-                    return f"epoch {before.epoch}: {name} {value!r}, now {after.numbers().get(name)!r}"
-        return None
+        pairs = zip(self.original.histories, self.again.histories, strict=False)
+        return next((found for fold, pair in enumerate(pairs) if (found := _first_difference(fold, *pair))), None)
 
     @property
     def other_versions(self) -> dict[str, tuple[str | None, str | None]]:
@@ -47,20 +45,31 @@ class RerunComparison:
         return {
             "study": self.study,
             "trial": self.original.number,
-            "epochs": len(self.original.history),
+            "epochs": self.original.n_epochs,
             "identical": self.identical,
             "first_difference": self.first_difference,
             "other_versions": self.other_versions,
             "history": [epoch.model_dump() for epoch in self.again.history],
+            "folds": [[epoch.model_dump() for epoch in history] for history in self.again.folds],
         }
 
     def verdict(self) -> str:
         """Say the result in words."""
-        head = f"trial {self.original.number} of '{self.study}', {len(self.original.history)} epochs: "
+        head = f"trial {self.original.number} of '{self.study}', {self.original.n_epochs} epochs: "
         if self.identical:
             return head + "equal to the last digit"
         versions = ", ".join(f"{name} {then} then, {now} now" for name, (then, now) in self.other_versions.items())
         return f"{head}differs ({self.first_difference})" + (f"; versions differ: {versions}" if versions else "")
+
+
+def _first_difference(fold: int, original: History, again: History) -> str | None:
+    """Say in words which number of a training differs first."""
+    where = f"fold {fold + 1}, " if fold else ""
+    for before, after in zip(original, again, strict=False):
+        for name, value in before.numbers().items():
+            if after.numbers().get(name) != value:
+                return f"{where}epoch {before.epoch}: {name} {value!r}, now {after.numbers().get(name)!r}"
+    return None
 
 
 def rerun_trial(session: Session, record: StudyRecord, number: int) -> RerunComparison | None:
@@ -78,8 +87,8 @@ def rerun_trial(session: Session, record: StudyRecord, number: int) -> RerunComp
     threads = original.versions.get("threads", "")
     if threads.isdecimal():  # another number adds up in another order
         os.environ.update(thread_variables(int(threads)))
-    config = original.run.config
-    found = session.source.described(original.run.protocol, config.image_size, config.equalization)
+    config, first = original.run.config, original.run.trainings[0]
+    found = session.source.described(first.protocol, config.image_size, config.equalization, first.judging_fold)
     if found.fingerprint != original.data.fingerprint:
         raise StoreError(f"{found.folder}: not the images of that trial ({original.data.folder}); give --data")
     name, about = record.name + RERUNS, RERUN_OF.entry(Origin(study=record.name, trial=number))

@@ -285,11 +285,7 @@ def add_test_opening(study: optuna.Study, number: int | None, why: str, test_fin
 
 
 def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
-    """Read what the store knows of a trial.
-
-    Raises:
-        StoreError: The stored attributes are not those of this version.
-    """
+    """Read what the store knows of a trial. Raises `StoreError` where it is not as this version writes one."""
     stored, state = trial.user_attrs, _STATES[trial.state]
     state = "passed over" if attributes.PASSED_OVER.on(trial) and state == "pruned" else state
     with _as_written_here(f"trial {trial.number}"):
@@ -299,6 +295,7 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
             run=attributes.RUN.among(stored),
             value=trial.value if state == "complete" else None,  # Optuna gives pruned trials their last value
             history=attributes.HISTORY.among(stored),
+            folds=attributes.further_folds(stored),
             screening=attributes.SCREENING.among(stored),
             n_parameters=attributes.N_PARAMETERS.among(stored),
             failure=_printable(attributes.FAILURE.among(stored)),

@@ -29,11 +29,11 @@ def epoch_figures(epoch: EpochMetrics) -> dict[str, float]:
 
 
 def final_figures(trial: TrialRecord) -> dict[str, float]:
-    """Return the figures of an ended trial: `final/value`, the study's metric, and those of its kept epoch."""
+    """Return the figures of an ended trial: `final/value`, the study's metric, and those that it is judged by."""
     figures: dict[str, float | None] = {"final/value": trial.value, "final/parameters": trial.n_parameters}
-    if trial.kept is not None:
-        figures |= {f"final/{name}": value for name, value in _measured(trial.kept).items()}
-        figures |= {"final/epoch": trial.kept.epoch, "final/seconds": trial.seconds}
+    if trial.judged is not None:
+        figures |= {f"final/{name}": value for name, value in _measured(trial.judged).items()}
+        figures |= {"final/epoch": trial.judged.epoch, "final/seconds": trial.seconds}
     if trial.screening is not None:
         figures |= {f"screening/{name}": value for name, value in _measured(trial.screening.epoch).items()}
     return {name: float(value) for name, value in figures.items() if value is not None}

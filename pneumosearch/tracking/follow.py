@@ -43,7 +43,7 @@ class Follower:
                 begun = TrialRecord(number=event.number, state="running", run=event.run, value=None)
                 self._running.setdefault(event.number, begun)
                 self._put(self._running[event.number])
-            case EpochEnded():
+            case EpochEnded(fold=0):  # of the other folds the end tells
                 if event.number in self._running:
                     known = self._running[event.number].model_copy(update={"history": event.history})
                     self._running[event.number] = known

@@ -4,12 +4,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.search.events import (
     DeviceFound,
     EpochEnded,
+    FoldStarted,
     Repeating,
     StepsDone,
     TrialEnded,
@@ -33,11 +34,21 @@ ProcessEvent = TrialEvent | Outcome | Failed
 _MAX_DEATHS: Final = 2  # a trial whose process dies as often without a new epoch has failed
 
 
+class Progress(NamedTuple):
+    """How far a trial is."""
+
+    fold: int = 0  # the present one, from 0
+    epochs: int = 0  # of that
+
+    def __str__(self) -> str:
+        return f"epoch {self.epochs}" + (f" of fold {self.fold + 1}" if self.fold else "")
+
+
 class TrainingProcess(ABC):
     """A process that trains trials one after the other."""
 
     def __init__(self) -> None:
-        self.training: tuple[int, int] | None = None  # the trial that it trains, and how many epochs that has
+        self.training: tuple[int, Progress] | None = None  # the trial that it trains, and how far that is
         self.study: str | None = None  # of that trial, where it is not the search
 
     def note(self, event: TrialEvent) -> None:
@@ -45,9 +56,11 @@ class TrainingProcess(ABC):
         self.study = event.study if isinstance(event, Repeating) else None
         match event.event if isinstance(event, Repeating) else event:
             case TrialStarted(number):
-                self.training = (number, 0)
-            case EpochEnded(number, history):
-                self.training = (number, len(history))
+                self.training = (number, Progress())
+            case FoldStarted(number, run):
+                self.training = (number, Progress(run.position))
+            case EpochEnded(number, history, fold):
+                self.training = (number, Progress(fold, len(history)))
             case StepsDone():
                 pass
             case _:
@@ -153,7 +166,7 @@ class _Deaths:
     study: str
     max_failures: int
     workers: int
-    _at_trials: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)  # by trial: epochs, deaths since
+    _at_trials: dict[tuple[str, int], tuple[Progress, int]] = field(default_factory=dict)  # by trial, deaths since
     _before_any: int = 0  # deaths of processes that had no trial, since the last event
 
     def forget(self) -> None:
@@ -173,15 +186,15 @@ class _Deaths:
             if self._before_any >= _MAX_DEATHS * self.workers:
                 raise PneumosearchError(f"the training process does not start: {process.ended_by}")
             return
-        number, epochs = process.training
+        number, progress = process.training
         trial = (process.study or self.study, number)
-        before, deaths = self._at_trials.get(trial, (epochs, 0))
-        self._at_trials[trial] = (epochs, deaths + 1 if before == epochs else 1)
+        before, deaths = self._at_trials.get(trial, (progress, 0))
+        self._at_trials[trial] = (progress, deaths + 1 if before == progress else 1)
         if self._at_trials[trial][1] >= _MAX_DEATHS:
-            self._fail(*trial, epochs, process.ended_by)
+            self._fail(*trial, progress, process.ended_by)
 
-    def _fail(self, study: str, number: int, epochs: int, ended_by: str) -> None:
-        reason = f"its process died twice after epoch {epochs}: {ended_by}"
+    def _fail(self, study: str, number: int, progress: Progress, ended_by: str) -> None:
+        reason = f"its process died twice after {progress}: {ended_by}"
         reason += ", perhaps out of memory" if "SIGKILL" in ended_by else ""
         ended = TrialEnded(self.session.store.fail_trial(study, number, reason))
         self.session.store.remove_state(study, number)

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from pneumosearch.cli.app import app
-from pneumosearch.config import PrecisionChoice, Protocol, TrialConfig
+from pneumosearch.config import PrecisionChoice, SearchProtocol, SingleProtocol, TrialConfig
 from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.report import Format
 from pneumosearch.studyfile import SAMPLER_NAMES, EngineName, PrunerName, TunerName
@@ -21,7 +21,8 @@ from pneumosearch.studyfile import SAMPLER_NAMES, EngineName, PrunerName, TunerN
         ("study", "--tuner", TunerName),
         ("study", "--precision", PrecisionChoice),
         ("baseline", "--precision", PrecisionChoice),
-        ("baseline", "--protocol", Protocol),
+        ("study", "--protocol", SearchProtocol),
+        ("baseline", "--protocol", SingleProtocol),
         ("report", "--format", Format),
     ],
 )

@@ -23,6 +23,7 @@ from pneumosearch.cli.live.times import TimeLeft
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.search.events import (
     EpochEnded,
+    FoldStarted,
     PartsDone,
     StepsDone,
     TrialDeferred,
@@ -99,6 +100,24 @@ def test_each_worker_has_its_line_and_each_trial_its_differences(screen: Screen)
     assert "1 complete, 0 pruned, 0 failed; best accuracy 0.8500 (trial 0)" in lines[-1]
     assert lines[-2].startswith("1 of 50 trials ━")
     assert max(map(len, lines)) <= screen.console.width
+
+
+def test_trial_on_a_later_fold_shows_which_and_what_it_had_before(screen: Screen) -> None:
+    shown = StudyView("images", 50, "accuracy", quiet=False)
+    run = a_run(1, zoom=0.1).model_copy(update={"protocol": "folds", "n_folds": 3})
+    for event in (
+        TrialStarted(1, run),
+        EpochEnded(1, a_history(0.7, 0.9)),
+        FoldStarted(1, run.trainings[1]),
+        EpochEnded(1, a_history(0.8), fold=1),
+        StepsDone(1, 2, 41, 165, 0.3, 210.0),
+    ):
+        shown(event)
+    lines = screen.lines(shown)
+    training, best = (re.sub("━|╸|╺", " ", line) for line in lines if line.split()[:1] == ["1"])
+    assert "fold 2: 2/10" in training
+    assert "0.8500" in best
+    assert "3/30" in best
 
 
 def test_best_trials_are_the_complete_ones_and_then_those_with_an_epoch(screen: Screen) -> None:

@@ -37,6 +37,7 @@ VALUES: dict[str, Any] = {
     "OWNER": Owner(host="here", pid=7, started=0.25),
     "TAKEN_UP": TakenUp(epochs=2, times=1),
     "CHECKPOINTS": [{"epoch": 1}],
+    "FOLD_CHECKPOINTS": [{"epoch": 1, "fold": 2}],
 }
 PLAIN = {str: "text", int: 3, bool: True}
 #: What reads or writes an attribute, called with its key.

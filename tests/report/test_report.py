@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from pneumosearch.config import RunSpec
 from pneumosearch.published import PUBLISHED_TABLE
 from pneumosearch.records.earlier import EarlierStudy, EarlierTrial
-from pneumosearch.records.trial import StudyRecord, TestOpening
+from pneumosearch.records.trial import StudyRecord, TestOpening, TrialRecord
 from pneumosearch.report import tables
 from pneumosearch.report.importance import importance
 from pneumosearch.report.page import page
+from pneumosearch.report.progress import ending_line
 from pneumosearch.report.summary import csv_text, study_summary
-from tests.support.fakes import a_study, a_trial
+from tests.support.fakes import a_history, a_study, a_trial
 
 OPENING = TestOpening(
     study="baseline-original", trial=0, time="2026-01-01T00:00:00+00:00", why="x", test_fingerprint="t"
@@ -108,6 +110,40 @@ def test_finalists_are_ranked_by_their_repetitions_and_marked_with_their_number(
     rows = list(csv.DictReader(io.StringIO(csv_text(record))))
     assert [row["n_repeated"] for row in rows] == ["0", "2", "2", "0"]
     assert study_summary(record)["trials"][2]["repeated"] == [0.952, 0.954]
+
+
+def on_folds(trial: TrialRecord, *accuracies: float) -> TrialRecord:
+    """The same trial with one epoch on each further fold."""
+    run = trial.run and RunSpec.model_validate({**dict(trial.run), "protocol": "folds", "n_folds": len(accuracies) + 1})
+    folds = tuple(a_history(accuracy) for accuracy in accuracies)
+    return trial.model_copy(update={"run": run, "folds": folds})
+
+
+def test_trials_on_folds_show_mean_and_spread_over_them() -> None:
+    baseline, pruned = on_folds(a_trial(0, 0.9), 0.8, 0.7), a_trial(1, 0.95, state="pruned", zoom=0.1)
+    single = a_study(baseline.model_copy(update={"value": 0.8}), pruned)
+    record = single.model_copy(update={"spec": {**single.spec, "protocol": "folds", "folds": 3}})
+    headings = [heading for heading, _ in tables.trial_columns(record)]
+    (cells,) = tables.trial_rows(record, 3)
+    shown = dict(zip(headings, cells, strict=True))
+    assert shown["accuracy over folds"] == "80.0 % ± 10.0 % (n = 3)"
+    assert (shown["validation %"], shown["AUC"], shown["epochs"]) == ("80.0", "0.8000", "3/30")
+    assert "in the first of 3 folds, each of which judges in its turn; folds protocol" in tables.data_line(record)
+    assert "4 epochs in" in tables.counts_line(record)
+    summary = study_summary(record)
+    assert summary["n_folds"] == 3
+    first = summary["trials"][0]
+    assert (first["validation_accuracy"], first["epochs_run"]) == (pytest.approx(0.8), 3)
+    assert [fold["value"] for fold in first["folds"]] == [0.9, 0.8, 0.7]
+    assert [fold["fold"] for fold in first["folds"]] == [0, 1, 2]
+    assert len({fold["seed"] for fold in first["folds"]}) == 3
+    rows = list(csv.DictReader(io.StringIO(csv_text(record))))
+    assert [row["n_folds"] for row in rows] == ["3", "0"]
+    assert float(rows[0]["deviation_of_folds"]) == pytest.approx(0.1)
+    assert "0.8000 ± 0.1000 over 3 folds" in ending_line(record.trials[0], "accuracy")
+    html = page(record, None, top=3)
+    assert "validation accuracy 80.0 % ± 10.0 % (n = 3) over its folds" in html
+    assert "the mean of a trial over 3 folds; of a pruned one, its first fold" in html
 
 
 def test_trials_show_only_what_differs_from_the_baseline() -> None:

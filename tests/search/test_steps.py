@@ -11,7 +11,7 @@ from pneumosearch.search.steps import step_reporter
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import Step
-from pneumosearch.workers.supervisor import TrainingProcess
+from pneumosearch.workers.supervisor import Progress, TrainingProcess
 from tests.search.test_runner import fake_train
 
 
@@ -74,6 +74,6 @@ def test_process_still_trains_its_trial_between_two_epochs() -> None:
             pass
 
     process = Process()
-    process.training = (3, 2)
+    process.training = (3, Progress(epochs=2))
     process.note(StepsDone(3, 3, 5, 10, 0.5, None))
-    assert process.training == (3, 2)
+    assert process.training == (3, Progress(epochs=2))

@@ -31,6 +31,7 @@ def test_events_become_runs(tmp_path: Path, store: Store) -> None:
             TrialDeferred(1),
             TrialStarted(1, trial.run),
             EpochEnded(1, a_history(0.6, 0.8)),
+            EpochEnded(1, a_history(0.1, 0.2, 0.3), fold=1),  # the epochs of a run are those of the first fold
             TrialEnded(trial),
         ):
             follower(event)

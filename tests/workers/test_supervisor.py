@@ -5,12 +5,12 @@ from collections.abc import Iterator, Mapping
 from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.records.attributes import RUN
-from pneumosearch.search.events import Repeating, TrialEnded, TrialEvent, TrialStarted
+from pneumosearch.search.events import EpochEnded, FoldStarted, Repeating, TrialEnded, TrialEvent, TrialStarted
 from pneumosearch.search.runner import Outcome
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.workers.supervisor import ProcessEvent, TrainingProcess, supervise
-from tests.support.fakes import SPEC, a_description
+from tests.support.fakes import SPEC, a_description, a_history
 
 
 class Scripted(TrainingProcess):
@@ -63,3 +63,24 @@ def test_repetition_at_which_two_processes_died_fails_and_the_trial_of_that_numb
     )
     assert isinstance(heard[-1], Repeating)
     assert isinstance(heard[-1].event, TrialEnded)
+
+
+def test_progress_of_a_trial_counts_from_fold_to_fold(store: Store, source: DataSource) -> None:
+    run = RunSpec(protocol="folds", n_folds=3)
+    study = store.open_study("tiny", "search", "accuracy", SPEC, a_description())
+    RUN.set(study.ask(), run)
+    first, second = a_history(0.9), a_history(0.9, 0.9)
+    on_first: list[ProcessEvent | None] = [TrialStarted(0, run), EpochEnded(0, first)]
+    on_second: list[ProcessEvent | None] = [*on_first, FoldStarted(0, run.trainings[1]), EpochEnded(0, first, 1)]
+    on_third: list[ProcessEvent | None] = [
+        TrialStarted(0, run),
+        FoldStarted(0, run.trainings[2]),
+        EpochEnded(0, second, 2),
+    ]
+    scripts = Scripts(
+        [*on_first, None], [*on_second, None], [*on_third, None], [*on_third, None], [Outcome(1, "", True)]
+    )
+    supervise(Session(store, source, lambda event: None, StopFlag()), "tiny", scripts, 1, max_failures=2)
+    (trial,) = store.record("tiny").trials
+    assert trial.failure is not None
+    assert trial.failure.startswith("its process died twice after epoch 2 of fold 3: killed by SIGKILL")

@@ -8,7 +8,6 @@ from rich.table import Table
 from pneumosearch.cli.live.training import Training
 from pneumosearch.config import RunSpec
 from pneumosearch.metrics import Floor, Metric, direction, metric_name
-from pneumosearch.records.epoch import History, kept_epoch
 from pneumosearch.records.trial import NO_FLOOR, TrialRecord, is_baseline
 
 
@@ -16,8 +15,8 @@ class _Row(NamedTuple):
     number: int
     state: str
     run: RunSpec
-    history: History
-    value: float  # the metric at its kept epoch
+    n_epochs: int
+    value: float  # the metric that it is judged by
     below: bool = False  # the study's floor
 
 
@@ -52,7 +51,7 @@ def best_table(
     table.add_column("state", no_wrap=True)
     table.add_column("differs from the baseline in", ratio=1, no_wrap=True, overflow="ellipsis")
     for row in rows[:n]:
-        epochs = f"{len(row.history)}/{row.run.config.epochs}"
+        epochs = f"{row.n_epochs}/{row.run.config.epochs * len(row.run.trainings)}"
         state = row.state + ", below the floor" * row.below
         cells = (str(row.number), f"{row.value:.4f}", _gain(row, baseline), epochs, state)
         table.add_row(*cells, differences(row.run), style="bold" if row is rows[0] else "")
@@ -63,21 +62,20 @@ def _ended(records: Sequence[TrialRecord], running: set[RunSpec], metric: Metric
     """Return the ended trials that have an epoch; one that another trial resumes now is no longer one."""
     rows = []
     for record in records:
-        known = record.run is not None and record.history and record.duplicate_of is None
-        if known and record.run and record.state in ("complete", "pruned") and record.run not in running:
-            kept = kept_epoch(record.history, record.run.config.keep).evaluation(metric)
-            value = record.value if record.value is not None else kept
+        kept = record.kept if record.duplicate_of is None else None
+        if kept and record.run and record.state in ("complete", "pruned") and record.run not in running:
+            value = record.value if record.value is not None else kept.evaluation(metric)
             below = record.state == "complete" and record.below(floor)
-            rows.append(_Row(record.number, record.state, record.run, record.history, value, below))
+            rows.append(_Row(record.number, record.state, record.run, record.n_epochs, value, below))
     return rows
 
 
 def _unfinished(trainings: Sequence[tuple[int, Training]], state: str, metric: Metric) -> list[_Row]:
     rows = []
     for number, training in trainings:
-        if history := training.history:
-            value = kept_epoch(history, training.run.config.keep).evaluation(metric)
-            rows.append(_Row(number, state, training.run, history, value))
+        value = training.judged(metric)
+        if value is not None:
+            rows.append(_Row(number, state, training.run, training.n_epochs, value))
     return rows
 
 

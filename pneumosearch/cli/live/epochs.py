@@ -40,6 +40,13 @@ class EpochView(View):
             self.headings = epoch_headings("test" if run.protocol == "original" else "validation", self.kind)
             self.say("  ".join(self.headings))
 
+    def fold_started(self, number: int, run: RunSpec) -> None:
+        """Begin with the next fold."""
+        if self._training:
+            self._training[1].fold_started(run.position)
+        if not self.live:
+            self.say(f"fold {run.position + 1} of {run.n_folds}, seed {run.seed}")
+
     def steps_done(self, steps: StepsDone) -> None:
         """Move the bar."""
         if self._training:

@@ -75,6 +75,13 @@ class StudyView(View):
         if not self.live:
             self.say(f"trial {number}: {changes_text(run.config) or 'the baseline'}")
 
+    def fold_started(self, number: int, run: RunSpec) -> None:
+        """Begin with the next fold of a trial."""
+        if number in self._current:
+            self._current[number].fold_started(run.position)
+        if not self.live:
+            self.say(f"trial {number}: fold {run.position + 1} of {run.n_folds}")
+
     def steps_done(self, steps: StepsDone) -> None:
         """Move the bar of a trial."""
         if steps.number in self._current:

@@ -11,7 +11,7 @@ from rich.text import Text
 from pneumosearch.cli.live.curve import Curve
 from pneumosearch.config import RunSpec
 from pneumosearch.metrics import Metric, direction, metric_name
-from pneumosearch.records.epoch import History
+from pneumosearch.records.epoch import History, kept_epoch, mean_epoch
 from pneumosearch.search.events import StepsDone
 
 _SMOOTHING: Final = 0.3  # share of the latest rate
@@ -28,7 +28,9 @@ class Training:
 
     def __init__(self, run: RunSpec, history: History = ()) -> None:
         self.run = run
-        self.history: History = ()
+        self.history: History = ()  # of its present fold
+        self.fold = 0
+        self._earlier: tuple[History, ...] = ()  # of its folds before
         self.now: StepsDone | None = None  # within an epoch; None between two
         self.images_per_second: float | None = None
         self.losses = Curve()
@@ -40,6 +42,11 @@ class Training:
             for epoch in history[len(self.history) :]:
                 self.losses.add(epoch.train_loss)
         self.history, self.now = history, None
+
+    def fold_started(self, fold: int) -> None:
+        """Begin with the next fold, from 0."""
+        self._earlier += (self.history,) if self.history else ()
+        self.history, self.now, self.fold, self.losses = (), None, fold, Curve()
 
     def steps_done(self, steps: StepsDone) -> None:
         """Take over how far it is within an epoch."""
@@ -58,6 +65,17 @@ class Training:
         """Return the best that the metric was."""
         values = [epoch.evaluation(metric) for epoch in self.history]
         return (max if direction(metric) == "maximize" else min)(values, default=None)
+
+    @property
+    def n_epochs(self) -> int:
+        """Epochs of all folds that were seen."""
+        return sum(map(len, (*self._earlier, self.history)))
+
+    def judged(self, metric: Metric) -> float | None:
+        """Return the metric at the kept epoch so far, over the folds that were seen their mean; None before one."""
+        histories = [*self._earlier, self.history] if self.history else self._earlier
+        kept = [kept_epoch(history, self.run.config.keep) for history in histories]
+        return mean_epoch(kept).evaluation(metric) if kept else None
 
 
 def trainings_table(trainings: Sequence[tuple[str, Training]], metric: Metric, width: int) -> Table:
@@ -79,13 +97,14 @@ _WIDEST: Final = 100
 
 def _cells(name: str, training: Training, metric: Metric) -> list[RenderableType]:
     now, epochs, done = training.now, training.run.config.epochs, len(training.history)
+    of_fold = f"fold {training.fold + 1}: " if len(training.run.trainings) > 1 else ""
     rate = "" if training.images_per_second is None else f"{training.images_per_second:.0f}"
     figures = (_figure(training.metric(metric)), _figure(training.best(metric)))
     curve = Text(training.losses.bars(_CURVE), style="cyan")
     if now is None:
         step = "starts" if done == 0 else "goes on" if done < epochs else "ends"
-        return [name, f"{done}/{epochs}", ProgressBar(1, 0), step, rate, *figures, curve]
-    epoch = f"{now.epoch}/{epochs}" if now.epoch else "small"
+        return [name, f"{of_fold}{done}/{epochs}", ProgressBar(1, 0), step, rate, *figures, curve]
+    epoch = f"{of_fold}{now.epoch}/{epochs}" if now.epoch else "small"
     step = "judging" if now.step == now.steps else f"{now.step}/{now.steps}"
     return [name, epoch, ProgressBar(now.steps, now.step), step, rate, *figures, curve]
 

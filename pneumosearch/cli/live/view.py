@@ -14,6 +14,7 @@ from pneumosearch.report.tables import phantom_warning
 from pneumosearch.search.events import (
     DeviceFound,
     EpochEnded,
+    FoldStarted,
     PartsDone,
     Repeating,
     StepsDone,
@@ -80,6 +81,8 @@ class View:
                 self._show_device(event)
             case TrialStarted(number, run):
                 self.trial_started(number, run)
+            case FoldStarted(number, run):
+                self.fold_started(number, run)
             case StepsDone():
                 self.steps_done(event)
             case EpochEnded(number, history):
@@ -108,6 +111,9 @@ class View:
 
     def trial_started(self, number: int, run: RunSpec) -> None:
         """Show that a trial starts or resumes."""
+
+    def fold_started(self, number: int, run: RunSpec) -> None:
+        """Show that a trial begins with the next of its folds, or goes on with it."""
 
     def steps_done(self, steps: StepsDone) -> None:
         """Show how far a trial is within its epoch."""

@@ -193,7 +193,9 @@ class OracleProposer:
         """Report to the oracle how good the trial was at its kept epoch, among the epochs that KerasTuner gave it."""
         record = trial_record(trial)
         history = record.history[: asked.hyperparameters.values.get("tuner/epochs")]
-        if trial.state in _ENDED and history and record.run:
+        if record.value is not None and len(history) == len(record.history):
+            _tell(self.oracle, asked, record.value, len(history))  # with folds, the mean over them
+        elif trial.state in _ENDED and history and record.run:
             kept = kept_epoch(history, record.run.config.keep)
             _tell(self.oracle, asked, kept.evaluation(self.spec.metric), len(history))
         else:
