@@ -22,6 +22,10 @@ _ENVIRONMENT: Final = {
 
 _JAX_FLAG: Final = "--xla_gpu_deterministic_ops"
 
+#: Kept with each trial; raised whenever a change of the package changes the last digits of a training.
+#: 2: plain sums as bias gradients in bfloat16, and the fused kernel normalises in evaluation too. Before: no number.
+_ARITHMETIC: Final = "2"
+
 
 @cache
 def start() -> None:
@@ -116,12 +120,13 @@ def processor() -> tuple[str, frozenset[str]]:
 
 @cache
 def versions() -> dict[str, str]:
-    """Return what the exact numbers of a training depend on: versions of libraries, machine, number of threads."""
+    """Return what the exact numbers of a training depend on: libraries, arithmetic, machine and number of threads."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     start()
     found = {"python": platform.python_version(), "machine": platform.machine(), "threads": str(threads_a_training())}
+    found["arithmetic"] = _ARITHMETIC
     for package in ("pneumosearch", "numpy", "keras", "optuna", "opencv-python-headless", os.environ["KERAS_BACKEND"]):
         try:
             found[package] = version(package)

@@ -13,7 +13,7 @@ _PACKAGE = "pneumosearch"
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class FastConv2D(keras.layers.Conv2D):
-    """A `Conv2D` whose bias gradient on TensorFlow is a matrix product, which is faster than `BiasAddGrad`.
+    """A `Conv2D` whose bias gradient on TensorFlow is computed faster than by `BiasAddGrad`.
 
     Shapes and weights are those of `keras.layers.Conv2D`: kernel (height, width, channels, filters), bias (filters,).
     """
@@ -45,13 +45,25 @@ def _add_bias(outputs: Any, bias: Any) -> Any:
     @tf.custom_gradient
     def add(outputs: Any, bias: Any) -> Any:
         def gradients(upstream: Any) -> tuple[Any, Any]:
-            rows = tf.reshape(upstream, (-1, upstream.shape[-1]))
-            ones = tf.ones((1, tf.shape(rows)[0]), rows.dtype)
-            return upstream, tf.matmul(ones, rows)[0]
+            return upstream, _sum_over_pixels(upstream)
 
         return tf.nn.bias_add(outputs, bias), gradients
 
     return add(outputs, tf.convert_to_tensor(ops.convert_to_tensor(bias)))  # a tensor even outside a graph
+
+
+def _sum_over_pixels(values: Any) -> Any:
+    """Sum (batch, height, width, channels) to (channels,) by the operation that is fastest at its precision.
+
+    The precision alone decides, and no processor or clock, so that a training has the same digits wherever it goes on.
+    TensorFlow's `BiasAddGrad` is no choice in bfloat16: it adds in bfloat16, where the sum soon stops growing.
+    """
+    import tensorflow as tf
+
+    if values.dtype == tf.bfloat16:
+        return tf.reduce_sum(values, axis=(0, 1, 2))  # adds in float32
+    rows = tf.reshape(values, (-1, values.shape[-1]))
+    return tf.matmul(tf.ones((1, tf.shape(rows)[0]), rows.dtype), rows)[0]
 
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
@@ -85,8 +97,9 @@ class GreyConv2D(FastConv2D):
 
 @keras.saving.register_keras_serializable(package=_PACKAGE)
 class FusedBatchNormalization(keras.layers.BatchNormalization):
-    """`BatchNormalization` that trains with TensorFlow's fused kernel; evaluation and other backends use Keras' code.
+    """`BatchNormalization` by TensorFlow's fused kernel; other backends use Keras' code.
 
+    On bfloat16 both compute in float32; Keras' code also writes its intermediate values in float32, which takes longer.
     Weights are those of the Keras layer: gamma, beta, moving mean and moving variance, each (channels,).
 
     Source:
@@ -95,13 +108,26 @@ class FusedBatchNormalization(keras.layers.BatchNormalization):
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise (batch, height, width, channels) over all axes but the channels; the shape stays."""
-        if not training or keras.backend.backend() != "tensorflow":
+        if keras.backend.backend() != "tensorflow":
             return super().call(inputs, training=training, mask=mask)
         gamma, beta = (ops.cast(weight, "float32") for weight in (self.gamma, self.beta))
+        averages = self.moving_mean, self.moving_variance
+        if not training:
+            return _normalised(inputs, gamma, beta, averages, self.epsilon)
         outputs, mean, variance = _fused_batch_norm(inputs, gamma, beta, self.epsilon)
-        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+        for moving, batch in zip(averages, (mean, variance), strict=True):
             moving.assign(moving * self.momentum + batch * (1.0 - self.momentum))
         return outputs
+
+
+def _normalised(inputs: Any, gamma: Any, beta: Any, averages: tuple[Any, Any], epsilon: float) -> Any:
+    """Return the inputs normalised with the moving mean and variance."""
+    import tensorflow as tf
+
+    mean, variance = (ops.cast(average, "float32") for average in averages)
+    return tf.raw_ops.FusedBatchNormV3(
+        x=inputs, scale=gamma, offset=beta, mean=mean, variance=variance, epsilon=epsilon, is_training=False
+    ).y
 
 
 def _fused_batch_norm(inputs: Any, gamma: Any, beta: Any, epsilon: float) -> tuple[Any, Any, Any]:

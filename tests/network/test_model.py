@@ -2,8 +2,10 @@
 
 import itertools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 
@@ -17,7 +19,13 @@ backend.start()
 
 import keras
 
-from pneumosearch.network.layers import FusedBatchNormalization, GreyConv2D, VariableDropout
+from pneumosearch.network.layers import (
+    FastConv2D,
+    FastSeparableConv2D,
+    FusedBatchNormalization,
+    GreyConv2D,
+    VariableDropout,
+)
 from pneumosearch.network.model import build_model, plain_model, random_states
 from pneumosearch.training.loop import n_parameters
 
@@ -56,10 +64,20 @@ def describe(layer: Any) -> tuple[Any, ...]:
     return name, *details.get(name, tuple)()
 
 
+def listed(model: Any) -> list[tuple[Any, ...]]:
+    """The layers in the terms of the listing; a ReLU that was moved behind the pooling is its convolution's again."""
+    found = [describe(layer) for layer in model.layers[1:]]
+    if found[3] == ("ReLU",):
+        del found[3]
+        assert found[1] == ("Conv2D", 3, "linear", "same", 16)
+        found[1] = (*CONV, 16)
+    return found
+
+
 @pytest.mark.parametrize("build", [build_model, plain_model])
 def test_default_model_is_the_published_network(build: Callable[[TrialConfig], Any]) -> None:
     model = build(TrialConfig())
-    assert [describe(layer) for layer in model.layers[1:]] == PUBLISHED_LAYERS
+    assert listed(model) == PUBLISHED_LAYERS
     assert n_parameters(model) == PUBLISHED_PARAMETERS
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert [(layer.momentum, layer.epsilon) for layer in norms] == [(0.99, 0.001)] * 4
@@ -91,6 +109,63 @@ def test_own_layers_compute_train_and_normalise_as_plain_keras_does() -> None:
     assert np.allclose(*outputs, atol=1e-6)
     for ours, theirs in zip(_step(fast, pixels), _step(plain, _as_published(pixels)), strict=True):
         assert np.allclose(ours, theirs, atol=2e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize("kind", [GreyConv2D, FastConv2D, FastSeparableConv2D])
+def test_bias_gradient_is_the_whole_sum_over_the_pixels(kind: type, dtype: str) -> None:
+    import tensorflow as tf
+
+    layer = kind(4, 3, padding="same", dtype=dtype)
+    with tf.GradientTape() as tape:
+        outputs = layer(np.zeros((2, 64, 64, 1), np.float32))
+    assert np.array_equal(tape.gradient(outputs, layer.bias.value), np.full(4, 2 * 64 * 64))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_relu_behind_the_pooling_trains_to_the_same_digits(dtype: str) -> None:
+    def trained(behind: bool) -> list[np.ndarray[Any, Any]]:
+        keras.utils.set_random_seed(3)
+        pixels, relu = keras.Input((32, 32, 1), dtype="uint8"), keras.layers.ReLU(dtype=dtype)
+        x = GreyConv2D(4, 3, activation="relu", padding="same", dtype=dtype)(pixels)
+        x = FastConv2D(4, 3, activation=None if behind else "relu", padding="same", dtype=dtype)(x)
+        x = keras.layers.MaxPooling2D(2, dtype=dtype)(x)
+        x = keras.layers.Flatten(dtype=dtype)(relu(x) if behind else x)
+        return _step(keras.Model(pixels, keras.layers.Dense(1, "sigmoid", dtype="float32")(x)), _pixels())
+
+    for late, published in zip(trained(behind=True), trained(behind=False), strict=True):
+        assert np.array_equal(late, published)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("mixed_bfloat16", 2**-8)])
+def test_evaluation_normalises_as_keras_does(dtype: str, tolerance: float) -> None:
+    rng = np.random.default_rng(1)
+    fused, plain = FusedBatchNormalization(dtype=dtype), keras.layers.BatchNormalization(dtype=dtype)
+    inputs = keras.ops.cast(rng.normal(size=(2, 5, 7, 3)), fused.compute_dtype)
+    for layer in (fused, plain):
+        layer.build(inputs.shape)
+    fused.set_weights([rng.uniform(0.5, 2, 3) for _ in fused.weights])
+    plain.set_weights(fused.get_weights())
+    ours, theirs = (np.asarray(keras.ops.cast(layer(inputs, training=False), "float32")) for layer in (fused, plain))
+    assert np.allclose(ours, theirs, rtol=tolerance, atol=tolerance)
+
+
+def test_kept_weights_have_the_names_of_earlier_versions(tmp_path: Path) -> None:
+    build_model(SMALL).save_weights(tmp_path / "kept.weights.h5")
+    names: set[str] = set()
+    with h5py.File(tmp_path / "kept.weights.h5") as file:
+        file.visititems(lambda name, item: names.add(name) if isinstance(item, h5py.Dataset) else None)
+    numbered = [f"_{i}" if i else "" for i in range(8)]
+    layers = {
+        "grey_conv2d": 2,
+        "fast_conv2d": 2,
+        **{f"fast_separable_conv2d{i}": 3 for i in numbered},
+        **{f"fused_batch_normalization{i}": 4 for i in numbered[:4]},
+        **{f"dense{i}": 2 for i in numbered[:4]},
+    }
+    assert {name for name in names if "dropout" not in name} == {
+        f"layers/{layer}/vars/{i}" for layer, n in layers.items() for i in range(n)
+    }
 
 
 @pytest.mark.parametrize("config", [SMALL, TrialConfig()])
