@@ -16,7 +16,7 @@ from pneumosearch.records.classes import Classes
 from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.records.earlier import informed_line
 from pneumosearch.records.trial import StudyRecord, TrialRecord
-from pneumosearch.search.events import Listener, TrialEnded, TrialEvent, to_all
+from pneumosearch.search.events import Listener, Repeating, TrialEnded, TrialEvent, to_all
 from pneumosearch.search.rerun import stored_folder
 from pneumosearch.search.runner import Outcome, open_search
 from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
@@ -26,6 +26,7 @@ from pneumosearch.storage.urls import advice
 from pneumosearch.studyfile import StudySpec, checked_spec, for_phantoms, read_study_file, seconds_of
 from pneumosearch.tracking.follow import followed
 from pneumosearch.workers.crew import Crew, prestarted, ready
+from pneumosearch.workers.work import Search
 
 if TYPE_CHECKING:
     import pandas
@@ -103,12 +104,18 @@ def run_search(
         hint = advice(store.url, crew.workers + record.count("running"))
         if hint:
             watcher.say(f"hint: {hint}")
-        outcome: Outcome = train(session, spec, spec.trials, crew.max_failures)
-    return outcome
+        return train(session, Search(spec, spec.trials))
 
 
 def run_confirmation(
-    store: Store, source: DataSource, plan: "ConfirmationPlan", watcher: Watcher, stop: StopFlag
+    store: Store,
+    source: DataSource,
+    plan: "ConfirmationPlan",
+    crew: Crew,
+    watcher: Watcher,
+    *,
+    stop: StopFlag,
+    helpers: list[Helper] | None = None,
 ) -> Confirmation | None:
     """Train what is missing, open the test folder and judge; None where it was stopped before.
 
@@ -116,8 +123,10 @@ def run_confirmation(
         store: That holds the search.
         source: The images.
         plan: As `plan_confirmation` makes it.
+        crew: Who trains; this process judges.
         watcher: Who is told.
         stop: When to stop; Ctrl-C sets it too.
+        helpers: Processes that were started early, as `crew.prestarted` gives them.
 
     Raises:
         PneumosearchError: As `confirm.run.confirm`.
@@ -125,9 +134,10 @@ def run_confirmation(
     from pneumosearch.confirm.run import confirm
     from pneumosearch.dashboard.server import write_note
 
-    with stopping_on_ctrl_c(stop, watcher.say):
+    # Ray first, as in `run_search`.
+    with ready(crew, helpers or [], store.url, watcher.say) as train, stopping_on_ctrl_c(stop, watcher.say):
         session = Session(store, source, watcher.listener, stop, watcher.steps_every)
-        confirmation = confirm(session, plan, say=watcher.say, warn=watcher.warn)
+        confirmation = confirm(session, plan, train, say=watcher.say, warn=watcher.warn)
     if confirmation is not None:
         for study in (plan.record.name, plan.study):
             write_note(store, study)
@@ -283,6 +293,7 @@ class Study:
         *,
         top: int = 3,
         seeds: int = 5,
+        workers: int = 1,
         timeout: str | None = None,
         skip_unreadable: bool = False,
         say: Callable[[str], None] | None = None,
@@ -290,7 +301,8 @@ class Study:
     ) -> Confirmation:
         """Train the best configurations and the baseline on fresh seeds, then judge them by the test images, once.
 
-        It trains in this process. The same call goes on where it stopped, and opens nothing when it had finished.
+        Trainings run in processes of their own, and other machines may join. The same call goes on where it stopped,
+        and opens nothing when it had finished.
 
         Each seed is judged by another fifth of the patients, and the best mean of the search's metric names the winner,
         before the test folder is opened.
@@ -299,6 +311,7 @@ class Study:
             data: The images; by default the folder of the search.
             top: How many of the best configurations to confirm.
             seeds: Trainings of each, and of the baseline.
+            workers: Trainings at once.
             timeout: Stop after this time, such as `30m`.
             skip_unreadable: Leave out images that cannot be decoded.
             say: Takes each line for the user.
@@ -320,9 +333,11 @@ class Study:
         folder = Path(data) if data is not None else stored_folder(record)
         if folder is None:
             raise StoreError(f"study '{self.name}': its images are no longer in {record.data.folder}; give data")
-        pattern, classes = record.data.patient_pattern, record.data.classes
-        source = _source(folder, self.store.results, skip_unreadable, pattern, classes)
-        confirmation = run_confirmation(self.store, source, plan, _watcher(say, listener, record.metric), stop)
+        pattern, classes, crew = record.data.patient_pattern, record.data.classes, Crew(workers)
+        watcher = _watcher(say, listener, record.metric)
+        with prestarted(crew) as helpers:
+            source = _source(folder, self.store.results, skip_unreadable, pattern, classes)
+            confirmation = run_confirmation(self.store, source, plan, crew, watcher, stop=stop, helpers=helpers)
         if confirmation is None:
             trained = f"{len(finished_replicates(self.store, plan))} of {len(plan.runs)} replicates"
             raise PneumosearchError(f"stopped ({stop.reason}) with {trained}; the same call goes on")
@@ -355,8 +370,11 @@ def _watcher(say: Callable[[str], None] | None, listener: Listener | None, metri
     tell = say or _log.info
 
     def tell_endings(event: TrialEvent) -> None:
-        if isinstance(event, TrialEnded):
-            tell(ending_line(event.record, metric))
+        match event:
+            case TrialEnded(record):
+                tell(ending_line(record, metric))
+            case Repeating(study, event=TrialEnded(record)):
+                tell(f"{study}: {ending_line(record, 'accuracy')}")
 
     heard = to_all(tell_endings, *([] if listener is None else [listener]))
     return Watcher(heard, tell, say or _log.warning)

@@ -1,19 +1,24 @@
 """Which configurations a confirmation trains again, on which seeds, and their training."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError, TrainingError
-from pneumosearch.records.attributes import REPLICATE, REPLICATE_OF, Origin
 from pneumosearch.records.trial import StudyRecord, TrialRecord, is_baseline
-from pneumosearch.search.events import PartsDone
-from pneumosearch.search.repetitions import Repetitions, fresh_seeds_of, run_of
-from pneumosearch.search.runner import train_once
+from pneumosearch.search.events import PartsDone, Repeating, TrialEnded, TrialEvent, TrialStarted
+from pneumosearch.search.repeating import open_repetitions
+from pneumosearch.search.repetitions import Repetitions, fresh_seeds_of, run_of, wanted_replicates
+from pneumosearch.search.runner import Outcome
 from pneumosearch.search.session import Session
+from pneumosearch.storage.confirmations import set_wanted
 from pneumosearch.storage.store import Store
+from pneumosearch.workers.work import Replicates, Work
 
 Say = Callable[[str], None]
+
+#: Trains until nothing of the work is left, or the session stops it.
+Train = Callable[[Session, Work], Outcome]
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,18 @@ class ConfirmationPlan(Repetitions):
     def label(self, trial: TrialRecord) -> str:
         """Name a candidate in messages."""
         return "baseline" if is_baseline(trial) else f"trial {trial.number}"
+
+    def cost(self, there: Collection[RunSpec]) -> str:
+        """Say what is trained beside what is `there`, and how long that took in the search."""
+        left = [trial for run, (trial, _) in self.runs.items() if run not in there]
+        minutes = sum(epoch.seconds for trial in left for epoch in trial.history) / 60
+        before = f", {len(self.runs) - len(left)} of them there" if len(left) < len(self.runs) else ""
+        sizes = {"finalist": len(self.candidates) - 1, "seed": len(self.seeds), "replicate": len(self.runs)}
+        finalists, seeds, replicates = (f"{n} {name}" + "s" * (n != 1) for name, n in sizes.items())
+        return (
+            f"the baseline and {finalists} on {seeds}: {replicates}{before}; at the search's speed, the {len(left)} to "
+            f"train take about {max(1, round(minutes))} min one after the other"
+        )
 
     def why(self) -> str:
         """Say for the log of openings what the test images are read for."""
@@ -113,30 +130,83 @@ def check_judgeable(store: Store, plan: ConfirmationPlan) -> None:
             raise TrainingError(f"{label} and the baseline have no seed on which neither failed; {remedy}")
 
 
-def train_replicates(session: Session, plan: ConfirmationPlan, say: Say) -> bool:
+def train_replicates(session: Session, plan: ConfirmationPlan, train: Train, say: Say) -> bool:
     """Train what is missing of the plan's replicates; tell whether all are there, or failed for good.
+
+    Args:
+        session: Store, images, listener, and when to stop.
+        plan: What is wanted.
+        train: Who trains.
+        say: Told the cost, each replicate's turn, and failures.
 
     Raises:
         TrainingError: A replicate failed for a reason that may pass; its candidate and seed are in the message.
     """
-    finished, runs = finished_replicates(session.store, plan), plan.runs
-    finished |= failed_replicates(session.store, plan)
-    for turn, (run, (trial, position)) in enumerate(runs.items(), start=1):
-        name = f"{plan.label(trial)}, seed {run.seed}"
-        if run in finished:
-            continue
-        if session.stop():
+    store = session.store
+    finished, failed = finished_replicates(store, plan), failed_replicates(store, plan)
+    missing = plan.runs.keys() - finished.keys() - failed.keys()
+    if missing and not session.stop():
+        say(plan.cost(finished.keys() | failed.keys()))
+        done = train(replace(session, listener=_Teller(session, plan, say)), _begun(session, plan, finished)).done
+        if not done:
             return False
-        session.listener(PartsDone("replicates", turn - 1, len(runs)))
-        say(f"replicate {turn} of {len(runs)}: {name}")
-        origin = Origin(study=plan.record.name, trial=trial.number)
-        about = REPLICATE_OF.entry(origin) | REPLICATE.entry(position)
-        try:
-            if train_once(session, plan.study, "confirm", run, about) is None:
-                return False
-        except TrainingError as error:
-            text = f"replicate {turn} of {len(runs)} ({name}) failed: {error}"
-            if run not in failed_replicates(session.store, plan):
-                raise TrainingError(text) from error
-            say(f"{text}; the confirmation counts this failure")
+        _check_all_there(store, plan)
     return not session.stop()
+
+
+def _begun(session: Session, plan: ConfirmationPlan, finished: Mapping[RunSpec, TrialRecord]) -> Replicates:
+    """Write down what is wanted, for processes that join."""
+    open_repetitions(session, plan)  # decodes images and finds mistakes here, before processes start
+    before, lacking = _replicates(session.store, plan), plan.runs.keys() - finished.keys()
+    lost = tuple(trial.number for trial in before if trial.state == "complete" and trial.run in lacking)
+    wanted = wanted_replicates(replace(plan, without_network=lost, n_before=len(before)))
+    set_wanted(session.store, plan.study, wanted)
+    return Replicates(plan.record.name, wanted)
+
+
+def _check_all_there(store: Store, plan: ConfirmationPlan) -> None:
+    """Raise `TrainingError` for the first replicate that was given up, or whose network is gone."""
+    there = finished_replicates(store, plan).keys() | failed_replicates(store, plan).keys()
+    for turn, (run, (trial, _)) in enumerate(plan.runs.items(), start=1):
+        if run not in there:
+            reasons = [each.failure for each in _replicates(store, plan) if each.run == run and each.failure]
+            why = f"failed: {reasons[-1]}" if reasons else "has no network; the same command trains it again"
+            raise TrainingError(f"replicate {turn} of {len(plan.runs)} ({plan.label(trial)}, seed {run.seed}) {why}")
+
+
+@dataclass(frozen=True)
+class _Teller:
+    """Passes the events of replicates on, and says whose turn it is, how many there are, and which failed."""
+
+    session: Session
+    plan: ConfirmationPlan
+    say: Say
+    _said: set[int] = field(default_factory=set)  # numbers of replicates that have begun
+
+    def __call__(self, event: TrialEvent) -> None:
+        match event:
+            case Repeating(event=TrialStarted(number, run)) if run in self.plan.runs:
+                self._tell_parts()
+                if number not in self._said:  # and not again when it goes on
+                    self._said.add(number)
+                    turn, name = self._turn(run)
+                    self.say(f"replicate {turn}: {name}")
+                self.session.listener(event)
+            case Repeating(event=TrialEnded(record)):
+                self.session.listener(event)
+                self._tell_parts()
+                if record.failure and record.run in self.plan.runs:
+                    turn, name = self._turn(record.run)
+                    counts = "; the confirmation counts this failure" if record.diverged else ""
+                    self.say(f"replicate {turn} ({name}) failed: {record.failure}{counts}")
+            case _:
+                self.session.listener(event)
+
+    def _turn(self, run: RunSpec) -> tuple[str, str]:
+        runs = self.plan.runs
+        return f"{list(runs).index(run) + 1} of {len(runs)}", f"{self.plan.label(runs[run][0])}, seed {run.seed}"
+
+    def _tell_parts(self) -> None:
+        ended = {t.run for t in _replicates(self.session.store, self.plan) if t.state == "complete" or t.diverged}
+        runs = self.plan.runs
+        self.session.listener(PartsDone("replicates", len(ended & runs.keys()), len(runs)))

@@ -1,7 +1,8 @@
 """Confirming a search: its best configurations and the baseline on fresh seeds, and then, once, the test images."""
 
 from pneumosearch.confirm.naming import named_winner
-from pneumosearch.confirm.replicates import ConfirmationPlan, Say, check_judgeable, train_replicates
+from pneumosearch.confirm.opener import sole_opener
+from pneumosearch.confirm.replicates import ConfirmationPlan, Say, Train, check_judgeable, train_replicates
 from pneumosearch.confirm.test_access import open_test
 from pneumosearch.errors import StoreError
 from pneumosearch.records.confirmation import Confirmation
@@ -22,13 +23,14 @@ def _same(plan: ConfirmationPlan, confirmation: Confirmation) -> bool:
     return confirmation.seeds == plan.seeds and there == [(t.number, run_of(t).config) for t in plan.candidates]
 
 
-def confirm(session: Session, plan: ConfirmationPlan, *, say: Say, warn: Say) -> Confirmation | None:
+def confirm(session: Session, plan: ConfirmationPlan, train: Train, *, say: Say, warn: Say) -> Confirmation | None:
     """Train the missing replicates; when all are there, name the winner, open the test folder, judge, and keep it all.
 
     Args:
         session: Store, images, listener to the trainings, and when to stop.
         plan: As `plan_confirmation` makes it.
-        say: Told each replicate's turn, and the winner before the test folder is opened.
+        train: Who trains them, on however many processes and machines.
+        say: Told the cost, each replicate's turn, and the winner before the test folder is opened.
         warn: Told when the test folder is opened, as it was opened before.
 
     Returns:
@@ -41,16 +43,21 @@ def confirm(session: Session, plan: ConfirmationPlan, *, say: Say, warn: Say) ->
         DataError: Images cannot be read.
     """
     _check_images(session, plan)
-    if not train_replicates(session, plan, say):
+    if not train_replicates(session, plan, train, say):
         return None
     check_judgeable(session.store, plan)
+    try:
+        with sole_opener(session, plan):
+            return stored_confirmation(session.store, plan) or _judged(session, plan, say, warn)
+    except Interrupted:
+        return None
+
+
+def _judged(session: Session, plan: ConfirmationPlan, say: Say, warn: Say) -> Confirmation:
     naming = named_winner(session.store, plan)
     if naming is not None and len(naming.repetitions) > 2:
         say(f"repetition names trial {naming.winner} the winner, before the test images are opened")
-    try:
-        return open_test(session, plan, naming, warn)
-    except Interrupted:
-        return None
+    return open_test(session, plan, naming, warn)
 
 
 def _check_images(session: Session, plan: ConfirmationPlan) -> None:

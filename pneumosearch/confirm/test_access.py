@@ -12,6 +12,7 @@ from PIL import Image
 
 from pneumosearch import __version__
 from pneumosearch.config import Equalization, Fold, RunSpec
+from pneumosearch.confirm.opener import heartbeat
 from pneumosearch.confirm.replicates import ConfirmationPlan, Say, failed_replicates, finished_replicates
 from pneumosearch.confirm.verdict import (
     FIRST_FINALIST,
@@ -175,6 +176,7 @@ class _Opening:
         if self.stop.reason:  # Ctrl-C; that the time is up does not matter any more
             raise Interrupted
         self._n_judged += 1
+        heartbeat(self.store, self.plan, self._n_judged)
         self.listener(PartsDone("networks at the test images", self._n_judged - 1, len(self.trained)))
         run, kept = run_of(replicate), replicate.kept
         if kept is None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter
 
 from pneumosearch.config import MAX_FOLDS, RunSpec
 from pneumosearch.metrics import Metric
-from pneumosearch.records.confirmation import Naming
+from pneumosearch.records.confirmation import Naming, WantedReplicates
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.earlier import EarlierStudy, EarlierTrial
 from pneumosearch.records.epoch import History
@@ -156,6 +156,7 @@ DATA: Final = Attribute[DataDescription]("data", DataDescription)  # of trials t
 ARTIFACTS: Final = Attribute[str]("artifacts", str)  # URL, which holds no secret, of those that all machines share
 EXHAUSTED: Final = Attribute[str]("exhausted", str)  # why there is nothing more to propose
 GOAL: Final = Attribute[int]("goal", int)  # trials that the study shall have
+WANTED: Final = Attribute[WantedReplicates]("wanted", WantedReplicates)  # of a study of replicates
 
 
 def naming_of(why: str) -> Attribute[Naming]:
@@ -184,7 +185,7 @@ DIVERGED: Final = Attribute[bool]("diverged", bool)  # failed as a loss was not 
 PASSED_OVER: Final = Attribute[str]("passed_over", str)  # why it was not trained
 DUPLICATE_OF: Final = Attribute[int]("duplicate_of", int)  # number of the earlier trial of the same configuration
 
-# Of trials: who trains them.
+# Of trials: who trains them; of a study of replicates: who reads the test images.
 OWNER: Final = Attribute[Owner]("owner", Owner)
 BEAT: Final = Attribute[str]("beat", str)  # heartbeat: a text that changes
 TAKEN_UP: Final = Attribute[TakenUp]("taken_up", TakenUp)

@@ -38,6 +38,16 @@ class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class WantedReplicates(_Record):
+    """What a confirmation trains, for the processes that join it."""
+
+    candidates: tuple[int, ...]  # numbers in the search, the baseline first
+    seeds: tuple[int, ...]
+    n_folds: int | None  # as of `search.repetitions.Repetitions`, as all below
+    without_network: tuple[int, ...] = ()
+    n_before: int = 0
+
+
 class TestScores(_Record):
     """One set of probabilities against the labels; all are fractions in [0, 1]."""
 

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
-from pneumosearch.config import RunSpec
-from pneumosearch.records.attributes import CONTINUES, FAILURE, PASSED_OVER, RUN, n_epochs
+from pneumosearch.records.attributes import CONTINUES, FAILURE, PASSED_OVER, n_epochs
 from pneumosearch.records.trial import is_baseline
 from pneumosearch.search.leases import MAX_CLAIMS, Leases, claim
 from pneumosearch.search.proposers import Proposer
@@ -35,16 +34,13 @@ class Claims:
     leases: Leases
     goal: int = 0
 
-    def next(self, wanted: RunSpec | None = None) -> optuna.Trial:
+    def next(self) -> optuna.Trial:
         """Claim the trial to train: one whose lease has expired, else one to resume, else a new one.
-
-        Args:
-            wanted: Reclaim only a trial of this run, where given.
 
         Raises:
             NothingToPropose: The space is exhausted.
         """
-        frozen = next(self._reclaimable(wanted), None)
+        frozen = next(self._reclaimable(), None)
         if frozen is None:
             if self._only_finalist_left():
                 self.proposer.propose_finalist()
@@ -60,7 +56,7 @@ class Claims:
                 trial,
                 f"taken up {MAX_CLAIMS} times after epoch {epochs}, and each time its process was lost",
             )
-            return self.next(wanted)
+            return self.next()
         self.proposer.label(trial)
         return trial
 
@@ -69,7 +65,7 @@ class Claims:
         return self._search_goes_on() or self._only_finalist_left()
 
     def _search_goes_on(self) -> bool:
-        return any(self._reclaimable(None)) or self._resumption_waits() or self._room() or self.proposer.resumes()
+        return any(self._reclaimable()) or self._resumption_waits() or self._room() or self.proposer.resumes()
 
     def _only_finalist_left(self) -> bool:
         """Tell whether the search is over, and has no complete trial beside the baseline that it could have."""
@@ -102,18 +98,18 @@ class Claims:
         return _n_ended(trials) + sum(not CONTINUES.on(trial) for trial in running) < self.goal
 
     def _running(self) -> list[FrozenTrial]:
-        return self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        return list(filter(self.proposer.concerns, running))
 
     def _resumption_waits(self) -> bool:
         """Tell whether a resumption is enqueued: the process that enqueued it may have been killed right then."""
         waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
         return any(map(CONTINUES.on, waiting))
 
-    def _reclaimable(self, wanted: RunSpec | None) -> Iterator[FrozenTrial]:
+    def _reclaimable(self) -> Iterator[FrozenTrial]:
         """Yield the running trials that nobody trains, without a baseline that waits for others."""
         for frozen in self._running():
-            fits = wanted is None or RUN.of(frozen) == wanted
-            if fits and self.leases.expired(frozen) and not self.defers(frozen):
+            if self.leases.expired(frozen) and not self.defers(frozen):
                 yield frozen
 
 

@@ -9,14 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import optuna
 import psutil
 from optuna.exceptions import UpdateFinishedTrialError
-from optuna.trial import FrozenTrial
 
-from pneumosearch.records.attributes import BEAT, OWNER, TAKEN_UP, Owner, TakenUp
+from pneumosearch.records.attributes import BEAT, OWNER, TAKEN_UP, HasAttributes, Owner, TakenUp
 from pneumosearch.storage.optuna_private import trial_id
 
 #: Seconds without a heartbeat after which the lease of a trial on another machine is suspected to have expired.
@@ -33,6 +32,14 @@ class LostLease(Exception):
     """Another process has reclaimed the trial, as it missed the heartbeats of this one."""
 
 
+class Leased(HasAttributes, Protocol):
+    """A trial, or another job that one process has."""
+
+    @property
+    def number(self) -> int:
+        """Among its like."""
+
+
 @dataclass
 class Leases:
     """Finds the running trials whose lease has expired.
@@ -47,7 +54,7 @@ class Leases:
     # By trial: its last heartbeat, when that was first seen, and since when the lease is suspected.
     _seen: dict[int, tuple[Any, float, float | None]] = field(default_factory=dict, init=False)
 
-    def expired(self, trial: FrozenTrial) -> bool:
+    def expired(self, trial: Leased) -> bool:
         """Tell whether nobody trains the running `trial`, as far as this process can see."""
         owner = OWNER.of(trial)
         if owner is None:

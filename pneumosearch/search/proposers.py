@@ -1,12 +1,12 @@
 """Who proposes the configurations of a study: Optuna's sampler here, another library in a module of its own."""
 
 from dataclasses import dataclass
-from typing import Protocol
 
 import optuna
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
-from pneumosearch.records.attributes import CONTINUES, EXHAUSTED
+from pneumosearch.config import RunSpec
+from pneumosearch.records.attributes import CONTINUES, EXHAUSTED, RUN
 from pneumosearch.search.pruners import PromotingPruner, Promotion
 
 
@@ -14,8 +14,8 @@ class NothingToPropose(Exception):
     """Every configuration of the space was proposed before."""
 
 
-class Proposer(Protocol):
-    """Proposes what a study trains next.
+class Proposer:
+    """Proposes what a study trains next; without more, it proposes nothing and resumes nothing.
 
     It reads results from the study itself: after an interruption it proposes what it would have proposed without one.
     """
@@ -23,9 +23,15 @@ class Proposer(Protocol):
     @property
     def exhausted(self) -> str:
         """Why there is nothing more to propose; empty while there is."""
+        return ""
+
+    def concerns(self, trial: FrozenTrial) -> bool:
+        """Tell whether a running trial is one that it proposes: others are neither reclaimed nor waited for."""
+        return True
 
     def resumes(self) -> bool:
         """Tell whether the next proposal resumes a stopped trial."""
+        return False
 
     def propose(self) -> None:
         """Enqueue the next trial, unless one waits already or the study's sampler draws it.
@@ -33,9 +39,11 @@ class Proposer(Protocol):
         Raises:
             NothingToPropose: There is none.
         """
+        raise NothingToPropose
 
     def lacks_finalist(self) -> bool:
         """Tell whether no trial but the baseline is complete, and a stopped trial could be."""
+        return False
 
     def propose_finalist(self) -> None:
         """Enqueue the resumption of the best stopped trial."""
@@ -45,13 +53,29 @@ class Proposer(Protocol):
 
     def resumable(self) -> set[int]:
         """Return the numbers of the stopped trials that are most likely to be resumed: their checkpoints are kept."""
+        return set()
 
     def defers_baseline(self) -> bool:
         """Tell whether the baseline lets others go first, now that it was trained so far."""
+        return False
 
 
 @dataclass(frozen=True)
-class SamplerProposer:
+class OneRun(Proposer):
+    """Lets the study begin a trial that is given this run, and resume one that had it."""
+
+    run: RunSpec
+
+    def concerns(self, trial: FrozenTrial) -> bool:
+        """Tell whether a trial has this run."""
+        return RUN.of(trial) == self.run
+
+    def propose(self) -> None:
+        """Enqueue nothing: the trial gets its run when it is there."""
+
+
+@dataclass(frozen=True)
+class SamplerProposer(Proposer):
     """Resumes the trials that the study's pruner promotes, and lets the study's sampler draw the others."""
 
     study: optuna.Study
@@ -89,9 +113,6 @@ class SamplerProposer:
 
     def _enqueue(self, promotion: Promotion) -> None:
         self.study.enqueue_trial(promotion.params, user_attrs=promotion.attributes())
-
-    def label(self, trial: optuna.Trial) -> None:
-        """Add nothing: Optuna keeps what it knows of a trial with it."""
 
     def resumable(self) -> set[int]:
         """Return the numbers of the stopped trials that the pruner is most likely to promote."""

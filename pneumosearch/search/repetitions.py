@@ -2,10 +2,12 @@
 
 import itertools
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError
+from pneumosearch.records.confirmation import WantedReplicates
 from pneumosearch.records.trial import REPLICATES, StudyRecord, TrialRecord
 from pneumosearch.search.samplers import derived_seed
 
@@ -25,13 +27,15 @@ class Repetitions:
     candidates: tuple[TrialRecord, ...]
     seeds: tuple[int, ...]
     n_folds: int | None = N_FOLDS  # None: the hold-out split judges all, as in confirmations of earlier versions
+    without_network: tuple[int, ...] = ()  # numbers of complete repetitions that are trained again, for their network
+    n_before: int = 0  # failures of earlier repetitions do not count, as their reason may have passed
 
     @property
     def study(self) -> str:
         """The study of the repetitions."""
         return self.record.name + REPLICATES
 
-    @property
+    @cached_property
     def runs(self) -> dict[RunSpec, tuple[TrialRecord, int]]:
         """{run: (candidate, position of its seed)}, all candidates of one seed before the next seed."""
         pairs = itertools.product(enumerate(self.seeds), self.candidates)
@@ -45,6 +49,23 @@ class Repetitions:
         fold = {"fold": position % self.n_folds, "n_folds": self.n_folds}
         # What the pruner of the search saw names no winner, and takes time.
         return RunSpec.model_validate({**dict(run), "seed": seed, "protocol": "holdout", "precise": False, **fold})
+
+
+def wanted_replicates(plan: Repetitions) -> WantedReplicates:
+    """Return the plan as it is stored for the processes that train it."""
+    return WantedReplicates(
+        candidates=tuple(trial.number for trial in plan.candidates),
+        seeds=plan.seeds,
+        n_folds=plan.n_folds,
+        without_network=plan.without_network,
+        n_before=plan.n_before,
+    )
+
+
+def as_wanted(record: StudyRecord, wanted: WantedReplicates) -> Repetitions:
+    """Return the plan that is stored so. Raises `StoreError` where the search lacks a candidate."""
+    candidates = tuple(map(record.trial, wanted.candidates))
+    return Repetitions(record, candidates, wanted.seeds, wanted.n_folds, wanted.without_network, wanted.n_before)
 
 
 def run_of(trial: TrialRecord) -> RunSpec:

@@ -29,7 +29,7 @@ from pneumosearch.search.events import TrialDeferred, TrialEnded
 from pneumosearch.search.keras_tuner.engine import OracleProposer
 from pneumosearch.search.leases import GRACE, Leases, LostLease, check_lease, heartbeats
 from pneumosearch.search.objective import Objective
-from pneumosearch.search.proposers import NothingToPropose, Proposer, SamplerProposer
+from pneumosearch.search.proposers import NothingToPropose, OneRun, Proposer, SamplerProposer
 from pneumosearch.search.pruners import make_pruner
 from pneumosearch.search.samplers import study_sampler
 from pneumosearch.search.session import Deferred, Interrupted, Session
@@ -112,14 +112,10 @@ class StudyRun:
             return Outcome(ended, self.session.stop.reason, done)
         return Outcome(ended, self.proposer.exhausted if ended < claims.goal else "", done)
 
-    def next_trial(self, wanted: RunSpec | None = None) -> optuna.Trial:
-        """Return the trial to train, claimed by this process: one to reclaim, else one to resume, else a new one.
-
-        Args:
-            wanted: Reclaim only a trial of this run, where given.
-        """
+    def next_trial(self) -> optuna.Trial:
+        """Return the trial to train, claimed by this process: one to reclaim, else one to resume, else a new one."""
         with self._lock():
-            return self._claims().next(wanted)
+            return self._claims().next()
 
     def _next_or_none(self, claims: Claims) -> optuna.Trial | None:
         """Return the next trial, waiting for one while others are at work; None where nothing is left, or to stop."""
@@ -299,13 +295,13 @@ def train_once(
         TrainingError: The training failed; the message and the store have the reason.
     """
     spec = StudySpec(metric="accuracy", prune_by="accuracy", fixed=run.config.changes(), others={}, space={})
-    # Keeps every network: replicates are judged by the test images later.
+    # Keeps every network: `predict` and `export` find it.
     objective = Objective(session, spec, keep_all=True)
     data = objective.described(run)
     pruner = optuna.pruners.NopPruner()
     study = session.store.open_study(name, purpose, "accuracy", {"protocol": run.protocol}, data, pruner=pruner)
-    study_run = StudyRun(session, study, objective, SamplerProposer(study), max_failures=sys.maxsize)  # not a search
-    trial = study_run.next_trial(run)
+    study_run = StudyRun(session, study, objective, OneRun(run), max_failures=sys.maxsize)  # not a search
+    trial = study_run.next_trial()
     attributes.RUN.set(trial, run)
     for key, value in (about or {}).items():
         trial.set_user_attr(key, value)

@@ -11,7 +11,8 @@ from pydantic import ValidationError
 
 from pneumosearch.config import first_problem
 from pneumosearch.errors import StoreError
-from pneumosearch.records.confirmation import CONFIRMATION_FILE, Confirmation, confirmation_file
+from pneumosearch.records.attributes import WANTED
+from pneumosearch.records.confirmation import CONFIRMATION_FILE, Confirmation, WantedReplicates, confirmation_file
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import explained
 
@@ -68,6 +69,25 @@ def add_confirmation(store: Store, name: str, number: int, confirmation: Confirm
         path.write_text(confirmation.model_dump_json(indent=1), encoding="utf-8")
         with explained(store.url):
             store.add_artifact(store.load_study(name), path, "application/json")
+
+
+def set_wanted(store: Store, name: str, wanted: WantedReplicates) -> None:
+    """Write down what the study of replicates `name` shall have, for the processes that join it."""
+    with explained(store.url):
+        WANTED.set(store.load_study(name), wanted)
+
+
+def wanted_of(store: Store, name: str) -> WantedReplicates | None:
+    """Return what the study of replicates `name` shall have; None where no confirmation of this version said so.
+
+    Raises:
+        StoreError: There is no such study, or a later version wrote it.
+    """
+    with explained(store.url):
+        try:
+            return WANTED.of(store.load_study(name))
+        except ValidationError as error:
+            raise StoreError(f"study '{name}': not as this version writes it ({first_problem(error)})") from error
 
 
 def _files(store: Store, name: str) -> list[tuple[int, ArtifactMeta]]:

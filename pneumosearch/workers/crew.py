@@ -1,4 +1,4 @@
-"""Who trains a study: processes of this machine, or a Ray cluster, and their preparation."""
+"""Who trains: processes of this machine, or a Ray cluster, and their preparation."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -10,15 +10,17 @@ from pneumosearch._utils.processes import prestarted as prestarted_helpers
 
 if TYPE_CHECKING:
     from pneumosearch.search.runner import Outcome
+    from pneumosearch.search.session import Session
     from pneumosearch.workers.ray_cluster import Cluster
+    from pneumosearch.workers.work import Work
 
 
 class Crew(NamedTuple):
-    """Who trains a study."""
+    """Who trains."""
 
     workers: int = 1
     grace: float = 60.0  # seconds without a heartbeat after which trials of other machines are reclaimed
-    max_failures: int = 3  # stop when as many trials in a row fail alike
+    max_failures: int = 3  # as of `work.Limits`
     cluster: "Cluster | None" = None  # this machine where none is given
 
 
@@ -34,8 +36,8 @@ def prestarted(crew: Crew) -> AbstractContextManager[list[Helper]]:
 @contextmanager
 def ready(
     crew: Crew, helpers: list[Helper], url: str, say: Callable[[str], None]
-) -> Iterator[Callable[..., "Outcome"]]:
-    """Yield a function that trains a study as `crew` says; it takes the arguments of `workers.local.run_locally`.
+) -> Iterator[Callable[["Session", "Work"], "Outcome"]]:
+    """Yield a function that trains as `crew` says, until nothing of the work is left or the session stops it.
 
     Args:
         crew: Where, and how many.
@@ -48,14 +50,16 @@ def ready(
     """
     from pneumosearch._utils.hardware import memory_warning
     from pneumosearch.workers import local
+    from pneumosearch.workers.work import Limits
 
+    limits = Limits(crew.max_failures, grace=crew.grace)
     if crew.cluster is None:
         warning = memory_warning(crew.workers)
         if warning:
             say(f"warning: {warning}")
-        yield partial(local.run_locally, workers=crew.workers, grace=crew.grace, helpers=helpers)
+        yield partial(local.run_locally, limits=limits, workers=crew.workers, helpers=helpers)
         return
     from pneumosearch.workers import ray_cluster
 
     with ray_cluster.connected(crew.cluster, url):
-        yield partial(ray_cluster.run_on_cluster, cluster=crew.cluster, say=say, workers=crew.workers, grace=crew.grace)
+        yield partial(ray_cluster.run_on_cluster, limits=limits, cluster=crew.cluster, say=say, workers=crew.workers)

@@ -18,20 +18,15 @@ from typing import Final
 from pneumosearch._utils.hardware import environments
 from pneumosearch._utils.processes import Helper
 from pneumosearch.data.protocols import DataSource
-from pneumosearch.errors import ConfigError, PneumosearchError, StoreError
+from pneumosearch.errors import PneumosearchError
 from pneumosearch.network.backend import device_in_words, idle_gpu_warning
 from pneumosearch.search.events import DeviceFound
-from pneumosearch.search.final_round import repeat_finalists
-from pneumosearch.search.leases import GRACE
-from pneumosearch.search.runner import MAX_FAILURES, Outcome, open_search
+from pneumosearch.search.runner import Outcome
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
-from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import prepare
 from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
-
-#: Trials that a process trains before the next one takes its place. Starting one takes a few seconds.
-TRIALS_A_PROCESS: Final = 10
+from pneumosearch.workers.work import Limits, Work
 
 _LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
 
@@ -43,11 +38,8 @@ class Job:
     url: str
     results: Path
     source: DataSource
-    spec: StudySpec
-    n_trials: int
-    max_failures: int
-    trials_a_process: int
-    grace: float
+    work: Work
+    limits: Limits
     artifacts: str | None = None  # URL of those that machines share
     steps_every: float | None = None  # as of `Session`
     environment: Mapping[str, str] = field(default_factory=dict)  # its share of this machine
@@ -55,57 +47,40 @@ class Job:
 
 def run_locally(
     session: Session,
-    spec: StudySpec,
-    n_trials: int,
-    max_failures: int = MAX_FAILURES,
+    work: Work,
+    limits: Limits | None = None,
     *,
-    trials_a_process: int = TRIALS_A_PROCESS,
     workers: int = 1,
-    grace: float = GRACE,
     helpers: list[Helper] | None = None,
 ) -> Outcome:
-    """Train until the study of `spec` has `n_trials` ended trials in all, in `workers` processes at a time.
+    """Train until nothing of `work` is left, in `workers` processes at a time.
 
     Args:
         session: Store, images, listener, and the flag to stop.
-        spec: The study.
-        n_trials: Of the study in all.
-        max_failures: Stop when this many trials in a row fail for the same reason.
-        trials_a_process: Trials of a process, which then makes room for the next.
+        work: What is trained.
+        limits: Of each process.
         workers: Processes at a time.
-        grace: Seconds without a heartbeat after which trials of other machines are reclaimed.
         helpers: Processes that were started early; those used are taken out of the list.
 
     Raises:
-        ConfigError: More than one process with an engine that is for one.
-        PneumosearchError: As `StudyRun.until`, or the training processes cannot be kept alive.
+        ConfigError: More than one process for work of one.
+        PneumosearchError: As `Work.train`, or the training processes cannot be kept alive.
     """
-    limits = {"max_failures": max_failures, "trials_a_process": trials_a_process}
-    job = make_job(session, spec, n_trials, workers=workers, grace=grace, **limits)
+    job = make_job(session, work, limits, workers)
     jobs = [replace(job, environment=environment) for environment in environments(workers)]
-    return supervise(session, spec.name, _OwnProcesses(jobs, helpers or []), workers, max_failures)
+    return supervise(session, work.study, _OwnProcesses(jobs, helpers or []), workers, job.limits.max_failures)
 
 
-def make_job(
-    session: Session,
-    spec: StudySpec,
-    n_trials: int,
-    *,
-    max_failures: int,
-    trials_a_process: int,
-    workers: int,
-    grace: float,
-) -> Job:
+def make_job(session: Session, work: Work, limits: Limits | None, workers: int) -> Job:
     """Return what each of `workers` training processes needs to know, wherever it runs; arguments as of `run_locally`.
 
     Raises:
-        ConfigError: More than one process with an engine that is for one.
+        ConfigError: More than one process for work of one.
     """
-    if workers > 1 and spec.engine == "keras-tuner":
-        raise ConfigError("--workers: KerasTuner proposes to one process at a time; use engine = 'optuna', or 1")
+    work.check(workers)
     source, store = replace(session.source, progress=None), session.store
-    limits = max_failures, trials_a_process, grace
-    return Job(store.url, store.results, source, spec, n_trials, *limits, store.artifacts_url, session.steps_every)
+    known = (store.url, store.results, source, work, limits or Limits())
+    return Job(*known, store.artifacts_url, session.steps_every)
 
 
 @dataclass(frozen=True)
@@ -163,19 +138,14 @@ def train_trials(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag)
     """Train a few trials in this process.
 
     Args:
-        job: The study, and how much of it.
+        job: What is trained, and how much of it.
         send: Receives what happens, and at last how it ended.
         stop: Another thread sets it.
     """
     send(DeviceFound(device_in_words(), idle_gpu_warning()))
     store = Store(job.url, job.results, artifacts=job.artifacts)
     session = Session(store, job.source, send, stop, job.steps_every)
-    run = open_search(session, job.spec, max_failures=job.max_failures, grace=job.grace)
-    outcome = run.until(job.n_trials, at_most=job.trials_a_process)
-    if outcome.done and job.spec.finalists:
-        limits = {"max_failures": job.max_failures, "at_most": job.trials_a_process}
-        outcome = repeat_finalists(session, job.spec.finalists, job.spec.name, outcome, grace=job.grace, **limits)
-    send(outcome)
+    send(job.work.train(session, job.limits))
 
 
 def one_line_error(error: Exception) -> PneumosearchError:
@@ -204,20 +174,3 @@ def _follow_orders(orders: Connection, stop: StopFlag) -> None:
         orders.recv()
     except (EOFError, OSError):
         os._exit(0)
-
-
-def joined_spec(store: Store, name: str, **given: object) -> StudySpec:
-    """Return the study of this name as its file and options described it.
-
-    Args:
-        store: That holds it.
-        name: Of the study.
-        given: Settings of the command that joins, such as `timeout`.
-
-    Raises:
-        StoreError: There is none, or it is no search.
-    """
-    record = store.record(name)
-    if record.purpose != "search":
-        raise StoreError(f"'{name}' is a {record.purpose}; only a search can be joined")
-    return checked_spec({**record.spec, "name": name, "trials": store.goal(name), **given}, f"study '{name}'")

@@ -12,19 +12,19 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, Final
 
 from pneumosearch._utils.hardware import GROWING, THREADS
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import ConfigError, DataError, PneumosearchError, StoreError
-from pneumosearch.search.leases import GRACE
-from pneumosearch.search.runner import MAX_FAILURES, Outcome
+from pneumosearch.search.runner import Outcome
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.urls import absolute_url, is_sqlite
-from pneumosearch.studyfile import StudySpec
-from pneumosearch.workers.local import TRIALS_A_PROCESS, Job, make_job, one_line_error, train_trials
+from pneumosearch.workers.local import Job, make_job, one_line_error, train_trials
 from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
+from pneumosearch.workers.work import Limits, Work
 
 #: Lost processes that a run of the study command restarts.
 MAX_RESTARTS: Final = 20
@@ -139,7 +139,7 @@ def _connect(ray: Any, address: str | None) -> None:
         if host and port.isdecimal():
             socket.create_connection((host, int(port)), _REACHED_WITHIN).close()
         ray.init(address=address, include_dashboard=False, log_to_driver=False, logging_level="error")
-    except (OSError, RuntimeError, ValueError) as error:
+    except Exception as error:  # Ray raises bare ones, as when a node does not start in time
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"--ray-address {address or 'of this machine'}: cannot be used ({reason})") from error
 
@@ -156,44 +156,33 @@ def check_storage(url: str, home: str, addresses: Iterable[str]) -> None:
 
 def run_on_cluster(
     session: Session,
-    spec: StudySpec,
-    n_trials: int,
-    max_failures: int = MAX_FAILURES,
+    work: Work,
+    limits: Limits | None = None,
     *,
     cluster: Cluster,
     say: Callable[[str], None],
-    trials_a_process: int = TRIALS_A_PROCESS,
     workers: int = 1,
-    grace: float = GRACE,
 ) -> Outcome:
     """Do as `local.run_locally` on the cluster that this process is connected to.
 
     Args:
         session: Store, images, listener, and the flag to stop.
-        spec: The study.
-        n_trials: Of the study in all.
-        max_failures: Stop when this many trials in a row fail for the same reason.
+        work: What is trained.
+        limits: Of each worker.
         cluster: What each worker takes.
         say: Takes a line about lost workers, or about missing room.
-        trials_a_process: Trials of a worker, which then makes room for the next.
         workers: Workers at a time.
-        grace: Seconds without a heartbeat after which trials of other machines are reclaimed.
 
     Raises:
         PneumosearchError: As `local.run_locally`; images are missing on a node, or too many workers were lost.
     """
-    limits = {"max_failures": max_failures, "trials_a_process": trials_a_process}
-    job = _portable(make_job(session, spec, n_trials, workers=workers, grace=grace, **limits), cluster)
+    job = _portable(make_job(session, work, limits, workers), cluster)
     ray = _ray()
     room = cluster.room(ray.nodes())
     if room < workers:
         say(f"{cluster.wish} a worker: the cluster has room for {room} of {workers} now; the others wait for it")
-
-    def ended() -> int:
-        record = session.store.record(spec.name)
-        return sum(record.count(state) for state in ("complete", "pruned", "failed"))
-
-    return supervise(session, spec.name, _Actors(ray, job, cluster, say, ended), workers, max_failures)
+    actors = _Actors(ray, job, cluster, say, partial(work.n_ended, session.store))
+    return supervise(session, work.study, actors, workers, job.limits.max_failures)
 
 
 def _portable(job: Job, cluster: Cluster) -> Job:
@@ -309,7 +298,7 @@ class _Worker:
     """A training process of the cluster, on its node.
 
     Args:
-        job: The study, and how much of it.
+        job: What is trained, and how much of it.
         home: Address of the machine whose SQLite file may be the storage.
     """
 

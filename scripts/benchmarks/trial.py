@@ -20,7 +20,8 @@ from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import sqlite_url
 from pneumosearch.studyfile import checked_spec
-from pneumosearch.workers.local import TRIALS_A_PROCESS, run_locally
+from pneumosearch.workers.local import run_locally
+from pneumosearch.workers.work import TRIALS_A_PROCESS, Limits, Search
 
 
 def trial(
@@ -46,7 +47,7 @@ def trial(
         session = Session(store, source, clock, StopFlag())
         open_search(session, spec)  # decodes the images, once for all trials
         clock.start()
-        run_locally(session, spec, trials, trials_a_process=trials_a_process)
+        run_locally(session, Search(spec, trials), Limits(trials_a_process=trials_a_process))
     shares = [overhead / wall for overhead, wall in clock.trials]
     memory = clock.memory
     result: dict[str, Any] = {

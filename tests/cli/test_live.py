@@ -16,15 +16,17 @@ import pytest
 from rich.text import Text
 
 from pneumosearch.cli.live import bars, fetching, region, view
+from pneumosearch.cli.live.confirmation import ConfirmationView
 from pneumosearch.cli.live.curve import Curve
-from pneumosearch.cli.live.epochs import EpochView
 from pneumosearch.cli.live.study import StudyView
 from pneumosearch.cli.live.times import TimeLeft
+from pneumosearch.cli.live.view import View
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.search.events import (
     EpochEnded,
     FoldStarted,
     PartsDone,
+    Repeating,
     StepsDone,
     TrialDeferred,
     TrialEnded,
@@ -49,7 +51,7 @@ class Screen:
             color_system="truecolor",
         )
 
-    def lines(self, shown: StudyView | EpochView) -> list[str]:
+    def lines(self, shown: View) -> list[str]:
         """What the live region of a view shows now."""
         with self.console.capture() as captured:
             self.console.print(shown.content())
@@ -207,21 +209,38 @@ def test_ending_of_a_trial_stays_above_the_region(screen: Screen) -> None:
     assert "trial 1 complete after 2 epochs: accuracy 0.8000\n" in said
 
 
-def test_replicates_have_a_bar_over_all_and_one_of_the_present(screen: Screen) -> None:
-    shown = EpochView("images", quiet=False)
-    for event in (
-        PartsDone("replicates", 3, 20),
-        TrialStarted(3, a_run(7)),
-        StepsDone(3, 1, 1, 100, 0.9, None),
-        EpochEnded(3, a_history(0.8)),
-        StepsDone(3, 2, 50, 100, 0.5, 90.0),
-    ):
+def two_replicates() -> Iterator[TrialEvent]:
+    """Events of two processes, as they come: mixed."""
+    yield PartsDone("replicates", 3, 20)
+    yield Repeating("s-confirm", 0, TrialStarted(3, a_run(7)))
+    yield Repeating("s-confirm", 5, TrialStarted(4, a_run(8)))
+    yield Repeating("s-confirm", 0, StepsDone(3, 1, 1, 100, 0.9, None))
+    yield Repeating("s-confirm", 0, EpochEnded(3, a_history(0.8)))
+    yield Repeating("s-confirm", 0, StepsDone(3, 2, 50, 100, 0.5, 90.0))
+
+
+def test_replicates_have_a_bar_over_all_and_one_each(screen: Screen) -> None:
+    shown = ConfirmationView("images", "accuracy", quiet=False)
+    for event in two_replicates():
         shown(event)
     lines = screen.lines(shown)
-    assert ("published" in "".join(lines)) == (screen.console.width == 160)
-    assert re.sub("━|╸|╺", " ", lines[-2]).split()[:4] == ["3", "2/10", "50/100", "90"]
+    assert lines[:2] == ["baseline, seed 7", "trial 5, seed 8"]
+    assert re.sub("━|╸|╺", " ", lines[-3]).split()[:4] == ["2/10", "50/100", "90", "0.8000"]
+    assert re.sub("━|╸|╺", " ", lines[-2]).split()[:2] == ["0/10", "starts"]
     assert lines[-1].startswith("3 of 20 replicates ━")
     assert max(map(len, lines)) <= screen.console.width
+
+
+def test_replicates_elsewhere_are_lines_that_name_them(screen: Screen) -> None:
+    screen.console.is_interactive = False
+    shown = ConfirmationView("images", "accuracy", quiet=False)
+    for event in two_replicates():
+        shown(event)
+    shown(Repeating("s-confirm", 0, TrialEnded(a_trial(3, 0.8, 0.9))))
+    assert [line.strip() for line in Text.from_ansi(screen.out.getvalue()).plain.splitlines()] == [
+        "baseline, seed 7: epoch 1: train 80.0%, validation accuracy 0.8000, 1.0 s",
+        "baseline, seed 7: complete, accuracy 0.9000",
+    ]
 
 
 def test_narrower_terminal_leaves_no_wrapped_rest() -> None:

@@ -43,6 +43,7 @@ from pneumosearch.storage.confirmations import confirmations
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import Finalists, checked_spec
 from pneumosearch.training.loop import TrainingResult, predict, train
+from pneumosearch.workers.work import Limits, Work
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener, a_history, a_study, a_trial
 
@@ -104,6 +105,10 @@ def searched(fake: None, store: Store, source: DataSource) -> Store:
     return store
 
 
+def in_this_process(session: Session, work: Work) -> Outcome:
+    return work.train(session, Limits())
+
+
 class Attempt:
     """One run of confirm, with what it said."""
 
@@ -117,7 +122,7 @@ class Attempt:
         return trial.run.config
 
     def run(self) -> Confirmation | None:
-        return confirm(self.session, self.plan, say=self.said.append, warn=self.warned.append)
+        return confirm(self.session, self.plan, in_this_process, say=self.said.append, warn=self.warned.append)
 
     def confirmation(self) -> Confirmation:
         confirmation = self.run()
@@ -388,7 +393,7 @@ def test_confirmation_begun_without_folds_goes_on_without_them(searched: Store, 
     again = Attempt(searched, source, top=2, seeds=2)
     confirmation = again.confirmation()
     assert again.plan == attempt.plan
-    assert len(again.said) == 5
+    assert len(again.said) == 1 + 5
     assert confirmation.naming is None
     assert confirmation.verdict.winner == 1
     assert {each.fold for candidate in confirmation.candidates for each in candidate.replicates} == {None}
@@ -425,7 +430,7 @@ def test_failing_replicate_stops_before_any_opening(
     monkeypatch.setattr(objective_module, "train", fake_train)
     Attempt(searched, source, top=1).confirmation()
     record = searched.record("tiny-confirm")
-    assert (record.count("complete"), record.count("failed")) == (4, 1)
+    assert (record.count("complete"), record.count("failed")) == (4, 3)  # tried three times, then by the next command
 
 
 def test_interrupted_confirmation_goes_on_with_what_is_there(searched: Store, source: DataSource) -> None:
@@ -442,7 +447,7 @@ def test_interrupted_confirmation_goes_on_with_what_is_there(searched: Store, so
     again = Attempt(searched, source, top=1, seeds=2)
     again.confirmation()
     assert len(searched.record("tiny-confirm").trials) == 4
-    assert [line.split(":")[0] for line in again.said] == [f"replicate {turn} of 4" for turn in (2, 3, 4)]
+    assert [line.split(":")[0] for line in again.said[1:]] == [f"replicate {turn} of 4" for turn in (2, 3, 4)]
 
 
 def test_replicate_stopped_within_is_taken_up(searched: Store, source: DataSource) -> None:
@@ -477,7 +482,7 @@ def test_other_seeds_and_finalists_reuse_replicates_and_are_another_opening(
     second = Attempt(searched, source, top=2, seeds=2)
     assert second.confirmation().n_openings == 2
     assert second.plan.seeds[:1] == first.plan.seeds
-    assert len(second.said) == 6 - 2 + 1
+    assert len(second.said) == 1 + 6 - 2 + 1  # cost, replicates, and who was named
     assert second.warned == ["the test images were opened before: this is opening 2 from this store"]
     assert [one.n_openings for one in kept(searched)] == [1, 2]
     summary = study_summary(searched.record("tiny"))
@@ -624,8 +629,9 @@ def test_search_is_confirmed_on_the_command_line(
     stopped = run(*command, "--timeout", "0.001s")
     assert "stopped (the time is up) with 0 of 4 replicates; run the same command again to resume" in stopped.stderr
 
-    first = run(*command)
+    first = run(*command, "--workers", "2")
     assert "PHANTOMS" in first.stderr
+    assert "the baseline and 1 finalist on 2 seeds: 4 replicates; at the search's speed, the 4 to train" in first.stderr
     assert first.stdout.startswith("PHANTOMS")
     assert "replicate 4 of 4: trial 1, seed" in first.stderr
     assert "WARNING" not in first.stderr

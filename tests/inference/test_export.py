@@ -23,11 +23,12 @@ from pneumosearch.network import backend
 from pneumosearch.records.confirmation import Confirmation
 from pneumosearch.search import objective as objective_module
 from pneumosearch.search.rerun import rerun_trial
-from pneumosearch.search.runner import open_search, train_once
+from pneumosearch.search.runner import Outcome, open_search, train_once
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import TrainingResult
+from pneumosearch.workers.work import Limits, Work
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener, a_history
 from tests.support.networks import lite
@@ -91,6 +92,10 @@ def test_study_without_a_network_is_told_what_to_do(
     assert "'pneumosearch rerun tiny 0' trains it again and keeps it in 'tiny-reruns'" in result.stderr
 
 
+def trained_here(session: Session, work: Work) -> Outcome:
+    return work.train(session, Limits())
+
+
 @pytest.fixture(scope="module")
 def confirmed(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> tuple[Store, Confirmation]:
     """A store whose search of ten trials is confirmed with two seeds of the baseline and the best."""
@@ -99,7 +104,7 @@ def confirmed(tmp_path_factory: pytest.TempPathFactory, phantoms: Path) -> tuple
     session = a_session(store, phantoms)
     open_search(session, SPEC).until(10)
     plan = plan_confirmation(store.record("tiny"), top=1, n_seeds=2)
-    confirmation = confirm(session, plan, say=lambda text: None, warn=lambda text: None)
+    confirmation = confirm(session, plan, trained_here, say=lambda text: None, warn=lambda text: None)
     assert confirmation is not None
     return store, confirmation
 

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.records import attributes
 from pneumosearch.records.attributes import Attribute, Origin, Owner, TakenUp
+from pneumosearch.records.confirmation import WantedReplicates
 from pneumosearch.records.earlier import EarlierStudy, EarlierTrial
 from pneumosearch.records.trial import Screening
 from pneumosearch.storage.store import Store, add_test_opening
@@ -38,6 +39,7 @@ VALUES: dict[str, Any] = {
     "TAKEN_UP": TakenUp(epochs=2, times=1),
     "CHECKPOINTS": [{"epoch": 1}],
     "FOLD_CHECKPOINTS": [{"epoch": 1, "fold": 2}],
+    "WANTED": WantedReplicates(candidates=(0, 4), seeds=(7, 8), n_folds=5),
 }
 PLAIN = {str: "text", int: 3, bool: True}
 #: What reads or writes an attribute, called with its key.

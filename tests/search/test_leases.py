@@ -22,7 +22,8 @@ from pneumosearch.search.runner import open_search
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.store import Store
-from pneumosearch.workers.local import joined_spec, run_locally
+from pneumosearch.workers.local import run_locally
+from pneumosearch.workers.work import Search, joined_work
 from tests.support.fakes import SilentListener, trial_id
 from tests.workers.test_local import SPEC, outcome
 
@@ -160,11 +161,11 @@ def test_two_processes_train_each_trial_once_and_as_one_process_would(
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "1")
     open_search(Session(store, source, SilentListener(), StopFlag()), spec)
-    result = run_locally(Session(store, source, SilentListener(), StopFlag()), spec, 6, workers=2)
+    result = run_locally(Session(store, source, SilentListener(), StopFlag()), Search(spec, 6), workers=2)
     assert (result.finished, result.stopped, result.done) == (6, "", True)
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
     open_search(Session(twin, source, SilentListener(), StopFlag()), spec)
-    run_locally(Session(twin, source, SilentListener(), StopFlag()), spec, 6)
+    run_locally(Session(twin, source, SilentListener(), StopFlag()), Search(spec, 6))
     assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
     pids = {trial.user_attrs["owner"]["pid"] for trial in store.load_study("tiny").get_trials()}
     assert len(pids) == 2
@@ -174,16 +175,16 @@ def test_two_processes_train_each_trial_once_and_as_one_process_would(
 def test_worker_joins_with_what_the_store_says(store: Store, source: DataSource) -> None:
     open_search(Session(store, source, SilentListener(), StopFlag()), SPEC)
     with pytest.raises(StoreError, match="does not say how many trials"):
-        joined_spec(store, "tiny")
+        joined_work(store, "tiny")
     store.set_goal("tiny", 7)
     held = {"trials": 7, "precision": resolved_precision("auto")}  # a study keeps the precision it began with
-    assert joined_spec(store, "tiny") == SPEC.model_copy(update=held)
+    assert joined_work(store, "tiny") == Search(SPEC.model_copy(update=held), 7)
 
 
 def test_several_processes_are_not_for_keras_tuner(store: Store, source: DataSource) -> None:
     spec = SPEC.model_copy(update={"engine": "keras-tuner", "tuner": "random"})
     with pytest.raises(ConfigError, match="one process at a time"):
-        run_locally(Session(store, source, SilentListener(), StopFlag()), spec, 3, workers=2)
+        run_locally(Session(store, source, SilentListener(), StopFlag()), Search(spec, 3), workers=2)
 
 
 def test_lost_processes_end_a_trial_that_gets_no_further(store: Store, source: DataSource) -> None:

@@ -6,7 +6,7 @@ from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.epoch import EpochMetrics, History
 from pneumosearch.records.trial import State, StudyRecord, TestOpening, TrialRecord
-from pneumosearch.search.events import EpochEnded, TrialDeferred, TrialEnded, TrialEvent, TrialStarted
+from pneumosearch.search.events import EpochEnded, Repeating, TrialDeferred, TrialEnded, TrialEvent, TrialStarted
 from pneumosearch.studyfile import StudySpec
 
 SPEC = StudySpec().model_dump(mode="json", exclude={"name"})
@@ -84,6 +84,8 @@ class SilentListener:
                 self.trial_deferred(number)
             case TrialEnded(record):
                 self.trial_ended(record)
+            case Repeating(event=of_repetition):
+                self(of_repetition)
 
     def trial_started(self, number: int, run: RunSpec) -> None:
         pass

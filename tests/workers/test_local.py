@@ -27,6 +27,7 @@ from pneumosearch.workers.crew import Crew
 from pneumosearch.workers.crew import prestarted as prestarted_crew
 from pneumosearch.workers.local import run_locally
 from pneumosearch.workers.ray_cluster import Cluster
+from pneumosearch.workers.work import Limits, Search
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener
 
@@ -76,7 +77,7 @@ def test_new_and_killed_processes_leave_the_store_of_one_undisturbed_process(
 ) -> None:
     listener = KillsOnceAfterAnEpoch()
     open_search(Session(store, source, listener, StopFlag()), SPEC)
-    result = run_locally(Session(store, source, listener, StopFlag()), SPEC, 3, trials_a_process=2)
+    result = run_locally(Session(store, source, listener, StopFlag()), Search(SPEC, 3), Limits(trials_a_process=2))
     assert (result.finished, result.stopped) == (3, "")
     assert listener.killed
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
@@ -91,7 +92,7 @@ def test_trial_that_kills_its_process_twice_fails_and_the_same_failure_ends_the_
 ) -> None:
     session = Session(store, source, KillsWheneverATrialStarts(), StopFlag())
     with pytest.raises(PneumosearchError, match="2 trials in a row failed with: its process died twice after epoch 0"):
-        run_locally(session, SPEC, 5, max_failures=2)
+        run_locally(session, Search(SPEC, 5), Limits(max_failures=2))
     record = store.record("tiny")
     assert [trial.state for trial in record.trials] == ["failed", "failed"]
     assert "killed by SIGKILL, perhaps out of memory" in str(record.trials[0].failure)
@@ -106,10 +107,10 @@ def test_stopped_search_ends_after_the_epoch_and_can_go_on(store: Store, source:
         def epoch_ended(self, number: int, history: History) -> None:
             stop.reason = "interrupted"
 
-    result = run_locally(Session(store, source, StopsAfterAnEpoch(), stop), SPEC, 2)
+    result = run_locally(Session(store, source, StopsAfterAnEpoch(), stop), Search(SPEC, 2))
     assert result.stopped == "interrupted"
     assert store.record("tiny").count("complete") <= 1
-    again = run_locally(Session(store, source, SilentListener(), StopFlag()), SPEC, 1)
+    again = run_locally(Session(store, source, SilentListener(), StopFlag()), Search(SPEC, 1))
     assert (again.finished, again.stopped) == (1, "")
 
 
@@ -119,11 +120,11 @@ def test_process_started_early_trains_as_one_started_later(store: Store, source:
     with prestarted(1, prepare) as helpers:
         (early,) = helpers
         open_search(session, SPEC)
-        assert run_locally(session, SPEC, 2, trials_a_process=1, helpers=helpers).done
+        assert run_locally(session, Search(SPEC, 2), Limits(trials_a_process=1), helpers=helpers).done
         assert not helpers
     assert early.exit_code == 0
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
-    run_locally(Session(twin, source, SilentListener(), StopFlag()), SPEC, 2)
+    run_locally(Session(twin, source, SilentListener(), StopFlag()), Search(SPEC, 2))
     assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
 
 
@@ -159,7 +160,7 @@ def test_process_that_died_before_its_task_is_begun_anew(store: Store, source: D
     open_search(session, SPEC)
     with prestarted(1, prepare) as helpers:
         kill_training_process()
-        assert run_locally(session, SPEC, 1, helpers=helpers).done
+        assert run_locally(session, Search(SPEC, 1), helpers=helpers).done
 
 
 def test_mistake_in_the_process_is_raised_here(store: Store, source: DataSource) -> None:
@@ -171,7 +172,9 @@ def test_mistake_in_the_process_is_raised_here(store: Store, source: DataSource)
     }
     for message, changed in changes.items():
         with pytest.raises(PneumosearchError, match=re.escape(f"was started with {message}")):
-            run_locally(Session(store, source, SilentListener(), StopFlag()), SPEC.model_copy(update=changed), 2)
+            run_locally(
+                Session(store, source, SilentListener(), StopFlag()), Search(SPEC.model_copy(update=changed), 2)
+            )
 
 
 @pytest.mark.slow

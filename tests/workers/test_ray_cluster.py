@@ -25,6 +25,7 @@ from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import absolute_url
 from pneumosearch.workers.ray_cluster import Cluster, WorkerPlaced, check_storage, connected, run_on_cluster
+from pneumosearch.workers.work import Limits, Search
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener
 from tests.workers.test_local import SPEC, outcome
@@ -110,7 +111,7 @@ def run_fake(store: Store, source: DataSource, workers: int, **cluster: Any) -> 
     said: list[str] = []
     open_search(a_session(store, source), SPEC)
     return run_on_cluster(
-        a_session(store, source), SPEC, 3, cluster=Cluster(**cluster), say=said.append, workers=workers
+        a_session(store, source), Search(SPEC, 3), cluster=Cluster(**cluster), say=said.append, workers=workers
     ), said
 
 
@@ -131,6 +132,19 @@ def test_cluster_that_does_not_answer_is_told_at_once(install: Install) -> None:
         pytest.raises(ConfigError, match="--ray-address 127.0.0.1:1: cannot be used .*refused"),
         connected(Cluster("127.0.0.1:1"), "sqlite:///a.db"),
     ):
+        pass
+
+
+def test_cluster_that_does_not_start_here_is_told(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(**options: Any) -> None:
+        raise Exception("The current node timed out during startup.\nThis could happen because")
+
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    ray = install(FakeRay([]))
+    ray.is_initialized = lambda: False  # type: ignore[attr-defined]
+    ray.init = init  # type: ignore[attr-defined]
+    message = r"--ray-address of this machine: cannot be used .The current node timed out during startup\.\)$"
+    with pytest.raises(ConfigError, match=message), connected(Cluster(), "sqlite:///a.db"):
         pass
 
 
@@ -210,7 +224,7 @@ def test_interrupted_while_all_wait_for_room(store: Store, source: DataSource, i
     session = a_session(store, source)
     open_search(session, SPEC)
     session.stop.reason = "interrupted"
-    result = run_on_cluster(session, SPEC, 3, cluster=Cluster(), say=lambda text: None, workers=2)
+    result = run_on_cluster(session, Search(SPEC, 3), cluster=Cluster(), say=lambda text: None, workers=2)
     assert (result.finished, result.stopped, result.done) == (0, "interrupted", False)
 
 
@@ -277,7 +291,9 @@ def test_cluster_trains_each_trial_once_and_as_this_machine_would(
     session = a_session(store, source, listener)
     with connected(Cluster(head.address), store.url):
         open_search(session, RANDOM)
-        result = run_on_cluster(session, RANDOM, 5, cluster=Cluster(), say=print, workers=2, trials_a_process=2)
+        result = run_on_cluster(
+            session, Search(RANDOM, 5), Limits(trials_a_process=2), cluster=Cluster(), say=print, workers=2
+        )
     assert (result.finished, result.stopped, result.done) == (5, "", True)
     assert sorted(listener.ended) == list(range(5))
     assert outcome(store.record("tiny")) == outcome(twin_of(source, tmp_path, 5).record("tiny"))
@@ -307,7 +323,7 @@ def test_study_ends_with_its_trials_when_a_node_is_lost(
     session = a_session(store, source, LosesANode())
     with connected(Cluster(head.address), store.url):
         open_search(session, RANDOM)
-        result = run_on_cluster(session, RANDOM, 5, cluster=Cluster(), say=said.append, workers=2)
+        result = run_on_cluster(session, Search(RANDOM, 5), cluster=Cluster(), say=said.append, workers=2)
     assert (result.finished, result.done) == (5, True)
     assert {line.partition(" was ")[2] for line in said} == {f"lost ({GONE}); it is restarted"}
     assert outcome(store.record("tiny")) == outcome(twin_of(source, tmp_path, 5).record("tiny"))
@@ -322,7 +338,7 @@ def test_node_that_lacks_the_images_is_named(head: Any, store: Store, source: Da
         connected(Cluster(head.address), store.url),
         pytest.raises(DataError, match=r"node .*\d\): .*only-elsewhere: no such folder"),
     ):
-        run_on_cluster(a_session(store, missing), SPEC, 3, cluster=Cluster(), say=print)
+        run_on_cluster(a_session(store, missing), Search(SPEC, 3), cluster=Cluster(), say=print)
 
 
 @pytest.mark.slow

@@ -1,9 +1,8 @@
-"""The view of single trainings: `baseline`, `rerun`, and the replicates of `confirm`."""
+"""The view of single trainings: `baseline` and `rerun`."""
 
 from typing import Final
 
 from rich.console import Console, Group, RenderableType
-from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from pneumosearch.cli.live.times import TimeLeft, clock_text
@@ -14,18 +13,17 @@ from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import TrialRecord
 from pneumosearch.report.changes import changes_text
 from pneumosearch.report.tables import comparison_table, epoch_cells, epoch_headings, epoch_table
-from pneumosearch.search.events import PartsDone, StepsDone
+from pneumosearch.search.events import StepsDone
 
 _WIDTH_OF_PUBLISHED: Final = 116  # of a table of epochs with the published ones
 
 
 class EpochView(View):
-    """One training after the other: a line for each epoch, compared with the published accuracies."""
+    """One training: a line for each epoch, compared with the published accuracies."""
 
     def __init__(self, kind: str, *, quiet: bool, json: bool = False) -> None:
         super().__init__(kind, quiet=quiet, json=json)
         self._training: tuple[int, Training] | None = None
-        self._parts: PartsDone | None = None
         self._times = TimeLeft()
 
     def trial_started(self, number: int, run: RunSpec) -> None:
@@ -60,15 +58,8 @@ class EpochView(View):
             cells = zip(epoch_cells(history[-1], self.kind), self.headings, strict=True)
             self.say("  ".join(cell.rjust(len(heading)) for cell, heading in cells))
 
-    def parts_done(self, parts: PartsDone) -> None:
-        """Move the bar over all trainings."""
-        if self._parts is None or self._parts.what != parts.what:
-            self._times = TimeLeft()
-        self._times.reached(parts.done)
-        self._parts = parts
-
     def content(self) -> RenderableType:
-        """Return the epochs of the present training, where it is, and how many are left."""
+        """Return the epochs of the training, and where it is."""
         lines: list[RenderableType] = []
         if self._training:
             number, training = self._training
@@ -76,8 +67,6 @@ class EpochView(View):
             if training.history:
                 lines.append(self._epochs(training.history[-room:]))
             lines.append(trainings_table([(str(number), training)], "accuracy", self.console.width))
-        if self._parts:
-            lines.append(self._parts_bar(self._parts))
         if not lines:
             lines.append(f"starting: images, store, Keras, {clock_text(self._times.elapsed)}")
         return Group(*lines)
@@ -86,18 +75,9 @@ class EpochView(View):
         """Return the epochs, beside the published ones where the terminal has room; the result has these again."""
         return epoch_table(history, self.kind if self.console.width >= _WIDTH_OF_PUBLISHED else "")
 
-    def _parts_bar(self, parts: PartsDone) -> Table:
-        bar = Table.grid(padding=(0, 1), expand=True)
-        for ratio in (None, 1, None):
-            bar.add_column(ratio=ratio, no_wrap=True)
-        bar.add_row(
-            f"{parts.done} of {parts.n} {parts.what}", ProgressBar(parts.n, parts.done), self._times.text(parts.n)
-        )
-        return bar
-
     def last_content(self) -> RenderableType | None:
-        """Return the epochs of a single training; of several, nothing stays."""
-        if self._parts or not self._training or not self._training[1].history:
+        """Return the epochs."""
+        if not self._training or not self._training[1].history:
             return None
         return self._epochs(self._training[1].history)
 

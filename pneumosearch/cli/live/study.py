@@ -119,7 +119,7 @@ class StudyView(View):
         """Move the bar of a repetition, and show how it ended."""
         line = self._repetitions.heard(event)
         if line:
-            self.say(line)
+            self.say(f"repetition of {line}")
 
     def content(self) -> RenderableType:
         """Return the trials in training, the best ones, and how many are left."""
@@ -134,7 +134,8 @@ class StudyView(View):
             rows = [(str(number), training) for number, training in shown]
             lines.append(trainings_table(rows, self.metric, self.console.width))
         elif repetitions := self._repetitions.current()[:room]:
-            lines += [Text(name, no_wrap=True, overflow="ellipsis") for name, _ in repetitions]
+            names = [f"repetition of {name}" for name, _ in repetitions]
+            lines += [Text(name, no_wrap=True, overflow="ellipsis") for name in names]
             lines.append(trainings_table([("", each) for _, each in repetitions], self.metric, self.console.width))
         else:
             lines.append(Text("starting: images, store, Keras"))

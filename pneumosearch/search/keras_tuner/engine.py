@@ -18,7 +18,7 @@ from pneumosearch.network import backend
 from pneumosearch.records import attributes
 from pneumosearch.records.epoch import kept_epoch
 from pneumosearch.records.trial import BASELINE
-from pneumosearch.search.proposers import NothingToPropose
+from pneumosearch.search.proposers import NothingToPropose, Proposer
 from pneumosearch.search.pruners import KEPT_CHECKPOINTS, latest
 from pneumosearch.space import Scalar, Space
 from pneumosearch.storage.optuna_private import enqueued_values
@@ -60,8 +60,8 @@ def proposals(spec: StudySpec, n: int) -> list[TrialConfig]:
     return found
 
 
-class OracleProposer:
-    """Proposes what an oracle of KerasTuner proposes, in one process at a time; a `Proposer`.
+class OracleProposer(Proposer):
+    """Proposes what an oracle of KerasTuner proposes, in one process at a time.
 
     The store keeps each trial as if Optuna had proposed it, and each process replays the stored trials to its oracle:
     after an interruption the oracle proposes what it would have proposed without one.
@@ -69,7 +69,8 @@ class OracleProposer:
     Hyperband's trials have user attributes `bracket` and `round`, and `stops_after` where they stop before the space's
     last epoch. A promoted trial `continues` the earlier one with the same run and seed, from its checkpoint; where that
     was removed, it trains the first epochs again, with the same numbers. Both count as one trial. The baseline is never
-    stopped; where Hyperband promotes it, its history has the result already.
+    stopped; where Hyperband promotes it, its history has the result already. It is never deferred, as KerasTuner needs
+    its result to decide, and a stopped trial that KerasTuner did not promote is never resumed.
 
     Args:
         study: With trials that this oracle proposed, or none.
@@ -125,20 +126,9 @@ class OracleProposer:
         proposal = self._proposal()
         return proposal is not None and self._earlier(proposal) is not None
 
-    def lacks_finalist(self) -> bool:
-        """Return False: a trial that KerasTuner did not promote would not fit its later proposals."""
-        return False
-
-    def propose_finalist(self) -> None:
-        """Do nothing: KerasTuner lacks none."""
-
     def resumable(self) -> set[int]:
         """Return the numbers of the stopped trials of Hyperband's present bracket that it most likely promotes."""
         return self._promotable() if self.spec.tuner == "hyperband" else set()
-
-    def defers_baseline(self) -> bool:
-        """Return False: KerasTuner needs the baseline's result to decide."""
-        return False
 
     def _catch_up(self) -> None:
         """Replay to KerasTuner what the store has and the oracle does not know yet, in order."""
