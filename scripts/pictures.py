@@ -70,11 +70,12 @@ def _outcome(candidate: dict[str, Any], trials: dict[int, dict[str, str]]) -> Ou
 
 @app.command()
 def winners(output: Output = PICTURES / "winners.svg") -> None:
-    """Draw what three searches promised on validation, and what their winners reached on the test images."""
+    """Draw what four searches promised on validation, and what their winners reached on the test images."""
     labels = {
-        "hour": "default space,\n50 trials",
-        "wide": "wide space,\n40 trials",
-        "copies": "changed copies\njudge, 40 trials",
+        "hour": "default\nspace",
+        "wide": "wide\nspace",
+        "copies": "changed copies\njudge",
+        "robust": "crafted shifts\ntrain and judge",
     }
     with mpl.rc_context({"svg.fonttype": "path", "font.size": 10, "svg.hashsalt": "pneumosearch"}):
         figure = Figure(figsize=(8.4, 3.4), layout="constrained", facecolor="white")
