@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pneumosearch.config import RunSpec
 from pneumosearch.confirm.replicates import as_begun, finished_replicates, plan_confirmation
 from pneumosearch.confirm.run import stored_confirmation
 from pneumosearch.data.protocols import DataSource
@@ -18,12 +19,14 @@ from pneumosearch.inference.predict import Classifier, file_classifier
 from pneumosearch.records.classes import PUBLISHED_CLASSES
 from pneumosearch.report.latest_confirmation import confirmation_summary, latest_confirmation
 from pneumosearch.report.summary import study_summary
+from pneumosearch.search import objective as objective_module
 from pneumosearch.search.runner import open_search
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store, add_test_opening
 from pneumosearch.studyfile import read_study_file
+from pneumosearch.training.loop import TrainingResult
 from tests.conftest import ROOT
-from tests.support.fakes import SilentListener
+from tests.support.fakes import SilentListener, a_history
 
 FIXTURE = ROOT / "tests" / "fixtures" / "store-d4e22fa"
 UNDER_STRESS = ROOT / "tests" / "fixtures" / "store-stress-7c54c67"
@@ -97,8 +100,23 @@ def test_openings_of_an_earlier_version_count_beside_new_ones(earlier: Store) ->
 
 
 @pytest.mark.slow
-def test_study_of_an_earlier_version_goes_on_to_its_goal(earlier: Store, source: DataSource) -> None:
-    before = {trial.number: trial.history for trial in earlier.record("tiny").trials}
+def test_study_of_an_earlier_version_goes_on_to_its_goal(
+    earlier: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    record = earlier.record("tiny")
+    before = {trial.number: trial.history for trial in record.trials}
+    known = {trial.run.config for trial in record.trials if trial.run}
+    real = objective_module.train
+
+    def new_ones_fail(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *others: Any) -> TrainingResult:
+        """Train what an earlier version began; what is new does badly, so that no digit of it decides who goes on."""
+        if run.config in known:
+            return real(run, dataset, folder, on_epoch, *others)
+        history = a_history(*[0.1] * run.config.epochs)
+        on_epoch(history)
+        return TrainingResult(run.config, history, None, 1)
+
+    monkeypatch.setattr(objective_module, "train", new_ones_fail)
     run = open_search(Session(earlier, source, SilentListener(), StopFlag()), read_study_file(FIXTURE / "tiny.toml"))
     assert run.until(earlier.goal("tiny")).done
     after = earlier.record("tiny").trials
