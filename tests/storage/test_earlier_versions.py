@@ -24,7 +24,7 @@ from pneumosearch.search.runner import open_search
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store, add_test_opening
 from pneumosearch.studyfile import read_study_file
-from pneumosearch.training.loop import TrainingResult
+from pneumosearch.training.loop import TrainingResult, train
 from tests.conftest import ROOT
 from tests.support.fakes import SilentListener, a_history
 
@@ -106,12 +106,11 @@ def test_study_of_an_earlier_version_goes_on_to_its_goal(
     record = earlier.record("tiny")
     before = {trial.number: trial.history for trial in record.trials}
     known = {trial.run.config for trial in record.trials if trial.run}
-    real = objective_module.train
 
     def new_ones_fail(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *others: Any) -> TrainingResult:
         """Train what an earlier version began; what is new does badly, so that no digit of it decides who goes on."""
         if run.config in known:
-            return real(run, dataset, folder, on_epoch, *others)
+            return train(run, dataset, folder, on_epoch, *others)
         history = a_history(*[0.1] * run.config.epochs)
         on_epoch(history)
         return TrainingResult(run.config, history, None, 1)
