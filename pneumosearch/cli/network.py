@@ -21,7 +21,7 @@ def serve(
 
     Workers pass the printed URL as --storage, and the token in PNEUMOSEARCH_TOKEN or PNEUMOSEARCH_TOKEN_FILE.
 
-    Example: [bold]PNEUMOSEARCH_TOKEN_FILE=~/token pneumosearch serve --host 0.0.0.0[/bold]
+    Example: [bold]pneumosearch serve --host 0.0.0.0[/bold]
     """
     from pneumosearch.storage.grpc_server import serve_storage
 
