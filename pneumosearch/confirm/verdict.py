@@ -266,6 +266,7 @@ def _sentences(
     yield _difference(candidates[0], winner, comparisons[verdict.winner - 1])
     yield from map(_failures, filter(lambda each: each.failures, candidates))
     yield _errors_of_ensembles(comparisons, verdict.winner, naming)
+    yield from _disagreement(comparisons[verdict.winner - 1], _p(comparisons, verdict.winner, naming))
     if naming:
         yield from _on_repetition(naming)
         yield from _of_the_others(comparisons)
@@ -303,6 +304,15 @@ def _errors_of_ensembles(comparisons: Sequence[Comparison], position: int, namin
         f"Of the seed ensembles, only its own is right on {winner.only_candidate_right} test images and only the "
         f"baseline's on {winner.only_baseline_right} (McNemar's exact test: p = {winner.mcnemar_p:.2g}{adjusted})."
     )
+
+
+def _disagreement(winner: Comparison, p: float) -> Iterator[str]:
+    """Say which of the two results that a verdict needs shows a difference, where only one does."""
+    by_interval, by_test = winner.low > 0 or winner.high < 0, p < SIGNIFICANCE
+    if by_interval != by_test:
+        results = ["the interval of the difference", "the test of the ensembles"]
+        shows, does_not = results if by_interval else results[::-1]
+        yield f"Only {shows} shows a difference, {does_not} does not; a verdict needs both."
 
 
 def _on_repetition(naming: Naming) -> Iterator[str]:

@@ -154,6 +154,23 @@ def test_verdict_wants_interval_and_adjusted_test_to_agree(
     assert concluded(candidates, comparisons, Searched(10, 0.01, 500, "images")).conclusion == conclusion
 
 
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"mcnemar_p": 0.14}, "Only the interval of the difference shows a difference"),
+        ({"low": -0.001}, "Only the test of the ensembles shows a difference"),
+        ({}, ""),
+        ({"low": -0.001, "mcnemar_p": 0.14}, ""),
+    ],
+)
+def test_verdict_says_where_only_one_result_shows_a_difference(changes: dict[str, float], told: str) -> None:
+    candidates = [a_candidate(number, 1.0) for number in range(2)]
+    verdict = concluded(candidates, [a_comparison(**changes)], Searched(10, 0.01, 500, "images"))
+    [said] = [sentence for sentence in verdict.sentences if "a verdict needs both" in sentence] or [""]
+    assert said.startswith(told)
+    assert bool(said) == bool(told)
+
+
 def test_estimates_and_ensemble_of_a_candidate() -> None:
     one = a_candidate(1, 1.0)
     accuracies = [replicate.at_half.accuracy for replicate in one.replicates]
