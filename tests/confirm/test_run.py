@@ -106,7 +106,7 @@ def searched(fake: None, store: Store, source: DataSource) -> Store:
 
 
 def in_this_process(session: Session, work: Work) -> Outcome:
-    return work.train(session, Limits())
+    return work.train(session, Limits(trials_a_process=100))
 
 
 class Attempt:
