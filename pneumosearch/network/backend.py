@@ -23,7 +23,7 @@ _ENVIRONMENT: Final = {
 _JAX_FLAG: Final = "--xla_gpu_deterministic_ops"
 
 #: Kept with each trial; raised whenever a change of the package changes the last digits of a training.
-#: 2: plain sums as bias gradients in bfloat16, and the fused kernel normalises in evaluation too. Before: no number.
+#: 2: the fused kernel normalises in evaluation too. Before: no number.
 _ARITHMETIC: Final = "2"
 
 
