@@ -29,7 +29,7 @@ from pneumosearch.storage.confirmations import confirmations
 from pneumosearch.storage.store import Store
 from pneumosearch.training.loop import TrainingResult
 from pneumosearch.workers.work import Limits, Replicates, Work, joined_work
-from tests.confirm.test_run import SPEC, FakeNetwork, FakeResult
+from tests.support.confirming import SPEC, FakeNetwork, FakeResult
 from tests.support.fakes import SilentListener, a_history
 
 TWO_EPOCHS = SPEC.model_copy(update={"fixed": {**SPEC.fixed, "epochs": 2}})

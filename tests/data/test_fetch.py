@@ -1,85 +1,31 @@
-"""Fetching: archives of both published layouts, cut off, damaged, hostile; from a server on the loopback address."""
+"""Fetching from a server on the loopback address: cut off, damaged, refused, by hand."""
 
-import contextlib
 import hashlib
-import io
 import json
-import re
 import socket
-import stat
 import sys
-import tarfile
-import tempfile
-import warnings
-import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pneumosearch.data.fetch import sources
 from pneumosearch.data.fetch.fetch import Fetched, fetch
 from pneumosearch.data.fetch.sources import Archive
-from pneumosearch.data.fetch.unpack import unpack
 from pneumosearch.errors import ConfigError, DataError
 from pneumosearch.published import PUBLISHED_COUNTS
+from tests.support.archives import KAGGLE, MENDELEY, content, ignore, images, remains, zipped
 from tests.support.terminal import Terminal
 from tests.support.web import Site, serving
 
 PIECE = 1 << 16  # in which downloads are written
 
+
 FILE = "/files/ChestXRay2017.zip"
+
+
 LIST = "/datasets/rscbjbr9sj/files"
-
-#: The layout of Mendeley's archive: no val, and what macOS adds.
-MENDELEY = [
-    "chest_xray/.DS_Store",
-    "chest_xray/train/.DS_Store",
-    "chest_xray/train/NORMAL/IM-0115-0001.jpeg",
-    "chest_xray/train/NORMAL/NORMAL2-IM-0383-0001.jpeg",
-    "chest_xray/train/PNEUMONIA/person1_bacteria_1.jpeg",
-    "chest_xray/train/PNEUMONIA/person1_virus_6.jpeg",
-    "chest_xray/test/NORMAL/IM-0001-0001.jpeg",
-    "chest_xray/test/PNEUMONIA/person3_virus_15.jpeg",
-    "__MACOSX/chest_xray/train/NORMAL/._IM-0115-0001.jpeg",
-]
-#: The layout of Kaggle's: val, a second copy inside of the first, and what macOS adds to that.
-KAGGLE = [
-    *(f"chest_xray/{split}/NORMAL/IM-{i}-0001.jpeg" for i, split in enumerate(("train", "val", "test"))),
-    *(f"chest_xray/{split}/PNEUMONIA/person{i}_virus_1.jpeg" for i, split in enumerate(("train", "val", "test"))),
-    *(f"chest_xray/chest_xray/{split}/NORMAL/IM-{i}-0001.jpeg" for i, split in enumerate(("train", "test"))),
-    *(f"chest_xray/chest_xray/{split}/PNEUMONIA/person{i}_virus_1.jpeg" for i, split in enumerate(("train", "test"))),
-    "chest_xray/__MACOSX/chest_xray/train/NORMAL/._IM-0-0001.jpeg",
-]
-
-
-def content(name: str) -> bytes:
-    """Bytes that do not compress, and are the same wherever an image of that name lies."""
-    return hashlib.shake_256(name.rpartition("/")[2].encode()).digest(100_000)
-
-
-def zipped(names: list[str]) -> bytes:
-    out = io.BytesIO()
-    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name in names:
-            archive.writestr(name, content(name))
-    return out.getvalue()
-
-
-def ignore(*_: object) -> None:
-    """A progress that shows nothing."""
-
-
-def images(folder: Path) -> list[str]:
-    return sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.jpeg"))
-
-
-def remains(folder: Path) -> list[str]:
-    """What lies beside `folder`."""
-    return sorted(path.name for path in folder.parent.iterdir() if path != folder)
 
 
 @pytest.fixture
@@ -119,88 +65,6 @@ def test_mendeley_is_laid_out_as_it_parts_the_images_with_licence_and_citation(s
     size = len(site.files[FILE])
     assert ("download", size, size) in steps
     assert steps[-1] == ("unpack", 6, 6)
-
-
-def test_kaggles_archive_is_unpacked_once_with_its_val_folder(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "archive.zip").write_bytes(zipped(KAGGLE))
-    fetched = fetch(folder, progress=ignore, url=str(tmp_path / "archive.zip"))
-    assert fetched.manifest.counts() == {"train": (1, 1), "val": (1, 1), "test": (1, 1)}
-    assert {passed.reason: passed.n for passed in fetched.passed_over} == {
-        "hidden files and folders": 1,
-        "second copies of the data set": 4,
-    }
-    assert (tmp_path / "archive.zip").exists()
-    assert "archive.zip, not verified" in fetched.origin
-
-
-def test_data_set_deep_in_a_tar_with_other_images_is_found(folder: Path, tmp_path: Path) -> None:
-    names = ["ZhangLabData/CellData/" + name for name in MENDELEY[2:8]]
-    with tarfile.open(tmp_path / "lab.tar.gz", "w:gz") as archive:
-        for name in [*names, "ZhangLabData/CellData/OCT/train/CNV/CNV-1-1.jpeg", "ZhangLabData/train/NORMAL/link.jpeg"]:
-            member = tarfile.TarInfo(name)
-            if name.endswith("link.jpeg"):
-                member.type, member.linkname = tarfile.SYMTYPE, "/etc/passwd"
-                archive.addfile(member)
-            else:
-                member.size = len(content(name))
-                archive.addfile(member, io.BytesIO(content(name)))
-    fetched = fetch(folder, progress=ignore, url=str(tmp_path / "lab.tar.gz"))
-    assert len(images(folder)) == 6
-    assert {passed.reason for passed in fetched.passed_over} == {
-        "entries outside of the class folders",
-        "links and other entries that are no files",
-    }
-
-
-@pytest.mark.parametrize(
-    "name",
-    [
-        "chest_xray/train/NORMAL/../../../../../out.jpeg",
-        "../chest_xray/train/NORMAL/out.jpeg",
-        "/chest_xray/train/NORMAL/out.jpeg",
-        "C:/chest_xray/train/NORMAL/out.jpeg",
-        "chest_xray\\train\\NORMAL\\..\\..\\..\\..\\out.jpeg",
-        "//server/share/train/NORMAL/out.jpeg",
-    ],
-)
-def test_what_escapes_the_folder_is_not_unpacked(folder: Path, tmp_path: Path, name: str) -> None:
-    (tmp_path / "evil.zip").write_bytes(zipped([*MENDELEY[2:8], name]))
-    fetched = fetch(folder, progress=ignore, url=str(tmp_path / "evil.zip"))
-    assert [passed.reason for passed in fetched.passed_over] == ["names that lead out of the folder"]
-    assert not list(tmp_path.rglob("out.jpeg"))
-    assert len(images(folder)) == 6
-
-
-STEPS = st.sampled_from(
-    ["..", ".", "", "chest_xray", "train", "test", "NORMAL", "PNEUMONIA", "C:", "~", "x.jpeg", "\\", "..\\..", "\x00"]
-)
-
-
-@settings(max_examples=30)
-@given(names=st.lists(st.lists(STEPS, min_size=1, max_size=7).map("/".join), max_size=6))
-def test_whatever_the_names_nothing_is_written_but_images_in_class_folders(names: list[str]) -> None:
-    with tempfile.TemporaryDirectory() as above:
-        place, archive = Path(above) / "a" / "b" / "images", Path(above) / "archive.zip"
-        with zipfile.ZipFile(archive, "w") as file, warnings.catch_warnings(action="ignore"):  # of names that repeat
-            for name in [*MENDELEY[2:8], *names]:
-                file.writestr(zipfile.ZipInfo(name), b"image")
-        with contextlib.suppress(DataError):  # such as of a name that is a file and a folder
-            unpack(archive, place, ignore)
-        image = re.compile(r"a/b/images/(train|val|test)/(NORMAL|PNEUMONIA)/.+")
-        found = {path.relative_to(above).as_posix() for path in Path(above).rglob("*") if path.is_file()}
-        assert all(map(image.fullmatch, found - {"archive.zip"})), found
-
-
-def test_a_link_in_a_zip_is_not_unpacked(folder: Path, tmp_path: Path) -> None:
-    out = io.BytesIO(zipped(MENDELEY[2:8]))
-    with zipfile.ZipFile(out, "a") as archive:
-        link = zipfile.ZipInfo("chest_xray/train/NORMAL/link.jpeg")
-        link.external_attr = (stat.S_IFLNK | 0o777) << 16
-        archive.writestr(link, "/etc/passwd")
-    (tmp_path / "evil.zip").write_bytes(out.getvalue())
-    fetched = fetch(folder, progress=ignore, url=str(tmp_path / "evil.zip"))
-    assert [passed.reason for passed in fetched.passed_over] == ["links and other entries that are no files"]
-    assert len(images(folder)) == 6
 
 
 def test_a_download_that_breaks_off_asks_for_the_rest_only(site: Site, folder: Path) -> None:
