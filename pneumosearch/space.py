@@ -163,7 +163,8 @@ class Range(_Dimension):
 
 Dimension = Choice | Range
 
-#: The default space. `studies/default.toml` has the same ranges, with a reason for each.
+#: The design card's space: of a study file without a space, and of the default study, which adds augmentations.
+#: `studies/default.toml` has the same ranges, with a reason for each.
 DEFAULT_DIMENSIONS: Final[Mapping[str, Dimension]] = {
     "width": Choice(choices=(0.5, 0.75, 1.0, 1.25)),
     "filters_1": Choice(choices=(8, 16, 24)),
@@ -182,7 +183,7 @@ DEFAULT_DIMENSIONS: Final[Mapping[str, Dimension]] = {
     "epochs": Range(low=5, high=10),
 }
 
-#: Values that all trials of the default study but the baseline have instead of the published ones.
+#: Values that all trials but the baseline have instead of the published ones, where the space is the default.
 DEFAULT_OTHERS: Final[Mapping[str, Scalar]] = {"batch_norm_statistics": "precise"}
 
 

@@ -10,6 +10,7 @@ from pneumosearch._utils.processes import Helper
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
+from pneumosearch.default_study import default_study
 from pneumosearch.errors import PneumosearchError, StoreError
 from pneumosearch.metrics import Metric
 from pneumosearch.records.classes import Classes
@@ -23,7 +24,7 @@ from pneumosearch.search.session import Session, StopFlag, stopping_on_ctrl_c
 from pneumosearch.storage.opening import open_store
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import advice
-from pneumosearch.studyfile import StudySpec, checked_spec, for_phantoms, read_study_file, seconds_of
+from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file, seconds_of
 from pneumosearch.tracking.follow import followed
 from pneumosearch.workers.crew import Crew, prestarted, ready
 from pneumosearch.workers.work import Search
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from pneumosearch.confirm.replicates import ConfirmationPlan
     from pneumosearch.report.shown import Report
 
-_SETTLED: Final = ("space", "fixed", "others")  # where one is given, phantoms bring no space of their own
+_CALL: Final = "Study.search"  # begins the messages of its errors
 
 _log = logging.getLogger(__name__)
 
@@ -211,8 +212,9 @@ class Study:
             store = open_store(storage, folder, artifacts, chosen.name, begins=True)
             classes = store.classes_of(chosen.name, chosen.classes)
             source = _source(Path(data), folder, skip_unreadable, chosen.patient_pattern, classes)
-            if spec is None and source.manifest.kind == "phantoms" and not set(_SETTLED) & settings.keys():
-                chosen = for_phantoms(chosen, store.begun(chosen.name))
+            if spec is None:
+                phantoms = source.manifest.kind == "phantoms"
+                chosen = default_study(settings, phantoms=phantoms, begun=store.begun(chosen.name), source=_CALL)
             outcome = run_search(store, source, chosen, crew, watcher, helpers=helpers)
         write_note(store, chosen.name)
         return cls(store, chosen.name, outcome.stopped)
@@ -354,10 +356,9 @@ def _spec(spec: StudySpec | str | Path | None, settings: Mapping[str, object]) -
     """Return a study as it is given, with the settings that are given besides."""
     if isinstance(spec, str | Path):
         spec = read_study_file(Path(spec))
-    if not settings:
-        return spec or StudySpec()
-    before = {} if spec is None else spec.model_dump(mode="json")
-    return checked_spec({**before, **settings}, "Study.search")
+    if spec is None:
+        return default_study(settings, source=_CALL)
+    return checked_spec({**spec.model_dump(mode="json"), **settings}, _CALL) if settings else spec
 
 
 def _source(data: Path, results: Path, skip_unreadable: bool, pattern: str | None, classes: Classes) -> DataSource:

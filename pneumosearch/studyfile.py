@@ -3,7 +3,6 @@
 import json
 import re
 import tomllib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, get_args
 
@@ -15,7 +14,7 @@ from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import METRICS, AnyMetric, Metric, PruneMetric, direction, of_battery, under_stress
 from pneumosearch.published import PUBLISHED_SEED
 from pneumosearch.records.classes import checked_classes, own_classes
-from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Choice, Dimension, Range, Scalar, Space
+from pneumosearch.space import DEFAULT_DIMENSIONS, DEFAULT_OTHERS, Dimension, Scalar, Space
 
 SamplerName = Literal["tpe", "random", "prior", "qmc", "cmaes", "gp"]
 SAMPLER_NAMES: Final[tuple[str, ...]] = get_args(SamplerName)
@@ -82,7 +81,7 @@ class Finalists(BaseModel):
 
 
 class StudySpec(BaseModel):
-    """A study as its file describes it; without a file, the default study."""
+    """A study as its file describes it. Without a file it is `default_study`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
 
@@ -153,7 +152,8 @@ class StudySpec(BaseModel):
     others: dict[str, Scalar] = dict(DEFAULT_OTHERS)
     """Hyperparameters fixed at another value in all trials but the baseline. Default: only with the default space."""
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
-    """Searched ranges by hyperparameter. Default: the space of `studies/default.toml`, without `fixed` and `others`."""
+    """Searched ranges by hyperparameter. Default: those of `studies/default.toml` without its augmentations (the design
+    card's space), less `fixed` and `others`."""
 
     @property
     def trainings_each(self) -> int:
@@ -186,38 +186,6 @@ class StudySpec(BaseModel):
     def search_space(self, source: str = "study") -> Space:
         """Return the checked space; `source` begins its error messages."""
         return Space(self.space, self.fixed, source, self.others)
-
-
-#: What all trials of a first try on phantoms have, the published network too. Phantoms are few, so that the published
-#: moving averages of batch normalisation would not settle within its epochs.
-PHANTOM_FIXED: Final[Mapping[str, Scalar]] = {"image_size": 64, "epochs": 8, "batch_norm_statistics": "precise"}
-# Filters of single blocks are left out, and widths and batches few, so that many trials share one compiled step.
-_PHANTOM_SPACE: Final[Mapping[str, Dimension]] = {
-    "width": Choice(choices=(0.5, 1.0)),
-    "dropout_conv": DEFAULT_DIMENSIONS["dropout_conv"],
-    "dropout_1": DEFAULT_DIMENSIONS["dropout_1"],
-    "dropout_2": DEFAULT_DIMENSIONS["dropout_2"],
-    "dropout_3": DEFAULT_DIMENSIONS["dropout_3"],
-    "zoom": DEFAULT_DIMENSIONS["zoom"],
-    "learning_rate": Range(low=3e-4, high=3e-3, log=True),
-    "lr_reduce_factor": DEFAULT_DIMENSIONS["lr_reduce_factor"],
-    "lr_reduce_mode": DEFAULT_DIMENSIONS["lr_reduce_mode"],
-    "batch_size": Choice(choices=(16, 32)),
-}
-
-
-def for_phantoms(spec: StudySpec, begun: Mapping[str, Any] | None = None) -> StudySpec:
-    """Return `spec` with a space for a first try on phantoms, in which 50 trials take minutes.
-
-    Args:
-        spec: A study without a file.
-        begun: What the store holds of it, if it is there. It goes on with the space that it began with, which may be
-            that of an earlier version.
-    """
-    if begun is None:
-        return spec.model_copy(update={"fixed": dict(PHANTOM_FIXED), "others": {}, "space": dict(_PHANTOM_SPACE)})
-    kept = {key: begun[key] for key in ("fixed", "others", "space") if key in begun}
-    return checked_spec({**spec.model_dump(mode="json"), "others": {}, **kept}, f"study '{spec.name}'")
 
 
 def read_study_file(path: Path) -> StudySpec:

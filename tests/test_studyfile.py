@@ -9,12 +9,8 @@ from hypothesis import strategies as st
 
 from pneumosearch.cli.engines import engine_changes
 from pneumosearch.errors import ConfigError
-from pneumosearch.studyfile import PHANTOM_FIXED, StudySpec, checked_spec, for_phantoms, json_schema, read_study_file
+from pneumosearch.studyfile import StudySpec, checked_spec, json_schema, read_study_file
 from tests.conftest import ROOT
-
-
-def test_default_file_equals_the_built_in_default() -> None:
-    assert read_study_file(ROOT / "studies" / "default.toml") == StudySpec()
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "studies").glob("*.toml")), ids=lambda path: path.stem)
@@ -89,22 +85,6 @@ def test_others_are_set_by_default_in_the_default_space_alone(
     assert spec.others == others
     assert checked_spec(spec.model_dump(mode="json"), "again") == spec
     assert not {*spec.others, *spec.fixed} & spec.space.keys()
-
-
-def test_phantoms_are_searched_small_around_a_baseline() -> None:
-    spec = for_phantoms(StudySpec(seed=5))
-    assert spec.seed == 5
-    assert spec.search_space().centre.changes() == dict(PHANTOM_FIXED) | {"epochs": 8}
-    assert spec.others == {}  # the statistics are those of all trials, the baseline included
-    assert spec.space.keys() - {"learning_rate"} < StudySpec().space.keys()
-
-
-def test_study_on_phantoms_goes_on_with_the_space_that_it_began_with() -> None:
-    earlier = StudySpec(seed=5, fixed={"image_size": 64}).identity()
-    went_on = for_phantoms(StudySpec(seed=5), earlier)
-    assert went_on.identity() == earlier
-    present = for_phantoms(StudySpec(seed=5))
-    assert for_phantoms(StudySpec(seed=5), present.identity()) == present
 
 
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=8)

@@ -1,10 +1,12 @@
 """The command that searches."""
 
 import sys
+from collections.abc import Mapping
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -99,15 +101,17 @@ def study(
     given: dict[str, object] = {"name": name, "seed": seed, "precision": precision, "sampler": sampler}
     given |= {"pruner": pruner, "patient_pattern": patient_pattern, "deterministic": deterministic or None}
     given |= {"trials": trials, "timeout": timeout, "log": log or None, "learn_from": learn_from or None}
-    given |= {"protocol": protocol, "folds": folds}
-    spec = _study_spec(study_file, {**given, "classes": options.classes_of(classes, data)}, engine, tuner)
+    given |= {"protocol": protocol, "folds": folds, "classes": options.classes_of(classes, data)}
+    given = {key: value for key, value in given.items() if value is not None}
+    given = engines.engine_changes(_as_told(study_file), engine, tuner) | given
+    spec = _as_told(study_file, given)
     crew = Crew(workers, seconds_of(grace, "--grace"), max_failures, cluster)
     with nullcontext([]) if dry_run else prestarted(crew) as helpers:
         store = options.open_store(storage, results, artifacts, spec.name, begins=not dry_run)
         named = store.classes_of(spec.name, spec.classes)
         source = options.open_source(data, results, skip_unreadable, spec.patient_pattern, named)
-        if study_file is None and source.manifest.kind == "phantoms":
-            spec = _on_phantoms(store, spec, quiet=quiet or json)
+        if study_file is None:
+            spec = _default_study(store, source, spec.name, given, quiet=quiet or json)
         if dry_run:
             _print_plan(store, spec, json)
             return
@@ -117,14 +121,18 @@ def study(
     _print_outcome(store, spec, outcome, json)
 
 
-def _on_phantoms(store: "Store", spec: "StudySpec", *, quiet: bool) -> "StudySpec":
-    from pneumosearch.studyfile import for_phantoms
+def _default_study(
+    store: "Store", source: "DataSource", name: str, given: dict[str, object], *, quiet: bool
+) -> "StudySpec":
+    """Return the default study for these images, or the study of this name as it began, with what is given."""
+    from pneumosearch.default_study import default_study
 
-    changed = for_phantoms(spec, store.begun(spec.name))
-    if not quiet:
-        fixed = ", ".join(f"{name}={value}" for name, value in changed.fixed.items())
+    phantoms = source.manifest.kind == "phantoms"
+    spec = default_study(given, phantoms=phantoms, begun=store.begun(name))
+    if phantoms and not quiet:
+        fixed = ", ".join(f"{name}={value}" for name, value in spec.fixed.items())
         print(f"phantoms and no study file: all trials, the published network too, have {fixed}", file=sys.stderr)
-    return changed
+    return spec
 
 
 def run_search(
@@ -194,13 +202,12 @@ def _print_plan(store: "Store", spec: "StudySpec", json: bool) -> None:
         print_plan(planned)
 
 
-def _study_spec(
-    study_file: Path | None, options_given: dict[str, object], engine: str | None, tuner: str | None
-) -> Any:
-    """Return what the file, or the default, and the options say; an option that is not given is None."""
-    from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
+def _as_told(study_file: Path | None, given: Mapping[str, object] = MappingProxyType({})) -> "StudySpec":
+    """Return the study of the file, or the default study, with what the options say."""
+    from pneumosearch.default_study import default_study
+    from pneumosearch.studyfile import checked_spec, read_study_file
 
-    spec = read_study_file(study_file) if study_file else StudySpec()
-    changes = {key: value for key, value in options_given.items() if value is not None}
-    changes = engines.engine_changes(spec, engine, tuner) | changes
-    return checked_spec({**spec.model_dump(mode="json"), **changes}, "options") if changes else spec
+    if study_file is None:
+        return default_study(given)
+    spec = read_study_file(study_file)
+    return checked_spec({**spec.model_dump(mode="json"), **given}, "options") if given else spec

@@ -9,6 +9,7 @@ import optuna
 
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
+from pneumosearch.default_study import default_study
 from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import Metric, direction
 from pneumosearch.search.events import Listener
@@ -41,7 +42,7 @@ def objective_for(
 
     The objective raises `ConfigError` in a study that optimizes in the other direction.
     """
-    study = read_study_file(Path(spec)) if isinstance(spec, str | Path) else spec or StudySpec()
+    study = read_study_file(Path(spec)) if isinstance(spec, str | Path) else spec or default_study()
     folder = Path(results)
     source = DataSource(read_manifest(Path(data), study.patient_pattern, study.classes), folder / "cache")
     study = study.model_copy(update={"screening": None})  # only for the pruner "promote" of our own loop

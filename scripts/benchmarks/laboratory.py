@@ -17,10 +17,10 @@ from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.phantoms import write_phantoms
 from pneumosearch.data.planted_shifts import SHIFTS, read_shift
 from pneumosearch.data.protocols import Dataset, DataSource, ImageSet
+from pneumosearch.default_study import PHANTOM_FIXED
 from pneumosearch.metrics import Scores, score
 from pneumosearch.network.backend import resolved_precision
 from pneumosearch.published import PUBLISHED_SEED
-from pneumosearch.studyfile import PHANTOM_FIXED
 from pneumosearch.training.loop import predict, train
 
 _FIGURES: Final = ("last_validation", "validation", "test", "test_sensitivity", "test_specificity", "test_auc")
