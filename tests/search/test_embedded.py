@@ -39,7 +39,7 @@ def test_objective_serves_a_plain_optuna_study_in_memory(phantoms: Path, tmp_pat
 def test_study_of_the_wrong_direction_is_refused_in_one_line(phantoms: Path, tmp_path: Path) -> None:
     objective = pneumosearch.objective_for(phantoms, None, tmp_path / "results")
     for study in (optuna.create_study(study_name="mine"), optuna.create_study(directions=["maximize", "minimize"])):
-        with pytest.raises(ConfigError, match=r"accuracy wants optuna.create_study\(direction='maximize'\)"):
+        with pytest.raises(ConfigError, match=r"worst_family wants optuna.create_study\(direction='maximize'\)"):
             study.optimize(objective, n_trials=1)
 
 
