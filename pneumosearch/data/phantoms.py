@@ -67,7 +67,7 @@ def write_phantoms(
     """Write phantoms as train, val and test, each with NORMAL and PNEUMONIA, and the marker file.
 
     The tree is built beside `folder` and renamed at the end, so `folder` is whole or not there. No patient is
-    in two splits, and the same arguments give the same bytes.
+    in two splits. On one kind of processor the same arguments give the same bytes; others round some pixels otherwise.
 
     Args:
         folder: Must not exist, or be an empty folder; parents are made.
