@@ -12,9 +12,11 @@ from benchmarks.norm_statistics import norm_statistics
 from benchmarks.precision import precision
 from benchmarks.remarks import remarks
 from benchmarks.replay import curves, pruners
+from benchmarks.rungs import rungs
 from benchmarks.scale import scale
 from benchmarks.search import search
 from benchmarks.selection import selection
+from benchmarks.selection_choice import selection_choice
 from benchmarks.selection_effects import selection_effects
 from benchmarks.selection_runs import selection_runs
 from benchmarks.startup import startup
@@ -30,12 +32,14 @@ for command in (
     trial,
     augmentation,
     startup,
+    rungs,
     scale,
     curves,
     pruners,
     fidelity,
     search,
     selection,
+    selection_choice,
     selection_effects,
     selection_runs,
     thresholds,

@@ -16,7 +16,7 @@ from pneumosearch._utils.atomic import replacing
 from pneumosearch.data.families import FAMILIES
 from pneumosearch.metrics import METRICS, direction
 
-#: The name of a criterion, and its column in the table of runs. Larger is better, after `_oriented`.
+#: The name of a criterion, and its column in the table of runs. Larger is better, after `oriented`.
 CRITERIA: Final = {
     **{name: f"validation_{name}" for name, kind in METRICS.items() if kind.judge != "precise"},
     "accuracy, brightness split": "brightness_accuracy",
@@ -45,7 +45,7 @@ def selection(
 
     Example: scripts/bench selection results/selection/phantoms.csv --picture results/selection/phantoms.svg
     """
-    runs = _whole(pd.read_csv(table))
+    runs = whole(pd.read_csv(table))
     rows = family_rows(runs) if by_family else criterion_rows(runs, truth)
     sizes = {"configurations": runs.configuration.nunique(), "trainings": len(runs)}
     if picture:
@@ -63,8 +63,8 @@ def selection(
 
 def criterion_rows(runs: pd.DataFrame, truth: Truth = "accuracy") -> list[dict[str, Any]]:
     """Return for each criterion its correlation with the truth and its regret, the best criterion first."""
-    true = _by_configuration(runs, f"true_{truth}").mean(axis=1)
-    rows = [_criterion_row(name, _oriented(runs, name), true) for name in CRITERIA if CRITERIA[name] in runs]
+    true = by_configuration(runs, f"true_{truth}").mean(axis=1)
+    rows = [_criterion_row(name, oriented(runs, name), true) for name in CRITERIA if CRITERIA[name] in runs]
     return sorted(rows, key=lambda row: row["regret_repeated"])
 
 
@@ -83,8 +83,8 @@ def _criterion_row(name: str, seen: Array, truth: Array) -> dict[str, Any]:
 
 def family_rows(runs: pd.DataFrame) -> list[dict[str, Any]]:
     """Return for each family how well the five others, and plain validation, foretell it on the same network."""
-    scores = {family: _by_configuration(runs, f"{family} accuracy") for family in FAMILIES}
-    plain = {name: _oriented(runs, name) for name in ("accuracy", "loss", "auc")}
+    scores = {family: by_configuration(runs, f"{family} accuracy") for family in FAMILIES}
+    plain = {name: oriented(runs, name) for name in ("accuracy", "loss", "auc")}
     return [
         {
             "family": family,
@@ -101,18 +101,18 @@ def _mean(arrays: Sequence[Array]) -> Array:
     return np.asarray(np.mean(arrays, axis=0))
 
 
-def _oriented(runs: pd.DataFrame, name: str) -> Array:
+def oriented(runs: pd.DataFrame, name: str) -> Array:
     """Return a criterion by configuration and training, so that larger is better."""
-    values = _by_configuration(runs, CRITERIA[name])
+    values = by_configuration(runs, CRITERIA[name])
     return -values if METRICS.get(name) and direction(name) == "minimize" else values
 
 
-def _by_configuration(runs: pd.DataFrame, column: str) -> Array:
+def by_configuration(runs: pd.DataFrame, column: str) -> Array:
     """Return a column as (configurations, trainings)."""
     return np.asarray(runs.pivot(index="configuration", columns="seed", values=column), dtype=np.float64)
 
 
-def _whole(runs: pd.DataFrame) -> pd.DataFrame:
+def whole(runs: pd.DataFrame) -> pd.DataFrame:
     """Leave out the configurations that lack a training, as an interrupted run leaves some."""
     n = runs.groupby("configuration").seed.transform("nunique")
     return runs[n == runs.seed.nunique()]

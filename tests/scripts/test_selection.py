@@ -8,6 +8,7 @@ import typer
 from typer.testing import CliRunner
 
 from benchmarks.selection import selection
+from benchmarks.selection_choice import selection_choice
 from benchmarks.selection_effects import selection_effects
 from benchmarks.thresholds import summary
 from pneumosearch.data.families import FAMILIES
@@ -60,6 +61,20 @@ def test_family_is_foretold_by_the_others(table: Path, tmp_path: Path) -> None:
     assert np.sign(rows["tone"]["other_families"][0]) == 1  # type: ignore[index]
     assert rows["borders"]["other_families"] == pytest.approx([-1, -1, -1])
     assert (tmp_path / "families.svg").read_text().count("<svg") == 1
+
+
+def test_choice_of_a_criterion_is_worth_what_it_picks(table: Path) -> None:
+    app = typer.Typer()
+    app.command()(selection_choice)
+    arguments = [str(table), "--size", "3", "--samples", "50", "--truth", "accuracy"]
+    lines = CliRunner().invoke(app, arguments, catch_exceptions=False).stdout.splitlines()
+    rows = {row["criterion"]: row for row in map(json.loads, lines)}
+    assert next(iter(rows)) == "loss"  # it picks the best of three, accuracy the worst
+    mean, low, high = rows["loss"]["mean_difference"]
+    assert 0 < low < mean < high
+    assert rows["loss"]["difference"] == {"runs": rows["loss"]["mean_difference"]}
+    assert rows["accuracy"]["mean_difference"] == [0, 0, 0]
+    assert 70 < rows["accuracy"]["truth"]["runs"] < rows["loss"]["truth"]["runs"] < 80
 
 
 def test_effect_of_a_value_is_told_from_chance(tmp_path: Path) -> None:
