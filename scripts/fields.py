@@ -1,9 +1,10 @@
 """The tables of `docs/fields.md`, generated from the fields' types, defaults and docstrings.
 
-Write them with `python -m pneumosearch.reference > docs/fields.md`.
+`scripts/fields` writes them.
 """
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from pydantic import BaseModel
@@ -12,10 +13,12 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.metrics import METRICS
 from pneumosearch.studyfile import StudySpec
 
+DOCUMENT: Final = Path(__file__).parent.parent / "docs" / "fields.md"
+
 _INTRODUCTION: Final = """\
 # Keys, hyperparameters and metrics
 
-Written by `python -m pneumosearch.reference > docs/fields.md` from the types, defaults and docstrings in
+Written by `scripts/fields` from the types, defaults and docstrings in
 `pneumosearch/studyfile.py`, `pneumosearch/config.py` and `pneumosearch/metrics.py`. Do not edit it by hand.
 """
 
@@ -104,4 +107,4 @@ def _default(schema: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    print(fields_markdown(), end="")
+    DOCUMENT.write_text(fields_markdown(), encoding="utf-8")
