@@ -32,11 +32,6 @@ def compiled_model(run: RunSpec) -> Any:
     return model
 
 
-def forget_networks() -> None:
-    """Keep no network for later runs, so that the next run with the same key gets a new one."""
-    _compiled.clear()
-
-
 def step_key(run: RunSpec) -> tuple[Any, ...]:
     """Return the values that are built into the compiled step of `run`: runs with equal keys share one step."""
     return (run.precision, *run.config.model_dump(exclude=set(untraced_fields())).values())
