@@ -1,7 +1,8 @@
 """The token of the gRPC server and the dashboard: where it comes from, and how it is compared.
 
 Both need one on an address that other machines reach, because the nodes of a cluster often cannot open SSH tunnels to
-each other, and on 127.0.0.1 it keeps out the other users of a shared machine. Encryption is left to `ssh -L`.
+each other, and on 127.0.0.1 it keeps out the other users of a shared machine. Optuna's own server and dashboard ask for
+nothing. Encryption is left to `ssh -L`.
 """
 
 import hmac

@@ -6,10 +6,9 @@ twice where an answer is lost, and answers whoever reaches its port, as other us
 
 import json
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, suppress
 from typing import Any, Final, NoReturn, Self
 
 import grpc
@@ -29,7 +28,7 @@ from pneumosearch.storage.grpc_client import (
 from pneumosearch.storage.locks import study_lock
 from pneumosearch.storage.optuna_private import trial_id
 from pneumosearch.storage.optuna_private_grpc import OptunaStorageProxyService, api_pb2, api_pb2_grpc
-from pneumosearch.storage.retry import ConnectionLost, RetryingStorage, first_line
+from pneumosearch.storage.retry import ConnectionLost, RetryingStorage, first_line, marked_trial
 
 #: Clients that hold or wait for the lock at a time; each takes a thread.
 MAX_LOCK_CALLS: Final = 256
@@ -181,9 +180,8 @@ class _Service(OptunaStorageProxyService):
     def _made(self, request: api_pb2.CreateNewTrialRequest) -> int | None:
         mark = json.loads(request.template_trial.system_attributes.get(REQUEST_MARK, "null"))
         with suppress(KeyError):  # no such study, as Optuna's service answers then
-            for trial in reversed(self._cached.get_all_trials(request.study_id, deepcopy=False)) if mark else ():
-                if trial.system_attrs.get(REQUEST_MARK) == mark:
-                    return trial_id(trial)
+            made = marked_trial(self._cached.get_all_trials(request.study_id, deepcopy=False), REQUEST_MARK, mark)
+            return None if made is None else trial_id(made)
         return None
 
     def SetTrialParameter(  # noqa: N802
@@ -194,16 +192,15 @@ class _Service(OptunaStorageProxyService):
 
 
 class _LockService:
-    """The lock: one client at a time, first come, first served, until it releases it or its connection ends.
+    """The lock: one client at a time, in the order of asking, until it releases it or its connection ends.
 
-    One queue for all studies: what excludes those who use an SQLite file directly is one lock for the whole file.
+    One line for all studies: what excludes those who use an SQLite file directly is one lock for the whole file.
     """
 
     def __init__(self, storage: RetryingStorage | ProxyStorage) -> None:
         self._storage = storage
         self._places = threading.BoundedSemaphore(MAX_LOCK_CALLS)
-        self._queue: deque[threading.Event] = deque()
-        self._changing = threading.Lock()
+        self._turn = threading.BoundedSemaphore(1)  # unlike a `Lock`, it wakes who waits longest
 
     def handler(self) -> grpc.GenericRpcHandler:
         """Return the handler of the call."""
@@ -216,48 +213,21 @@ class _LockService:
         name, patience = str(request["study"]), min(float(request["patience"]), LONGEST_LOCK)
         if not self._places.acquire(blocking=False):
             context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_LOCK_CALLS} others wait for the lock")
-        try:
-            with self._queued() as first:
-                self._hold(name, patience, first, context)
-        finally:
-            self._places.release()
+        with ExitStack() as held:
+            held.callback(self._places.release)
+            if not self._turn.acquire(timeout=patience):
+                text = f"study '{name}': others hold its lock since {patience:.0f} s"
+                context.abort(grpc.StatusCode.ABORTED, text)
+            held.callback(self._turn.release)
+            ended = threading.Event()
+            if context.add_callback(ended.set):  # or the client has gone while it waited
+                self._hold(name, patience, context, ended)
         return iter(())
 
-    def _hold(self, name: str, patience: float, first: threading.Event, context: grpc.ServicerContext) -> None:
-        ended = threading.Event()
-
-        def end() -> None:
-            ended.set()
-            first.set()
-
-        if not context.add_callback(end):
-            return
-        if not first.wait(patience):
-            context.abort(grpc.StatusCode.ABORTED, _timed_out(name, patience))
-        if ended.is_set():
-            return
+    def _hold(self, name: str, patience: float, context: grpc.ServicerContext, ended: threading.Event) -> None:
         try:
             with study_lock(self._storage, name, patience):
                 context.send_initial_metadata(((LOCKED, "1"),))
                 ended.wait()
         except StoreError as error:
             context.abort(grpc.StatusCode.ABORTED, str(error))
-
-    @contextmanager
-    def _queued(self) -> Iterator[threading.Event]:
-        """Join the queue; return the event that is set when this caller is first."""
-        ticket = threading.Event()
-        with self._changing:
-            self._queue.append(ticket)
-            self._queue[0].set()
-        try:
-            yield ticket
-        finally:
-            with self._changing:
-                self._queue.remove(ticket)
-                if self._queue:
-                    self._queue[0].set()
-
-
-def _timed_out(name: str, patience: float) -> str:
-    return f"study '{name}': others hold its lock since {patience:.0f} s"

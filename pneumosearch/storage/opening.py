@@ -1,4 +1,4 @@
-"""Opening the store of a study, with the artifacts that belong to it."""
+"""Opening the store of a study, with the artifacts that belong to it: what each command with a store begins with."""
 
 from pathlib import Path
 from typing import Final

@@ -22,7 +22,7 @@ METHODS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
         "_get_best_trial_id": ("self", "study_id", "direction"),
         "_get_stale_trial_ids": ("self", "study_id"),
     },
-    # Where a proxy connects: `grpc_client` adds TLS and a token.
+    # Where a proxy connects: `grpc_client` adds a token.
     "optuna.storages.GrpcStorageProxy": {"_setup": ("self",)},
     # Where CMA-ES keeps its state: `samplers` writes JSON in place of a pickle.
     "optuna.samplers.CmaEsSampler": {

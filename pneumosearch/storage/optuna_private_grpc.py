@@ -1,4 +1,4 @@
-"""Optuna's gRPC service, which is private but for its client and a server without token and TLS.
+"""Optuna's gRPC service, which is private but for its client and a server without a token.
 
 Apart from `optuna_private` because it imports gRPC, which no other storage needs.
 """

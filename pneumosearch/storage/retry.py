@@ -15,7 +15,6 @@ cannot tell whether it was done. So each call is repeated in a way that is right
 
 import functools
 import itertools
-import json
 import logging
 import time
 import weakref
@@ -162,20 +161,17 @@ class RetryingStorage(RDBStorage):
             connection.execute(
                 text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE"), {"study": study_id}
             )
-            found = connection.execute(
-                text(
-                    "SELECT trials.trial_id FROM trials JOIN trial_system_attributes AS marks "
-                    "ON marks.trial_id = trials.trial_id "
-                    "WHERE study_id = :study AND marks.key = :key AND marks.value_json = :mark"
-                ),
-                {"study": study_id, "key": MARK, "mark": json.dumps(mark)},
-            ).scalar()
-        return None if found is None else super().get_trial(found)
+        return marked_trial(super().get_all_trials(study_id), MARK, mark)
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Claim or end a trial; False where it was claimed before."""
         set_state = functools.partial(super().set_trial_state_values, trial_id, state, values)
         return self.with_retry(set_state, lambda: repeat_state_change(self, set_state, trial_id, state, values))
+
+
+def marked_trial(trials: Sequence[FrozenTrial], key: str, mark: str | None) -> FrozenTrial | None:
+    """Return the trial whose system attribute `key` is `mark`; None where there is none, or no mark."""
+    return next((trial for trial in reversed(trials) if mark and trial.system_attrs.get(key) == mark), None)
 
 
 def add_retries(retrying: type, original: type) -> None:

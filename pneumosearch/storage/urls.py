@@ -1,4 +1,8 @@
-"""Storages by their URLs: open one, say in one line why it cannot be used, advise which suits how many workers."""
+"""Storages by their URLs: open one, say in one line why it cannot be used, advise which suits how many workers.
+
+SQLAlchemy parses and opens. It is ours that a database whose cable was cut is given up after a minute, that messages
+are one line without passwords, and that an SQLite file on a network file system is warned of.
+"""
 
 import re
 import warnings
