@@ -1,4 +1,4 @@
-"""The Jinja templates of pages and model cards."""
+"""The Jinja templates of pages and model cards; it is ours that no control character of a name reaches a page."""
 
 from base64 import b64encode
 from typing import Any

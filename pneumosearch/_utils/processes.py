@@ -1,7 +1,8 @@
 """Helper processes that start early: they import Keras while their parent reads images, then wait for a task.
 
 Importing Keras and its backend takes seconds. A process that starts early has done so before the first trial.
-This module imports nothing slow.
+multiprocessing starts one only together with its task, and its pools hide which process died, and of what. This module
+imports nothing slow.
 """
 
 import logging

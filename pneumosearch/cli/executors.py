@@ -26,7 +26,7 @@ WorkerGpus = Annotated[
     float | None, typer.Option(help="GPUs of a worker on the cluster; with 0.25, four share one.", show_default="0")
 ]
 MaxRestarts = Annotated[
-    int | None, typer.Option(min=0, help="Restart as many lost workers of the cluster.", show_default="20")
+    int | None, typer.Option(min=0, help="Restart each lost worker of the cluster so often.", show_default="20")
 ]
 
 

@@ -1,4 +1,8 @@
-"""optuna-dashboard over the store, with the published table and the baseline as each study's note, behind a guard."""
+"""optuna-dashboard over the store, with the published table and the baseline as each study's note, behind a guard.
+
+cheroot serves it, with a bound on threads and on the time of a slow visitor, which Python's own wsgiref lacks. waitress
+has both too, but starts its threads before it tries the port, leaves them where that is taken, and swallows Ctrl-C.
+"""
 
 import logging
 import re

@@ -1,5 +1,7 @@
 """Checkpoints of a trial in the artifacts that machines share: one object an epoch, so that any worker can go on.
 
+Optuna's `upload_artifact` only adds, under keys that it draws: it would keep every epoch, and check none.
+
 The trial's attribute `checkpoints` names the last two, oldest first, each with its SHA-256. It is written after the
 object is complete. An object that does not match (torn, rotten, of another worker) is not used; then the one before it
 serves. Of a trial with folds these are the first fold's, whose network is kept; `fold_checkpoints` names the last two

@@ -1,5 +1,8 @@
 """What is left to train in a study, and which process trains it: trials are claimed, reclaimed and resumed here.
 
+Optuna only ever begins a trial: `study.ask` takes up none that another process left, and knows no number of trials that
+a study shall have in all.
+
 Other processes end their trials without the study's lock. So what must agree is counted in one reading of the trials,
 and whether others are at work is asked before what they may have left.
 """

@@ -97,8 +97,8 @@ TrialEvent = (
     | Repeating
 )
 
-#: Receives each event as it happens.
-Listener = Callable[[TrialEvent], None]
+#: Receives each event as it happens; what it returns does not matter.
+Listener = Callable[[TrialEvent], object]
 
 
 def to_all(*listeners: Listener) -> Listener:

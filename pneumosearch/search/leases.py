@@ -1,4 +1,8 @@
-"""Leases of trials: which process trains a trial, and whether it still lives. No trial is trained twice or lost."""
+"""Leases of trials: which process trains a trial, and whether it still lives. No trial is trained twice or lost.
+
+They are ours because Optuna's heartbeat fails the trial of a lost process and repeats it under another number, with
+another seed, waits for a process of this machine that is known to be dead, and does not exist over gRPC.
+"""
 
 import os
 import platform

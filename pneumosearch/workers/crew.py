@@ -1,4 +1,4 @@
-"""Who trains: processes of this machine, or a Ray cluster, and their preparation."""
+"""Who trains: processes of this machine, or a Ray cluster, and their preparation; the one place that asks which."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

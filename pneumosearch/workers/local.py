@@ -5,30 +5,25 @@ code, or too little memory, ends such a process and not the study.
 """
 
 import os
-import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Final
 
 from pneumosearch._utils.hardware import environments
 from pneumosearch._utils.processes import Helper
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.network.backend import device_in_words, idle_gpu_warning
-from pneumosearch.search.events import DeviceFound
+from pneumosearch.search.events import DeviceFound, Listener
 from pneumosearch.search.runner import Outcome
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
 from pneumosearch.training.loop import prepare
-from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
+from pneumosearch.workers.supervisor import Failed, TrainingProcess, supervise
 from pneumosearch.workers.work import Limits, Work
-
-_LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
 
 
 @dataclass(frozen=True)
@@ -42,7 +37,11 @@ class Job:
     limits: Limits
     artifacts: str | None = None  # URL of those that machines share
     steps_every: float | None = None  # as of `Session`
-    environment: Mapping[str, str] = field(default_factory=dict)  # its share of this machine
+
+    def session(self, listener: Listener, stop: StopFlag) -> Session:
+        """Open the store here, and return what trainings here share."""
+        store = Store(self.url, self.results, artifacts=self.artifacts)
+        return Session(store, self.source, listener, stop, self.steps_every)
 
 
 def run_locally(
@@ -66,9 +65,13 @@ def run_locally(
         ConfigError: More than one process for work of one.
         PneumosearchError: As `Work.train`, or the training processes cannot be kept alive.
     """
-    job = make_job(session, work, limits, workers)
-    jobs = [replace(job, environment=environment) for environment in environments(workers)]
-    return supervise(session, work.study, _OwnProcesses(jobs, helpers or []), workers, job.limits.max_failures)
+    job, early, shares = make_job(session, work, limits, workers), helpers or [], environments(workers)
+
+    def start(number: int) -> TrainingProcess:
+        helper = early.pop(0) if early else Helper(shares[number], prepare)
+        return TrainingProcess(helper, partial(_work, job))
+
+    return supervise(session, work.study, start, workers, job.limits.max_failures)
 
 
 def make_job(session: Session, work: Work, limits: Limits | None, workers: int) -> Job:
@@ -83,71 +86,6 @@ def make_job(session: Session, work: Work, limits: Limits | None, workers: int) 
     return Job(*known, store.artifacts_url, session.steps_every)
 
 
-@dataclass(frozen=True)
-class _OwnProcesses:
-    """Training processes of this machine, by their jobs; the first of them may have been started early."""
-
-    jobs: Sequence[Job]
-    helpers: list[Helper]
-
-    def start(self, number: int) -> "_OwnProcess":
-        job = self.jobs[number]
-        return _OwnProcess(self.helpers.pop(0) if self.helpers else Helper(job.environment, prepare), job)
-
-    def events(self, processes: Mapping[int, "_OwnProcess"]) -> Iterator[tuple[int, ProcessEvent | None]]:
-        ready = set(wait([process.events for process in processes.values()], _LOOK_AT_STOP))
-        for number, process in processes.items():
-            if process.events not in ready:
-                continue
-            try:
-                yield number, process.events.recv()
-            except (EOFError, OSError):
-                yield number, None
-
-
-class _OwnProcess(TrainingProcess):
-    """One process, its events (process to us) and its orders (us to the process)."""
-
-    def __init__(self, helper: Helper, job: Job) -> None:
-        super().__init__()
-        self._helper, self.events = helper, helper.events
-        self._send(partial(_work, job))
-        self._ordered = False
-
-    def order(self, reason: str) -> None:
-        if not self._ordered:
-            self._ordered = self._send(reason)
-
-    def _send(self, order: object) -> bool:
-        try:
-            self._helper.send(order)
-        except OSError:
-            return False  # it is gone; its events show that
-        return True
-
-    def end(self) -> None:
-        self._helper.end()
-
-    @property
-    def ended_by(self) -> str:
-        code = self._helper.exit_code
-        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
-
-
-def train_trials(job: Job, send: Callable[[ProcessEvent], None], stop: StopFlag) -> None:
-    """Train a few trials in this process.
-
-    Args:
-        job: What is trained, and how much of it.
-        send: Receives what happens, and at last how it ended.
-        stop: Another thread sets it.
-    """
-    send(DeviceFound(device_in_words(), idle_gpu_warning()))
-    store = Store(job.url, job.results, artifacts=job.artifacts)
-    session = Session(store, job.source, send, stop, job.steps_every)
-    send(job.work.train(session, job.limits))
-
-
 def one_line_error(error: Exception) -> PneumosearchError:
     """Return the error as one line that another process can show; a note has the traceback."""
     if isinstance(error, PneumosearchError):
@@ -158,11 +96,12 @@ def one_line_error(error: Exception) -> PneumosearchError:
 
 
 def _work(job: Job, events: Connection, orders: Connection) -> None:
-    """Train a few trials; the task of a training process."""
+    """Train a few trials; the task of a training process. It sends what happens, and at last how it ended."""
     stop = StopFlag()
     threading.Thread(target=_follow_orders, args=(orders, stop), daemon=True).start()
     try:
-        train_trials(job, events.send, stop)
+        events.send(DeviceFound(device_in_words(), idle_gpu_warning()))
+        events.send(job.work.train(job.session(events.send, stop), job.limits))
     except Exception as error:  # noqa: BLE001  the parent shows it in one line
         events.send(Failed(one_line_error(error)))
 

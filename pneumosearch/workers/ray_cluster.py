@@ -1,38 +1,36 @@
-"""Training processes on a Ray cluster: they work as those of one machine do, and are Ray actors.
+"""Workers on a Ray cluster: each is a Ray task that supervises a training process on its node, as `local` does here.
 
-A lost process is restarted wherever there is room. The first process that asks reclaims its trial, as
-`search.leases` says: at once on the same machine, after the grace period on another.
+Ray places the tasks and runs those again whose node or process is lost; it is ours that a trial that kills its process
+each time fails in the end, and that a lost trial goes on under its own number. The first worker that asks reclaims it,
+as `search.leases` says: at once on the same machine, after the grace period on another.
 """
 
 import os
 import platform
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
-from queue import SimpleQueue
 from typing import Any, Final
 
 from pneumosearch._utils.hardware import GROWING, THREADS
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import ConfigError, DataError, PneumosearchError, StoreError
+from pneumosearch.search.events import TrialEvent
 from pneumosearch.search.runner import Outcome
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.urls import absolute_url, is_sqlite
-from pneumosearch.workers.local import Job, make_job, one_line_error, train_trials
-from pneumosearch.workers.supervisor import Failed, ProcessEvent, TrainingProcess, supervise
+from pneumosearch.workers.local import Job, make_job, one_line_error, run_locally
 from pneumosearch.workers.work import Limits, Work
 
-#: Lost processes that a run of the study command restarts.
+#: How often Ray starts each worker again that was lost.
 MAX_RESTARTS: Final = 20
 
-_LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
+_LOOK_AT_WORKERS: Final = 0.2  # seconds between two looks at what they report
 _STEPS_EVERY: Final = 1.0  # seconds at least between two reports of a training's steps, each a message to the driver
 _REACHED_WITHIN: Final = 10.0  # seconds; Ray itself would try for minutes
-_GONE: Final = "its node is gone or cannot be reached"
 
 # Workers get these variables of this process too.
 _AWS: Final = "AWS_(ACCESS_KEY_ID|SECRET_ACCESS_KEY|SESSION_TOKEN|ENDPOINT_URL|ENDPOINT_URL_S3|REGION|DEFAULT_REGION)"
@@ -46,8 +44,8 @@ class WorkerPlaced:
     node: str
 
 
-#: What a worker of a cluster sends.
-WorkerEvent = ProcessEvent | WorkerPlaced
+#: What a worker of a cluster reports.
+WorkerEvent = TrialEvent | WorkerPlaced
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class Cluster:
             of a new one on it.
         cpus: Cores of a worker, which computes with as many threads; at least one thread.
         gpus: Accelerators of a worker; several with a fraction each share one.
-        max_restarts: Lost workers that are restarted.
+        max_restarts: How often each worker is started again that was lost.
 
     Raises:
         ConfigError: An address of Ray's client, no core, or more than one that is no whole number.
@@ -174,167 +172,154 @@ def run_on_cluster(
         workers: Workers at a time.
 
     Raises:
-        PneumosearchError: As `local.run_locally`; images are missing on a node, or too many workers were lost.
+        PneumosearchError: As `local.run_locally`; images are missing on a node, or a worker was lost too often.
     """
-    job = _portable(make_job(session, work, limits, workers), cluster)
+    job = _portable(make_job(session, work, limits, workers))
     ray = _ray()
     room = cluster.room(ray.nodes())
     if room < workers:
         say(f"{cluster.wish} a worker: the cluster has room for {room} of {workers} now; the others wait for it")
-    actors = _Actors(ray, job, cluster, say, partial(work.n_ended, session.store))
-    return supervise(session, work.study, actors, workers, job.limits.max_failures)
+    board = _board(ray)
+    share = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
+    train = ray.remote(_train).options(max_retries=cluster.max_restarts, scheduling_strategy="SPREAD", **share)
+    begun = {train.remote(n, job, cluster.environment(), _address(), board): n for n in range(workers)}
+    driver = _Driver(ray, board, begun, session, partial(work.n_ended, session.store), say, cluster.max_restarts)
+    try:
+        return max(driver.follow(), key=lambda outcome: (outcome.done, outcome.finished))
+    finally:
+        for task in begun:
+            ray.cancel(task, force=True)
+        ray.kill(board)
 
 
-def _portable(job: Job, cluster: Cluster) -> Job:
-    """Return the job with paths and environment that mean the same on all nodes."""
+def _portable(job: Job) -> Job:
+    """Return the job with paths that mean the same on all nodes."""
     manifest = replace(job.source.manifest, folder=job.source.manifest.folder.resolve())
     source = replace(job.source, manifest=manifest, cache_dir=job.source.cache_dir.resolve())
     url, every = absolute_url(job.url), None if job.steps_every is None else max(job.steps_every, _STEPS_EVERY)
-    here = replace(job, url=url, results=job.results.resolve(), source=source)
-    return replace(here, environment=cluster.environment(), steps_every=every)
+    return replace(job, url=url, results=job.results.resolve(), source=source, steps_every=every)
 
 
-class _Actors:
-    """Training processes of the cluster."""
+class _Board:
+    """What the workers report, and the driver's order to them: an actor on the driver's node."""
 
-    def __init__(
-        self, ray: Any, job: Job, cluster: Cluster, say: Callable[[str], None], ended: Callable[[], int]
-    ) -> None:
-        self._ray, self._job, self._cluster, self._say, self._ended = ray, job, cluster, say, ended
-        share = {"num_cpus": cluster.cpus, "num_gpus": cluster.gpus}
-        # Two calls at once: one that trains, and one that takes orders.
-        self._worker = ray.remote(_Worker).options(max_concurrency=2, scheduling_strategy="SPREAD", **share)
-        self._lost = 0
-        self._done = False
+    def __init__(self) -> None:
+        self._events: list[tuple[int, WorkerEvent]] = []
+        self._order = ""
 
-    def start(self, number: int) -> "_Actor":
-        return _Actor(self._ray, self._worker.remote(self._job, _address()))
+    def report(self, worker: int, *events: WorkerEvent) -> str:
+        """Take events of a worker; return why it is to stop, empty where it is not."""
+        self._events += [(worker, event) for event in events]
+        return self._order
 
-    def events(self, processes: Mapping[int, "_Actor"]) -> Iterator[tuple[int, ProcessEvent | None]]:
-        streams = [process.stream for process in processes.values()]
-        ready, _ = self._ray.wait(streams, num_returns=1, timeout=_LOOK_AT_STOP)
-        if ready:
-            ready, _ = self._ray.wait(streams, num_returns=len(streams), timeout=0)
-        for number, process in processes.items():
-            if any(process.stream is stream for stream in ready):
-                yield from ((number, event) for event in self._next(number, process))
-            elif process.waits and (self._done or process.ordered):  # there may never be room for it
-                yield number, Outcome(self._ended(), "" if self._done else process.ordered, self._done)
+    def collect(self, order: str) -> list[tuple[int, WorkerEvent]]:
+        """Return the events since the last call; from now on, tell the workers this order."""
+        events, self._events, self._order = self._events, [], order
+        return events
 
-    def _next(self, number: int, process: "_Actor") -> Iterator[ProcessEvent | None]:
+
+def _board(ray: Any) -> Any:
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    return ray.remote(_Board).options(num_cpus=0, scheduling_strategy=here).remote()
+
+
+@dataclass
+class _Driver:
+    """Passes on what the workers report until all have ended."""
+
+    ray: Any
+    board: Any
+    begun: Mapping[Any, int]  # tasks, each with the number of its worker
+    session: Session
+    n_ended: Callable[[], int]
+    say: Callable[[str], None]
+    max_restarts: int
+    nodes: dict[int, str] = field(default_factory=dict)  # where each worker was placed last
+
+    def follow(self) -> list[Outcome]:
+        """Return how each worker ended. Raises `PneumosearchError` where one sent it, or was lost too often."""
+        outcomes, tasks = list[Outcome](), list(self.begun)
+        while tasks:
+            ended, tasks = self.ray.wait(tasks, num_returns=len(tasks), timeout=_LOOK_AT_WORKERS)
+            self._pass_on()
+            outcomes += map(self._outcome, ended)
+            if self.session.stop.reason or any(outcome.done for outcome in outcomes):
+                self._leave_out_waiting(tasks)
+        return outcomes
+
+    def _pass_on(self) -> None:
+        order = self.session.stop.reason if self.session.stop() else ""
+        for worker, event in self.ray.get(self.board.collect.remote(order)):
+            if not isinstance(event, WorkerPlaced):
+                self.session.listener(event)
+                continue
+            if worker in self.nodes:
+                self.say(f"worker {worker} was lost; it is started again")
+            self.nodes[worker] = event.node
+
+    def _outcome(self, task: Any) -> Outcome:
         try:
-            event: WorkerEvent = self._ray.get(next(process.stream))
-        except (StopIteration, self._ray.exceptions.RayError) as error:
-            process.died_of(error)
-            self._count_loss(number, process)
-            yield None
-            return
-        match event:
-            case WorkerPlaced(node):
-                process.runs_on(node)
-                return
-            case Outcome(done=True):
-                self._done = True
-        yield event
-
-    def _count_loss(self, number: int, process: "_Actor") -> None:
-        self._lost += 1
-        if self._lost > self._cluster.max_restarts:
+            result: Outcome | PneumosearchError = self.ray.get(task)
+        except self.ray.exceptions.TaskCancelledError:
+            return Outcome(self.n_ended(), self.session.stop.reason, False)
+        except self.ray.exceptions.RayTaskError as error:
+            raise PneumosearchError(f"worker {self.begun[task]} does not start: {_last_line(error)}") from error
+        except self.ray.exceptions.RayError as error:
             raise PneumosearchError(
-                f"stopped: {self._lost} workers were lost (the last: {process.ended_by}), and --max-restarts is "
-                f"{self._cluster.max_restarts}; the same command goes on from what was saved"
-            )
-        self._say(f"worker {number} was lost ({process.ended_by}); it is restarted")
+                f"stopped: worker {self.begun[task]} was lost ({_last_line(error)}), and --max-restarts is "
+                f"{self.max_restarts}; the same command goes on from what was saved"
+            ) from error
+        if isinstance(result, PneumosearchError):
+            raise result
+        return result
+
+    def _leave_out_waiting(self, tasks: Iterable[Any]) -> None:
+        """Cancel the workers that have no node, or no longer: there may never be room for them."""
+        living = {node["NodeID"] for node in self.ray.nodes() if node["Alive"]}
+        for task in tasks:
+            if self.nodes.get(self.begun[task]) not in living:
+                self.ray.cancel(task)
 
 
-class _Actor(TrainingProcess):
-    """One process of the cluster, seen by its driver."""
+def _last_line(error: Exception) -> str:
+    return next(reversed(str(error).strip().splitlines()), type(error).__name__)
 
-    def __init__(self, ray: Any, actor: Any) -> None:
+
+def _train(worker: int, job: Job, environment: Mapping[str, str], home: str, board: Any) -> Outcome | PneumosearchError:
+    """Supervise a training process on this node until nothing is left to train; `home` as of `check_storage`."""
+    os.environ.update(environment)  # before anything looks at it
+    ray = _ray()
+
+    def report(*events: WorkerEvent) -> str:
+        # Not `ray.get`: Ray would lend the cores of a task that waits by it to another one.
+        return str(board.report.remote(worker, *events).future().result())
+
+    try:
+        report(WorkerPlaced(ray.get_runtime_context().get_node_id()))
+        check_storage(job.url, home, [_address()])
+        # The images of this node: it may lack some or have others, and the study compares them by content.
+        manifest = job.source.manifest
+        here = read_manifest(manifest.folder, manifest.patient_pattern, manifest.classes)
+        job = replace(job, source=replace(job.source, manifest=here))
+        return run_locally(job.session(report, _Ordered(report)), job.work, job.limits)
+    except (DataError, StoreError) as error:
+        return type(error)(f"node {platform.node()} ({_address()}): {error}")
+    except Exception as error:  # noqa: BLE001  the driver shows it in one line
+        return one_line_error(error)
+
+
+class _Ordered(StopFlag):
+    """Set where the driver says so."""
+
+    def __init__(self, ask: Callable[[], str]) -> None:
         super().__init__()
-        self._ray, self._actor = ray, actor
-        self.stream = actor.events.remote()
-        self._node: str | None = None  # where it runs; None before it runs
-        self.ordered = ""
-        self._ended_by, self._blameless = "", False
+        self._ask = ask
 
-    @property
-    def waits(self) -> bool:
-        """Whether it waits for room on a node."""
-        return self._node is None
-
-    def runs_on(self, node: str) -> None:
-        """Remember the node on which it runs now."""
-        self._node = node
-
-    def order(self, reason: str) -> None:
-        if not self.ordered:
-            self.ordered = reason
-            self._actor.order.remote(reason)
-
-    def end(self) -> None:
-        self._ray.kill(self._actor)
-
-    def died_of(self, error: Exception) -> None:
-        """Remember how it died."""
-        living = {node["NodeID"] for node in self._ray.nodes() if node["Alive"]}
-        # A node that dies is unreachable at first, and may still be chosen for a process that then never runs.
-        unreachable = isinstance(error, self._ray.exceptions.ActorUnavailableError) or "never ran" in str(error)
-        self._blameless = unreachable or (self._node is not None and self._node not in living)
-        detail = re.search("Worker exit detail: (.*)", str(error))
-        lines = [detail[1]] if detail else str(error).strip().splitlines()[-1:]
-        self._ended_by = _GONE if self._blameless else " ".join(lines) or type(error).__name__
-
-    @property
-    def ended_by(self) -> str:
-        return self._ended_by
-
-    @property
-    def blameless(self) -> bool:
-        return self._blameless
-
-
-class _Worker:
-    """A training process of the cluster, on its node.
-
-    Args:
-        job: What is trained, and how much of it.
-        home: Address of the machine whose SQLite file may be the storage.
-    """
-
-    def __init__(self, job: Job, home: str) -> None:
-        os.environ.update(job.environment)  # before anything looks at it
-        self._job, self._home = job, home
-        self._unsent: SimpleQueue[ProcessEvent] = SimpleQueue()
-        self._stop = StopFlag()
-
-    def events(self) -> Iterator[WorkerEvent]:
-        """Train, and yield what happens."""
-        yield WorkerPlaced(_ray().get_runtime_context().get_node_id())
-        threading.Thread(target=self._train, daemon=True).start()
-        while True:
-            event = self._unsent.get()
-            yield event
-            if isinstance(event, Outcome | Failed):
-                return
-
-    def order(self, reason: str) -> None:
-        """Stop after the present epoch."""
-        self._stop.reason = reason
-
-    def _train(self) -> None:
-        job = self._job
-        try:
-            check_storage(job.url, self._home, [_address()])
-            # The images of this node: it may lack some or have others, and the study compares them by content.
-            manifest = job.source.manifest
-            here = read_manifest(manifest.folder, manifest.patient_pattern, manifest.classes)
-            source = replace(job.source, manifest=here)
-            train_trials(replace(job, source=source), self._unsent.put, self._stop)
-        except (DataError, StoreError) as error:
-            self._unsent.put(Failed(type(error)(f"node {platform.node()} ({_address()}): {error}")))
-        except Exception as error:  # noqa: BLE001  the driver shows it in one line
-            self._unsent.put(Failed(one_line_error(error)))
+    def __call__(self) -> bool:
+        self.reason = self.reason or self._ask()
+        return bool(self.reason)
 
 
 def _address() -> str:

@@ -1,11 +1,17 @@
-"""Supervises training processes, here or on a cluster: passes their events on and restarts those that die."""
+"""Supervises training processes of this machine: passes their events on and replaces those that end or die.
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+It is ours because a process that dies breaks a whole `ProcessPoolExecutor`, and `multiprocessing.Pool` waits for its
+task for ever; neither could tell a trial that kills each process that trains it.
+"""
+
+import signal
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, NamedTuple, Protocol
+from multiprocessing.connection import wait
+from typing import Final, NamedTuple
 
+from pneumosearch._utils.processes import Helper, Task
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.search.events import (
     DeviceFound,
@@ -31,6 +37,7 @@ class Failed:
 #: What a training process sends: what happens in its trials, and at last how its part of the search ended.
 ProcessEvent = TrialEvent | Outcome | Failed
 
+_LOOK_AT_STOP: Final = 0.2  # seconds between two looks at whether to stop
 _MAX_DEATHS: Final = 2  # a trial whose process dies as often without a new epoch has failed
 
 
@@ -44,12 +51,20 @@ class Progress(NamedTuple):
         return f"epoch {self.epochs}" + (f" of fold {self.fold + 1}" if self.fold else "")
 
 
-class TrainingProcess(ABC):
-    """A process that trains trials one after the other."""
+class TrainingProcess:
+    """A process that trains trials one after the other.
 
-    def __init__(self) -> None:
+    Args:
+        helper: The process.
+        task: What it does; it sends events, and takes one order to stop.
+    """
+
+    def __init__(self, helper: Helper, task: Task) -> None:
         self.training: tuple[int, Progress] | None = None  # the trial that it trains, and how far that is
         self.study: str | None = None  # of that trial, where it is not the search
+        self._helper, self.events = helper, helper.events
+        self._send(task)
+        self._ordered = False
 
     def note(self, event: TrialEvent) -> None:
         """Remember which trial it trains, and how far that is."""
@@ -66,42 +81,46 @@ class TrainingProcess(ABC):
             case _:
                 self.training = None
 
-    @abstractmethod
+    def next_event(self) -> ProcessEvent | None:
+        """Wait for its next event; None where it died."""
+        try:
+            event: ProcessEvent = self.events.recv()
+        except (EOFError, OSError):
+            return None
+        return event
+
     def order(self, reason: str) -> None:
         """Order it to stop after its present epoch."""
+        if not self._ordered:
+            self._ordered = self._send(reason)
 
-    @abstractmethod
+    def _send(self, order: object) -> bool:
+        try:
+            self._helper.send(order)
+        except OSError:
+            return False  # it is gone; its events show that
+        return True
+
     def end(self) -> None:
         """End the process, if need be by force: nothing that it saved is lost either way."""
+        self._helper.end()
 
     @property
-    @abstractmethod
     def ended_by(self) -> str:
         """How it died, in words."""
-
-    @property
-    def blameless(self) -> bool:
-        """Whether its death has nothing to do with its trial, such as the loss of its machine."""
-        return False
+        code = self._helper.exit_code
+        return f"killed by {signal.Signals(-code).name}" if code < 0 else f"it ended with exit code {code}"
 
 
-class Executor(Protocol):
-    """Where training processes run."""
-
-    def start(self, number: int) -> TrainingProcess:
-        """Start the process of this number, or start it again."""
-
-    def events(self, processes: Mapping[int, Any]) -> Iterable[tuple[int, ProcessEvent | None]]:
-        """Wait a moment for events of these processes, by number; None for a process that died."""
-
-
-def supervise(session: Session, study: str, executor: Executor, workers: int, max_failures: int) -> Outcome:
+def supervise(
+    session: Session, study: str, start: Callable[[int], TrainingProcess], workers: int, max_failures: int
+) -> Outcome:
     """Keep `workers` processes training a study until nothing is left to train, or something stops it.
 
     Args:
         session: Store, listener, and the flag to stop.
         study: Name of the study.
-        executor: Where the processes run.
+        start: Starts the process of this number, or starts it again.
         workers: Processes at a time.
         max_failures: Stop when this many trials in a row fail for the same reason.
 
@@ -114,28 +133,30 @@ def supervise(session: Session, study: str, executor: Executor, workers: int, ma
     with ExitStack() as stack:
         stack.callback(lambda: _end(processes.values()))
         for number in range(workers):
-            processes[number] = executor.start(number)
+            processes[number] = start(number)
         while processes:
-            for number, outcome in _handle_events(executor, processes, session, deaths):
+            for number, outcome in _handle_events(processes, session, deaths):
                 processes.pop(number).end()
                 if outcome is not None and (outcome.stopped or outcome.done):
                     outcomes.append(outcome)
                 else:
-                    processes[number] = executor.start(number)
+                    processes[number] = start(number)
     return max(outcomes, key=lambda outcome: (outcome.done, outcome.finished))
 
 
 def _handle_events(
-    executor: Executor, processes: Mapping[int, TrainingProcess], session: Session, deaths: "_Deaths"
+    processes: Mapping[int, TrainingProcess], session: Session, deaths: "_Deaths"
 ) -> list[tuple[int, Outcome | None]]:
     """Pass events on; return the processes that have ended, each with its outcome, or None where it died."""
     ended: list[tuple[int, Outcome | None]] = []
     if session.stop():
         for process in processes.values():
             process.order(session.stop.reason)
-    for number, event in executor.events(processes):
-        process = processes[number]
-        match event:
+    ready = set(wait([process.events for process in processes.values()], _LOOK_AT_STOP))
+    for number, process in processes.items():
+        if process.events not in ready:
+            continue
+        match event := process.next_event():
             case None:
                 process.end()
                 deaths.add(process)
@@ -179,8 +200,6 @@ class _Deaths:
         Raises:
             PneumosearchError: Processes die before they have a trial, or too many trials failed like this.
         """
-        if process.blameless:
-            return
         if process.training is None:
             self._before_any += 1
             if self._before_any >= _MAX_DEATHS * self.workers:

@@ -1,4 +1,7 @@
-"""What training processes are to train: a search, or the replicates of a confirmation; either can be pickled."""
+"""What training processes are to train: a search, or the replicates of a confirmation; either can be pickled.
+
+Optuna's `study.optimize` knows one objective and one study, and would have to be told anew what each process trains.
+"""
 
 from dataclasses import dataclass
 from typing import Final, NamedTuple, Protocol

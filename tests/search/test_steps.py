@@ -1,7 +1,10 @@
 """What a listener hears of the steps of a training."""
 
+from unittest.mock import Mock
+
 import pytest
 
+from pneumosearch._utils.processes import Helper
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.search import objective as objective_module
 from pneumosearch.search.events import EpochEnded, StepsDone, TrialEnded, TrialEvent, TrialStarted
@@ -64,16 +67,7 @@ def test_steps_are_told_only_where_somebody_looks(
 
 
 def test_process_still_trains_its_trial_between_two_epochs() -> None:
-    class Process(TrainingProcess):
-        ended_by = ""
-
-        def order(self, reason: str) -> None:
-            pass
-
-        def end(self) -> None:
-            pass
-
-    process = Process()
+    process = TrainingProcess(Mock(Helper, events=None), lambda events, orders: None)
     process.training = (3, Progress(epochs=2))
     process.note(StepsDone(3, 3, 5, 10, 0.5, None))
     assert process.training == (3, Progress(epochs=2))

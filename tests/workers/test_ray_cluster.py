@@ -7,19 +7,19 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from pneumosearch._utils.hardware import THREADS
 from pneumosearch.cli.executors import cluster_of
-from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ConfigError, DataError, PneumosearchError, StoreError
 from pneumosearch.records.epoch import History
-from pneumosearch.search.events import TrialStarted
 from pneumosearch.search.runner import Outcome, open_search
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
@@ -31,7 +31,6 @@ from tests.support.fakes import SilentListener
 from tests.workers.test_local import SPEC, outcome
 
 with_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
-GONE = "its node is gone or cannot be reached"
 RANDOM = SPEC.model_copy(update={"sampler": "random"})  # whose proposals do not depend on what has ended
 
 
@@ -43,55 +42,69 @@ def a_session(store: Store, source: DataSource, listener: SilentListener | None 
 
 
 class Lost(Exception):
-    """As Ray tells of a process that died."""
+    """As Ray tells of a worker that it will not start again."""
 
 
-class Unreachable(Lost):
-    """As Ray tells of a process whose machine does not answer."""
+class Mistake(Lost):
+    """As Ray tells of an exception in a task."""
 
 
-class Scripted:
-    """An actor that tells what its script says."""
-
-    def __init__(self, script: list[Any]) -> None:
-        self.script = script
-        self.events = SimpleNamespace(remote=lambda: self)
-        self.order = SimpleNamespace(remote=lambda reason: None)
-
-    def __next__(self) -> Any:
-        return self.script.pop(0)
+class Cancelled(Lost):
+    """As Ray tells of a task that was cancelled."""
 
 
 class FakeRay(ModuleType):
-    """Ray, whose actors follow scripts; an actor without one waits for room."""
+    """Ray, whose tasks report what their scripts say; one without an outcome or an error waits for room."""
 
     def __init__(self, scripts: list[list[Any]], living: tuple[str, ...] = ("n1",)) -> None:
         super().__init__("ray")
-        self.scripts, self.living, self.started = scripts, living, 0
-        self.exceptions = SimpleNamespace(RayError=Lost, ActorUnavailableError=Unreachable)
+        self.scripts, self.living, self.options = scripts, living, dict[str, Any]()
+        self.exceptions = SimpleNamespace(RayError=Lost, RayTaskError=Mistake, TaskCancelledError=Cancelled)
         self.util = ModuleType("ray.util")
         self.util.get_node_ip_address = lambda: "10.0.0.1"  # type: ignore[attr-defined]
+        self.strategies = ModuleType("ray.util.scheduling_strategies")
+        self.strategies.NodeAffinitySchedulingStrategy = Mock()  # type: ignore[attr-defined]
+        self.get_runtime_context = Mock()
+        self.kill = Mock()
 
     def nodes(self) -> list[dict[str, Any]]:
         return [{"NodeID": name, "Alive": True, "Resources": {"CPU": 1.0}} for name in self.living]
 
-    def remote(self, kind: type) -> Any:
-        return SimpleNamespace(options=lambda **share: SimpleNamespace(remote=self._start))
+    def remote(self, target: Any) -> Any:
+        return SimpleNamespace(options=partial(self._actor if isinstance(target, type) else self._tasks, target))
 
-    def _start(self, *arguments: Any) -> Scripted:
-        self.started += 1
-        return Scripted(self.scripts.pop(0) if self.scripts else [])
+    def _actor(self, kind: type, **options: Any) -> Any:
+        self.board = kind()
+        methods = {name: SimpleNamespace(remote=getattr(self.board, name)) for name in ("report", "collect")}
+        return SimpleNamespace(remote=lambda: SimpleNamespace(**methods))
 
-    def wait(self, streams: list[Scripted], num_returns: int, timeout: float) -> tuple[list[Scripted], list[Scripted]]:
-        return [stream for stream in streams if stream.script][:num_returns], []
+    def _tasks(self, task: object, **options: Any) -> Any:
+        self.options = options
+        return SimpleNamespace(remote=self._begin)
 
-    def get(self, event: Any) -> Any:
-        if isinstance(event, Exception):
-            raise event
-        return event
+    def _begin(self, worker: int, *arguments: Any) -> "FakeTask":
+        return FakeTask(worker, self.scripts.pop(0) if self.scripts else [])
 
-    def kill(self, actor: Scripted) -> None:
-        actor.script = []
+    def wait(self, tasks: list["FakeTask"], num_returns: int, timeout: float) -> tuple[list[Any], list[Any]]:
+        for task in tasks:
+            ends = [line for line in task.script if isinstance(line, Outcome | Exception)]
+            self.board.report(task.worker, *(line for line in task.script if line not in ends))
+            task.script = ends
+        return [task for task in tasks if task.script], [task for task in tasks if not task.script]
+
+    def get(self, what: Any) -> Any:
+        [result] = what.script if isinstance(what, FakeTask) else [what]
+        if isinstance(result, Lost):
+            raise result
+        return result
+
+    def cancel(self, task: "FakeTask", force: bool = False) -> None:
+        task.script = [Cancelled()]
+
+
+class FakeTask:
+    def __init__(self, worker: int, script: list[Any]) -> None:
+        self.worker, self.script = worker, script
 
 
 Install = Callable[[FakeRay], FakeRay]
@@ -102,6 +115,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> Install:
     def put(ray: FakeRay) -> FakeRay:
         monkeypatch.setitem(sys.modules, "ray", ray)
         monkeypatch.setitem(sys.modules, "ray.util", ray.util)
+        monkeypatch.setitem(sys.modules, "ray.util.scheduling_strategies", ray.strategies)
         return ray
 
     return put
@@ -228,24 +242,28 @@ def test_interrupted_while_all_wait_for_room(store: Store, source: DataSource, i
     assert (result.finished, result.stopped, result.done) == (0, "interrupted", False)
 
 
-def test_lost_nodes_are_made_up_for_so_often(store: Store, source: DataSource, install: Install) -> None:
-    lost = [WorkerPlaced("n2"), Lost("The actor's node has died")]
-    unreachable = [BEGUN, TrialStarted(0, RunSpec(config=TrialConfig())), Unreachable("Socket closed")]
-    ray = install(FakeRay([list(lost), unreachable, [BEGUN, DONE]]))
+def test_lost_workers_are_told_and_made_up_for_so_often(store: Store, source: DataSource, install: Install) -> None:
+    ray = install(FakeRay([[BEGUN, BEGUN, DONE]]))
     result, said = run_fake(store, source, 1, max_restarts=2)
     assert result.done
-    assert said == [f"worker 0 was lost ({GONE}); it is restarted"] * 2
-    ray = install(FakeRay([list(lost) for _ in range(5)]))
-    with pytest.raises(PneumosearchError, match="2 workers were lost .*its node is gone or.*--max-restarts is 1"):
+    assert said == ["worker 0 was lost; it is started again"]
+    assert ray.options["max_retries"] == 2
+    install(FakeRay([[BEGUN, BEGUN, Lost("Task failed.\nThe node has died")]]))
+    message = r"worker 0 was lost .The node has died., and --max-restarts is 1; the same command goes on"
+    with pytest.raises(PneumosearchError, match=message):
         run_fake(store, source, 1, max_restarts=1)
-    assert ray.started == 2
 
 
-def test_process_that_dies_at_its_start_is_told_with_its_reason(
+def test_lost_worker_without_room_does_not_keep_an_ended_study_waiting(
     store: Store, source: DataSource, install: Install
 ) -> None:
-    install(FakeRay([[Lost("The actor died.\nModuleNotFoundError: No module named 'pneumosearch'")] for _ in range(2)]))
-    with pytest.raises(PneumosearchError, match="does not start: ModuleNotFoundError: No module named 'pneumosearch'"):
+    install(FakeRay([[BEGUN, DONE], [WorkerPlaced("n2")]]))  # n2 is gone
+    assert run_fake(store, source, 2)[0].done
+
+
+def test_worker_that_cannot_start_is_told_with_its_reason(store: Store, source: DataSource, install: Install) -> None:
+    install(FakeRay([[Mistake("The task failed.\nModuleNotFoundError: No module named 'pneumosearch'")]]))
+    with pytest.raises(PneumosearchError, match="worker 0 does not start: ModuleNotFoundError: No module named 'pneu"):
         run_fake(store, source, 1)
 
 
@@ -287,14 +305,22 @@ def twin_of(source: DataSource, folder: Path, n_trials: int) -> Store:
 def test_cluster_trains_each_trial_once_and_as_this_machine_would(
     head: Any, store: Store, source: DataSource, tmp_path: Path
 ) -> None:
-    listener = SilentListener()
+    class Counts(SilentListener):
+        started = most = 0  # in all, and at once
+
+        def trial_started(self, number: int, run: Any) -> None:
+            self.started += 1
+            self.most = max(self.most, self.started - len(self.ended))
+
+    listener = Counts()
     session = a_session(store, source, listener)
     with connected(Cluster(head.address), store.url):
         open_search(session, RANDOM)
         result = run_on_cluster(
-            session, Search(RANDOM, 5), Limits(trials_a_process=2), cluster=Cluster(), say=print, workers=2
+            session, Search(RANDOM, 5), Limits(trials_a_process=2), cluster=Cluster(), say=print, workers=3
         )
     assert (result.finished, result.stopped, result.done) == (5, "", True)
+    assert listener.most == 2  # the third worker waits for room
     assert sorted(listener.ended) == list(range(5))
     assert outcome(store.record("tiny")) == outcome(twin_of(source, tmp_path, 5).record("tiny"))
     pids = {trial.user_attrs["owner"]["pid"] for trial in store.load_study("tiny").get_trials()}
@@ -325,7 +351,7 @@ def test_study_ends_with_its_trials_when_a_node_is_lost(
         open_search(session, RANDOM)
         result = run_on_cluster(session, Search(RANDOM, 5), cluster=Cluster(), say=said.append, workers=2)
     assert (result.finished, result.done) == (5, True)
-    assert {line.partition(" was ")[2] for line in said} == {f"lost ({GONE}); it is restarted"}
+    assert {line.partition(" was ")[2] for line in said} <= {"lost; it is started again"}
     assert outcome(store.record("tiny")) == outcome(twin_of(source, tmp_path, 5).record("tiny"))
 
 

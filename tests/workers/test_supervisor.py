@@ -1,7 +1,10 @@
 """The supervisor of training processes, with processes that are made of their events."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable
+from multiprocessing import Pipe
+from typing import cast
 
+from pneumosearch._utils.processes import Helper
 from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.records.attributes import RUN
@@ -13,34 +16,28 @@ from pneumosearch.workers.supervisor import ProcessEvent, TrainingProcess, super
 from tests.support.fakes import SPEC, a_description, a_history
 
 
-class Scripted(TrainingProcess):
-    def __init__(self, events: list[ProcessEvent | None]) -> None:
-        super().__init__()
-        self.events = events
+class ScriptedHelper:
+    """A process that sent these events; None stands for its death."""
 
-    def order(self, reason: str) -> None:
+    exit_code = -9
+
+    def __init__(self, script: list[ProcessEvent | None]) -> None:
+        self.events, sent = Pipe(duplex=False)
+        with sent:
+            for event in filter(None, script):
+                sent.send(event)
+
+    def send(self, order: object) -> None:
         pass
 
     def end(self) -> None:
-        pass
-
-    @property
-    def ended_by(self) -> str:
-        return "killed by SIGKILL"
+        self.events.close()
 
 
-class Scripts:
-    """Starts a process for each script; None stands for its death."""
-
-    def __init__(self, *scripts: list[ProcessEvent | None]) -> None:
-        self.scripts = list(scripts)
-
-    def start(self, number: int) -> Scripted:
-        return Scripted(self.scripts.pop(0))
-
-    def events(self, processes: Mapping[int, Scripted]) -> Iterator[tuple[int, ProcessEvent | None]]:
-        for number, process in processes.items():
-            yield number, process.events.pop(0)
+def scripts(*each: list[ProcessEvent | None]) -> Callable[[int], TrainingProcess]:
+    """Return what starts a process for each script."""
+    left = list(each)
+    return lambda number: TrainingProcess(cast(Helper, ScriptedHelper(left.pop(0))), lambda events, orders: None)
 
 
 def test_repetition_at_which_two_processes_died_fails_and_the_trial_of_that_number_does_not(
@@ -52,8 +49,8 @@ def test_repetition_at_which_two_processes_died_fails_and_the_trial_of_that_numb
         RUN.set(study.ask(), run)
     heard: list[TrialEvent] = []
     begun = Repeating("tiny-confirm", 0, TrialStarted(0, run))
-    scripts = Scripts([begun, None], [begun, None], [Outcome(1, "", True)])
-    outcome = supervise(Session(store, source, heard.append, StopFlag()), "tiny", scripts, 1, max_failures=1)
+    start = scripts([begun, None], [begun, None], [Outcome(1, "", True)])
+    outcome = supervise(Session(store, source, heard.append, StopFlag()), "tiny", start, 1, max_failures=1)
     assert outcome.done
     assert [trial.state for trial in store.record("tiny").trials] == ["running"]
     (repetition,) = store.record("tiny-confirm").trials
@@ -77,10 +74,8 @@ def test_progress_of_a_trial_counts_from_fold_to_fold(store: Store, source: Data
         FoldStarted(0, run.trainings[2]),
         EpochEnded(0, second, 2),
     ]
-    scripts = Scripts(
-        [*on_first, None], [*on_second, None], [*on_third, None], [*on_third, None], [Outcome(1, "", True)]
-    )
-    supervise(Session(store, source, lambda event: None, StopFlag()), "tiny", scripts, 1, max_failures=2)
+    start = scripts([*on_first, None], [*on_second, None], [*on_third, None], [*on_third, None], [Outcome(1, "", True)])
+    supervise(Session(store, source, lambda event: None, StopFlag()), "tiny", start, 1, max_failures=2)
     (trial,) = store.record("tiny").trials
     assert trial.failure is not None
     assert trial.failure.startswith("its process died twice after epoch 2 of fold 3: killed by SIGKILL")
