@@ -42,16 +42,12 @@ class Helper:
             self._process.start()
         events.close()  # close our copies of its ends, so that its death closes the pipe
         orders.close()
-        with suppress(OSError):  # it has ended already; the closed pipe of its events will show that
-            self.send(prepare)  # not as an argument, which would be unpickled before the environment is set
+        self.send(prepare)  # not as an argument, which would be unpickled before the environment is set
 
     def send(self, order: object) -> None:
-        """Send the task, and later orders for the task.
-
-        Raises:
-            OSError: The process has ended.
-        """
-        self._orders.send(order)
+        """Send the task, and later orders for the task; where the process has ended, its closed events show that."""
+        with suppress(OSError):
+            self._orders.send(order)
 
     def end(self, timeout: float = 10.0) -> None:
         """Let the process end by itself; kill it after `timeout` seconds."""

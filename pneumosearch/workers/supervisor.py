@@ -63,7 +63,7 @@ class TrainingProcess:
         self.training: tuple[int, Progress] | None = None  # the trial that it trains, and how far that is
         self.study: str | None = None  # of that trial, where it is not the search
         self._helper, self.events = helper, helper.events
-        self._send(task)
+        self._helper.send(task)
         self._ordered = False
 
     def note(self, event: TrialEvent) -> None:
@@ -92,14 +92,8 @@ class TrainingProcess:
     def order(self, reason: str) -> None:
         """Order it to stop after its present epoch."""
         if not self._ordered:
-            self._ordered = self._send(reason)
-
-    def _send(self, order: object) -> bool:
-        try:
-            self._helper.send(order)
-        except OSError:
-            return False  # it is gone; its events show that
-        return True
+            self._ordered = True
+            self._helper.send(reason)
 
     def end(self) -> None:
         """End the process, if need be by force: nothing that it saved is lost either way."""
