@@ -43,7 +43,9 @@ def selection_runs(
     ] = 3,
     size: Annotated[int, typer.Option(help="Side of the images, pixels.")] = 64,
     epochs: Annotated[int, typer.Option(help="Epochs of each training.")] = 8,
-    brightness: Annotated[bool, typer.Option(help="Train each a second time, judged by the brightness split.")] = False,
+    brightness: Annotated[
+        bool, typer.Option(help="Train each a second time, judged by the brightness split; rows without it get it.")
+    ] = False,
     timeout: Annotated[float, typer.Option(help="Stop after so many seconds; the same command goes on.")] = 1e9,
 ) -> None:
     """Train random configurations and write one row a training: configuration, all figures of the kept epoch, truth.
@@ -59,15 +61,21 @@ def selection_runs(
     store, source = Store(sqlite_url(folder / "runs.db"), folder), DataSource(read_manifest(data), folder / "cache")
     session = Session(store, source, lambda event: None, StopFlag.after(timeout))
     rows = pd.read_csv(output).to_dict("records") if output.exists() else []
-    written = {(row["configuration"], row["seed"]) for row in rows}
+    written = {(row["configuration"], row["seed"]): row for row in rows}
     for repeat, (number, config) in itertools.product(range(repeats), enumerate(configs)):
         run = _run(config, repeat, folds=repeats > 1)
-        if (number, run.seed) in written:
-            continue
-        figures = _judged(session, run, brightness=brightness)
-        if figures is None:
-            break
-        rows.append({"configuration": number, "seed": run.seed, **config.changes(), **figures})
+        row = written.get((number, run.seed))
+        if row is None:
+            figures = _judged(session, run)
+            if figures is None:
+                break
+            row = {"configuration": number, "seed": run.seed, **config.changes(), **figures}
+            rows.append(row)
+        if brightness and pd.isna(row.get("brightness_auc")):
+            on_extremes = _on_extremes(session, run)
+            if on_extremes is None:
+                break
+            row.update(on_extremes)
         _write(output, rows)
 
 
@@ -101,20 +109,20 @@ def _run(config: TrialConfig, repeat: int, *, folds: bool) -> RunSpec:
     )
 
 
-def _judged(session: Session, run: RunSpec, *, brightness: bool) -> dict[str, float] | None:
-    """Train a run, and once more on the brightness split; None where the session stopped first."""
+def _judged(session: Session, run: RunSpec) -> dict[str, float] | None:
+    """Train a run and return its figures; None where the session stopped first."""
     trial = train_once(session, _STUDY, "search", run)
+    return None if trial is None else {**_figures(run, trial), **_truth(session, trial)}
+
+
+def _on_extremes(session: Session, run: RunSpec) -> dict[str, float] | None:
+    """Train a run on the brightness split and return its figures there; None where the session stopped first."""
+    judged = {"protocol": "brightness", "fold": None, "n_folds": None, "stress": False, "battery": False}
+    trial = train_once(session, "selection-brightness", "search", run.model_copy(update=judged))
     if trial is None:
         return None
-    figures = {**_figures(run, trial), **_truth(session, trial)}
-    if not brightness:
-        return figures
-    on_extremes = run.model_copy(update={"protocol": "brightness", "fold": None, "n_folds": None})
-    other = train_once(session, _STUDY, "search", on_extremes)
-    if other is None:
-        return None
-    kept = kept_epoch(other.history, run.config.keep)
-    return {**figures, "brightness_accuracy": kept.evaluation("accuracy"), "brightness_auc": kept.evaluation("auc")}
+    kept = kept_epoch(trial.history, run.config.keep)
+    return {"brightness_accuracy": kept.evaluation("accuracy"), "brightness_auc": kept.evaluation("auc")}
 
 
 def _figures(run: RunSpec, trial: TrialRecord) -> dict[str, float]:
