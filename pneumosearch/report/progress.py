@@ -7,11 +7,9 @@ from pneumosearch.records.trial import TrialRecord
 
 
 def epoch_line(epoch: EpochMetrics, metric: Metric) -> str:
-    """Say what an epoch measured."""
-    return (
-        f"epoch {epoch.epoch}: train {epoch.train_accuracy:.1%}, "
-        f"validation {metric} {epoch.evaluation(metric):.4f}, {epoch.seconds:.1f} s"
-    )
+    """Say what an epoch measured: the accuracy, and the metric if it is another one."""
+    judged = ", ".join(f"{name} {epoch.evaluation(name):.4f}" for name in dict.fromkeys(("accuracy", metric)))
+    return f"epoch {epoch.epoch}: train {epoch.train_accuracy:.1%}, validation {judged}, {epoch.seconds:.1f} s"
 
 
 def ending_line(record: TrialRecord, metric: Metric) -> str:
