@@ -32,7 +32,7 @@ class _Dimension(BaseModel):
 
     def active(self, values: Mapping[str, object]) -> bool:
         """Return whether the field is chosen, given the values of all fields before it."""
-        return all(values[name] in allowed for name, allowed in self.conditions().items())
+        return not self.when or all(values[name] in allowed for name, allowed in self.conditions().items())
 
 
 class Choice(_Dimension):

@@ -48,7 +48,8 @@ class EpochMetrics(_Figures):
 
     @model_validator(mode="after")
     def _judged(self) -> "EpochMetrics":
-        if None in (getattr(self, f"{self.evaluated}_{name}") for name in ("loss", "accuracy")):
+        test, validation = (self.test_loss, self.test_accuracy), (self.validation_loss, self.validation_accuracy)
+        if None in (test if self.validation_loss is None else validation):
             raise ValueError("neither validation nor test images judged the epoch")
         return self
 

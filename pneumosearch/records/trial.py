@@ -103,7 +103,9 @@ class TrialRecord(BaseModel):
 
     def below(self, floor: Floor) -> bool:
         """Tell whether a figure that the trial is judged by is worse than `floor`."""
-        judged = self.judged if floor else None  # reports of thousands of trials ask, mostly without a floor
+        if not floor:  # as mostly, and reports of thousands of trials ask
+            return False
+        judged = self.judged
         return not all(judged and reaches(judged.figure(metric), metric, bound) for metric, bound in floor.items())
 
     @property

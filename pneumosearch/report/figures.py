@@ -27,7 +27,7 @@ GREY: Final = "#808080"
 #: Above this number, points or curves are rasterised, which keeps the file small.
 N_RASTERISED: Final = 200
 #: Maximum number of faint lines; more would only take time, as the lines already overlap.
-MAX_LINES: Final = 2000
+MAX_LINES: Final = 600
 
 _STYLE: Final[dict[Any, Any]] = {
     "svg.fonttype": "none",

@@ -4,7 +4,7 @@
 checkpoint when later results leave it among the best. Optuna's own `SuccessiveHalvingPruner` stops trials for good.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,16 +75,17 @@ class PromotingPruner(BasePruner):
             return False
         trials = study.get_trials(deepcopy=False)
         present = [trial if other.number == trial.number else other for other in trials]
-        return origins(present)[trial.number] not in self._best(present, step, _sign(study))
+        roots = origins(present)
+        return roots[trial.number] not in self._best(present, roots, step, _sign(study))
 
     def promotions(self, study: optuna.Study) -> list[Promotion]:
         """Return the stopped trials that may be resumed now: highest rung first, and within it the best first."""
         trials = study.get_trials(deepcopy=False)
-        roots = origins(trials)
+        roots, last = origins(trials), [trial for trial in latest(trials) if trial.state == TrialState.PRUNED]
         found = []
         for rung in reversed(self.rungs):
-            stopped = {roots[trial.number]: trial for trial in latest(trials) if _stopped_at(trial, rung)}
-            best = [root for root in self._best(trials, rung, _sign(study)) if root in stopped]
+            stopped = {roots[trial.number]: trial for trial in last if _stopped_at(trial, rung)}
+            best = [root for root in self._best(trials, roots, rung, _sign(study)) if root in stopped]
             found += [Promotion(stopped[root].number, rung, stopped[root].params) for root in best]
         return found
 
@@ -119,17 +120,17 @@ class PromotingPruner(BasePruner):
 
     def _stopped(self, study: optuna.Study, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         """Return the trials that stopped at a rung: the highest rung first, and within it the best first."""
+        last = latest(trials)
         stopped = [
             (rung, _sign(study) * trial.intermediate_values[rung], -trial.number, trial)
             for rung in self.rungs
-            for trial in latest(trials)
+            for trial in last
             if _stopped_at(trial, rung)
         ]
         return [trial for *_, trial in sorted(stopped, key=lambda entry: entry[:3], reverse=True)]
 
-    def _best(self, trials: Sequence[FrozenTrial], rung: int, sign: float) -> list[int]:
-        """Return the origins of the best trials at a rung, which are promoted."""
-        roots = origins(trials)
+    def _best(self, trials: Sequence[FrozenTrial], roots: Mapping[int, int], rung: int, sign: float) -> list[int]:
+        """Return the origins of the best trials at a rung, which are promoted; `roots` are those of the trials."""
         values = {roots[trial.number]: trial.intermediate_values[rung] for trial in trials if _was_at(trial, rung)}
         ranked = sorted(values, key=lambda root: (-sign * values[root], root))
         return ranked[: len(ranked) // self.reduction_factor]
@@ -147,7 +148,7 @@ class StopsAfter(BasePruner):
 def latest(trials: Iterable[FrozenTrial]) -> list[FrozenTrial]:
     """Return the trials without those that another resumes."""
     trials = list(trials)
-    continued = {CONTINUES.of(trial) for trial in trials}
+    continued = {CONTINUES.stored(trial) for trial in trials}
     return [trial for trial in trials if trial.number not in continued]
 
 
@@ -155,7 +156,7 @@ def origins(trials: Iterable[FrozenTrial]) -> dict[int, int]:
     """Return, by the number of each trial, the first trial of the chain of resumed trials that it belongs to."""
     roots: dict[int, int] = {}
     for trial in trials:  # in order of number: a trial resumes an earlier one
-        continues = CONTINUES.of(trial)
+        continues = CONTINUES.stored(trial)
         roots[trial.number] = trial.number if continues is None else roots[continues]
     return roots
 

@@ -12,6 +12,7 @@ import numpy as np
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
+from optuna.search_space import IntersectionSearchSpace
 from optuna.trial import FrozenTrial, TrialState
 
 from pneumosearch.errors import ConfigError, StoreError
@@ -104,10 +105,13 @@ def study_sampler(spec: StudySpec, space: Space, earlier: Sequence[EarlierStudy]
     Raises:
         ConfigError: It cannot be made.
     """
+    seen = IntersectionSearchSpace(include_pruned=True)
 
     def of_trial(number: int) -> BaseSampler:
         seed = derived_seed(spec.seed, number)
         sampler = make_sampler(spec.sampler, space, study_seed=spec.seed, trial_seed=seed)
+        if isinstance(sampler, SharingTPESampler):
+            sampler.seen = seen
         return InformedSampler(sampler, space, earlier, seed) if earlier else sampler
 
     return PerTrialSampler(of_trial, spec.sampler)
@@ -151,8 +155,26 @@ def make_sampler(name: str, space: Space, *, study_seed: int, trial_seed: int) -
         raise ConfigError(f"sampler '{name}' cannot be made with a seed alone ({error})") from error
 
 
+class SharingTPESampler(optuna.samplers.TPESampler):
+    """TPE that remembers which trials it has compared the fields of, though each trial has a new sampler.
+
+    Proposals are the same: Optuna's own compares the distributions of all trials anew for each sampler.
+    """
+
+    seen: IntersectionSearchSpace | None = None  # shared by the samplers of a study
+
+    def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
+        """Return the fields that all trials have, without those of a single value."""
+        if self.seen is None:
+            return super().infer_relative_search_space(study, trial)
+        fields = self.seen.calculate(study)
+        return {name: distribution for name, distribution in fields.items() if not distribution.single()}
+
+
 def _tpe(space: Space, seed: int) -> BaseSampler:
-    return optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, group=space.conditional, seed=seed)
+    if space.conditional:
+        return optuna.samplers.TPESampler(n_startup_trials=_STARTUP_TRIALS, group=True, seed=seed)
+    return SharingTPESampler(n_startup_trials=_STARTUP_TRIALS, seed=seed)
 
 
 def _sampler_class(path: str) -> Callable[..., BaseSampler]:

@@ -8,10 +8,14 @@ since version 3; a test compares the two readings.
 import json
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from optuna.trial import TrialState
+from pydantic_core import from_json
 from sqlalchemy import Engine, text
+
+from pneumosearch.records.attributes import DATA, VERSIONS
 
 _TRIALS: Final = text("SELECT trial_id, number, state FROM trials WHERE study_id = :study ORDER BY number")
 _VALUES: Final = text(
@@ -23,9 +27,14 @@ _ATTRIBUTES: Final = text(
     "JOIN trials ON trials.trial_id = trial_user_attributes.trial_id WHERE study_id = :study"
 )
 
+_OFTEN_EQUAL: Final = (DATA.key, VERSIONS.key)
+
 
 class TrialRow(NamedTuple):
-    """What the storage holds of a trial, but for parameters and intermediate values."""
+    """What the storage holds of a trial, but for parameters and intermediate values.
+
+    Trials whose attributes are equal share the value: do not change it.
+    """
 
     number: int
     state: TrialState
@@ -39,7 +48,15 @@ def read_rows(engine: Engine, study_id: int) -> Iterator[TrialRow]:
         trials = connection.execute(_TRIALS, {"study": study_id}).all()
         values = {row.trial_id: row.value for row in connection.execute(_VALUES, {"study": study_id})}
         attributes: dict[int, dict[str, Any]] = defaultdict(dict)
+        decoded = cache(_value)  # all trials have the same images and versions
         for trial_id, key, value in connection.execute(_ATTRIBUTES, {"study": study_id}):
-            attributes[trial_id][key] = json.loads(value)
+            attributes[trial_id][key] = decoded(value) if key in _OFTEN_EQUAL else _value(value)
     for trial_id, number, state in trials:
         yield TrialRow(number, TrialState[state], values.get(trial_id), attributes[trial_id])
+
+
+def _value(text: str) -> Any:
+    try:
+        return from_json(text)  # three times as fast as `json`
+    except ValueError:
+        return json.loads(text)  # which takes a name of a file that is no UTF-8

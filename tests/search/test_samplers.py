@@ -2,15 +2,18 @@ import json
 import math
 import pickle
 import sys
+from collections.abc import Callable
 from importlib.util import find_spec
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+from optuna.distributions import FloatDistribution
+from optuna.samplers import BaseSampler
 
 from pneumosearch.errors import ConfigError, StoreError
-from pneumosearch.search.samplers import LegibleCmaEsSampler, PriorSampler, make_sampler
+from pneumosearch.search.samplers import LegibleCmaEsSampler, PriorSampler, derived_seed, make_sampler, study_sampler
 from pneumosearch.space import Choice, Range, Space
 from pneumosearch.studyfile import checked_spec
 
@@ -34,6 +37,34 @@ def test_sampler_stays_in_the_space_repeats_and_differs_by_seed(name: str) -> No
     assert first != proposals(name, 15, seed=1)
     assert len({params["zoom"] for params in first}) >= 10
     assert all(0 <= params["zoom"] <= 0.5 and params["batch_size"] in (16, 32, 64) for params in first)
+
+
+def test_tpe_compares_the_fields_of_each_trial_once_and_proposes_as_optuna_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    spec = checked_spec({"seed": 3, "space": {"zoom": {"low": 0.0, "high": 0.5}}}, "test")
+    space, plain, comparisons = spec.search_space(), FloatDistribution.__eq__, 0
+
+    def counted(one: FloatDistribution, other: object) -> bool:
+        nonlocal comparisons
+        comparisons += 1
+        return plain(one, other)
+
+    def searched(sampler_of: Callable[[int], BaseSampler]) -> tuple[list[dict[str, Any]], int]:
+        nonlocal comparisons
+        study, comparisons = optuna.create_study(direction="maximize"), 0
+        for number in range(30):
+            study.sampler = sampler_of(number)
+            trial = study.ask()
+            study.tell(trial, 1 - abs(space.suggest(trial).zoom - 0.1))
+        return [trial.params for trial in study.trials], comparisons
+
+    monkeypatch.setattr(FloatDistribution, "__eq__", counted)
+    of_study = study_sampler(spec, space)
+    proposed, few = searched(lambda _: of_study)
+    plainly, many = searched(lambda n: make_sampler("tpe", space, study_seed=3, trial_seed=derived_seed(3, n)))
+    assert proposed == plainly
+    assert few < many / 5
 
 
 @pytest.mark.parametrize(("name", "package"), [("cmaes", "cmaes"), ("gp", "torch")])
