@@ -35,12 +35,11 @@ from pneumosearch.training.loop import TrainingResult
 from tests.conftest import ROOT
 from tests.dashboard.test_protection import ask
 from tests.search.keras_tuner.test_engine import a_spec
-from tests.search.test_pruners import SPEC as PROMOTING
-from tests.search.test_runner import SPEC, FakeResult, outcome, search
 from tests.storage.test_postgres import assert_all_there, fake_study
 from tests.support.fakes import SPEC as STORED_SPEC
 from tests.support.fakes import SilentListener, a_description, a_history
 from tests.support.mariadb import MariadbServer, NoMariadb, mariadb_server
+from tests.support.searching import PROMOTING, SPEC, FakeResult, outcome, search
 from tests.support.terminal import Terminal
 
 MYSQL_TEXT = 65_535  # bytes that MySQL keeps in one attribute

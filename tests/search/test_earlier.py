@@ -18,8 +18,8 @@ from pneumosearch.space import Choice, Range, Space
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from tests.conftest import ROOT, TINY
-from tests.search.test_runner import fake_train
 from tests.support.fakes import SilentListener, a_study, a_trial
+from tests.support.searching import fake_train
 
 SPACE = Space({"zoom": Range(low=0.0, high=0.5), "batch_size": Choice(choices=(16, 32, 64))})
 
@@ -150,7 +150,6 @@ SPEC = checked_spec(
 
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
     monkeypatch.setattr(objective_module, "train", fake_train)
 
 

@@ -15,7 +15,7 @@ from pneumosearch.search import objective as objective_module
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import TrainingResult
 from tests.conftest import TINY
-from tests.search.test_runner import fake_train
+from tests.support.searching import fake_train
 
 
 @pytest.mark.slow

@@ -57,7 +57,6 @@ def fake_train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *_: Any)
 @pytest.fixture(autouse=True)
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objective_module, "train", fake_train)
-    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
 
 
 @pytest.fixture

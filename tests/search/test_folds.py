@@ -65,11 +65,6 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(objective_module, "train", fake_train)
 
 
-@pytest.fixture(autouse=True)
-def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
-
-
 @dataclass
 class Process:
     """A process of the study, which stops after so many epochs that are new to the store."""

@@ -18,8 +18,8 @@ from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import TrainingResult
 from tests.conftest import TINY
-from tests.search.test_runner import FakeResult, a_session, search
 from tests.support.fakes import a_history
+from tests.support.searching import PROMOTING, FakeResult, a_session, search
 
 EPOCHS = 6
 
@@ -104,20 +104,6 @@ def test_rungs_are_checked() -> None:
         checked_spec({"pruner": "none", "reduction_factor": 3}, "file.toml")
 
 
-SPEC = checked_spec(
-    {
-        "name": "tiny",
-        "pruner": "promote",
-        "sampler": "random",
-        "rungs": [1, 2],
-        "reduction_factor": 3,
-        "fixed": {**TINY, "epochs": 4},
-        "space": {"zoom": {"low": 0.0, "high": 0.5}},
-    },
-    "test",
-)
-
-
 @pytest.fixture
 def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunSpec, int, int]]:
     """Replace training by epochs that depend on zoom alone; collects (run, epochs before, epochs reached)."""
@@ -137,14 +123,13 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[tuple[RunSpec, int, int]]:
         return FakeResult(run.config, history, None, 123)
 
     monkeypatch.setattr(objective_module, "train", train)
-    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
     return calls
 
 
 def test_promoted_trials_go_on_where_they_stopped_and_count_once(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
-    run = search(store, source, SPEC)
+    run = search(store, source, PROMOTING)
     outcome, deferred = run.until(9), run.objective.session.listener.deferred  # type: ignore[attr-defined]
     record = store.record("tiny")
     assert (outcome.finished, outcome.done, len(record.trials)) == (9, True, 9)
@@ -161,7 +146,7 @@ def test_promoted_trials_go_on_where_they_stopped_and_count_once(
 def test_baseline_lets_others_go_first_until_one_is_complete(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
-    run = search(store, source, SPEC)  # its zoom is 0.5, the worst
+    run = search(store, source, PROMOTING)  # its zoom is 0.5, the worst
     run.until(9)
     heard: Any = run.objective.session.listener
     record = store.record("tiny")
@@ -171,7 +156,7 @@ def test_baseline_lets_others_go_first_until_one_is_complete(
     assert heard.epochs[1][0] == 1
     assert (baseline.state, len(baseline.history)) == ("complete", 4)
     assert baseline.run is not None
-    assert (baseline.run.config, baseline.run.seed) == (SPEC.search_space().centre, SPEC.seed)
+    assert (baseline.run.config, baseline.run.seed) == (PROMOTING.search_space().centre, PROMOTING.seed)
     complete = [number for number in heard.ended if record.trial(number).state == "complete"]
     assert complete[1] == 0  # at once when the first of the others was complete
     assert sum(end - (before or 1) for each, before, end in trained if each == baseline.run) == 3
@@ -180,7 +165,7 @@ def test_baseline_lets_others_go_first_until_one_is_complete(
 def test_baseline_is_trained_whole_where_no_other_is_to_be_begun(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
-    assert search(store, source, SPEC).until(1).done
+    assert search(store, source, PROMOTING).until(1).done
     assert [(before, end) for _, before, end in trained] == [(0, 4)]
     assert store.record("tiny").trials[0].state == "complete"
 
@@ -189,19 +174,19 @@ def test_deferred_baseline_goes_on_in_another_process_and_equals_its_twin(
     store: Store, source: DataSource, tmp_path: Path, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
-    search(twin, source, SPEC).until(9)
-    assert not search(store, source, SPEC).until(9, at_most=1).done
+    search(twin, source, PROMOTING).until(9)
+    assert not search(store, source, PROMOTING).until(9, at_most=1).done
     assert [(t.state, len(t.history)) for t in store.record("tiny").trials] == [("running", 1)]
-    search(store, source, SPEC).until(9)
+    search(store, source, PROMOTING).until(9)
     assert chains(store) == chains(twin)
 
 
 def test_deferred_baseline_is_trained_before_the_only_candidate_where_none_is_promoted(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
-    assert search(store, source, SPEC).until(2).finished == 2
+    assert search(store, source, PROMOTING).until(2).finished == 2
     assert [(t.state, len(t.history)) for t in store.record("tiny").trials] == [("complete", 4), ("complete", 4)]
-    assert [run.seed - SPEC.seed for run, _, _ in trained] == [0, 1, 0, 1, 1]  # which stops at each rung
+    assert [run.seed - PROMOTING.seed for run, _, _ in trained] == [0, 1, 0, 1, 1]  # which stops at each rung
 
 
 @pytest.mark.parametrize("others", [[], [0.5, 0.4], [0.5, 0.9]])
@@ -237,8 +222,8 @@ def test_study_killed_with_a_promotion_enqueued_equals_its_twin(
     store: Store, source: DataSource, tmp_path: Path, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
-    search(twin, source, SPEC).until(9)
-    run = search(store, source, SPEC)
+    search(twin, source, PROMOTING).until(9)
+    run = search(store, source, PROMOTING)
     while not any("continues" in trial.user_attrs for trial in run.study.get_trials(deepcopy=False)):
         run.until(9, at_most=1)
         baseline = run.study.get_trials(deepcopy=False)[0]
@@ -247,7 +232,7 @@ def test_study_killed_with_a_promotion_enqueued_equals_its_twin(
             continue  # the baseline goes on before any is promoted
         for promotion in run.study.pruner.promotions(run.study)[:1]:  # type: ignore[attr-defined]
             run.study.enqueue_trial(promotion.params, user_attrs=promotion.attributes())  # and killed right here
-    search(store, source, SPEC).until(9)
+    search(store, source, PROMOTING).until(9)
     assert chains(store) == chains(twin)
 
 
@@ -256,7 +241,7 @@ def test_study_killed_with_a_promotion_enqueued_equals_its_twin(
 def test_short_study_ends_with_a_complete_candidate_beside_the_baseline(
     store: Store, source: DataSource, n_trials: int
 ) -> None:
-    spec = SPEC.model_copy(update={"reduction_factor": 50})  # which promotes nobody
+    spec = PROMOTING.model_copy(update={"reduction_factor": 50})  # which promotes nobody
     for each in range(n_trials):  # and any number of processes may do it
         search(store, source, spec).until(n_trials, at_most=1 + each % 2)
     outcome = search(store, source, spec).until(n_trials)
@@ -276,9 +261,9 @@ def test_short_study_ends_with_a_complete_candidate_beside_the_baseline(
 def test_more_trials_promote_those_that_were_stopped_before(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
-    search(store, source, SPEC).until(8)
+    search(store, source, PROMOTING).until(8)
     begun = len(store.load_study("tiny").get_trials(deepcopy=False))
-    search(store, source, SPEC).until(20)
+    search(store, source, PROMOTING).until(20)
     assert any(trial.earlier and trial.earlier[-1] < begun <= trial.number for trial in store.record("tiny").trials)
     folders = list((store.results / "checkpoints" / "tiny").glob("*"))
     assert 0 < len(folders) <= 10
@@ -288,7 +273,7 @@ def test_more_trials_promote_those_that_were_stopped_before(
 @pytest.mark.usefixtures("second_is_best")
 def test_history_of_a_promoted_trial_equals_that_of_one_never_stopped(store: Store, source: DataSource) -> None:
     few = {"fixed": {**TINY, "epochs": 3}, "rungs": [1]}
-    spec = checked_spec({**SPEC.model_dump(mode="json"), **few}, "test")
+    spec = checked_spec({**PROMOTING.model_dump(mode="json"), **few}, "test")
     search(store, source, spec).until(4)
     record = store.record("tiny")
     went_on = next(trial for trial in record.trials if trial.earlier)
@@ -300,8 +285,8 @@ def test_history_of_a_promoted_trial_equals_that_of_one_never_stopped(store: Sto
 def test_screening_on_small_images_sorts_out_before_any_full_epoch(
     store: Store, source: DataSource, trained: list[tuple[RunSpec, int, int]]
 ) -> None:
-    fixed = {**SPEC.fixed, "image_size": 48}
-    spec = checked_spec({**SPEC.model_dump(mode="json"), "fixed": fixed, "screening": 32, "rungs": [1]}, "test")
+    fixed = {**PROMOTING.fixed, "image_size": 48}
+    spec = checked_spec({**PROMOTING.model_dump(mode="json"), "fixed": fixed, "screening": 32, "rungs": [1]}, "test")
     search(store, source, spec).until(12)
     record = store.record("tiny")
     small = [run for run, _, _ in trained if run.config.image_size == 32]

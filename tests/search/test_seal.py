@@ -14,7 +14,7 @@ from pneumosearch.search.rerun import rerun_trial
 from pneumosearch.search.runner import train_once
 from pneumosearch.storage.store import Store
 from tests.conftest import TINY
-from tests.search.test_runner import a_session, fake_train
+from tests.support.searching import a_session, fake_train
 
 RUN = RunSpec(config=TrialConfig.checked({**TINY, "epochs": 1}, "test"), protocol="original")
 

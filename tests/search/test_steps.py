@@ -15,7 +15,7 @@ from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import Step
 from pneumosearch.workers.supervisor import Progress, TrainingProcess
-from tests.search.test_runner import fake_train
+from tests.support.searching import fake_train
 
 
 class Clock:
@@ -57,7 +57,6 @@ def test_steps_are_told_only_where_somebody_looks(
     every: float | None, store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(objective_module, "train", fake_train)
-    monkeypatch.setattr(objective_module, "learning_curves", lambda history, path, title: path.touch())
     heard = list[TrialEvent]()
     spec = checked_spec({"fixed": {"image_size": 32, "epochs": 2}, "precision": "float32"}, "test")
     open_search(Session(store, source, heard.append, StopFlag(), every), spec).until(1)

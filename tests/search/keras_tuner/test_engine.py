@@ -25,8 +25,8 @@ from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import TrainingResult
 from tests.conftest import TINY
-from tests.search.test_runner import fake_train
 from tests.support.fakes import SilentListener
+from tests.support.searching import fake_train
 from tests.support.terminal import Terminal
 
 SPACE = {
