@@ -2,12 +2,14 @@
 
 import os
 import signal
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import Engine, event
 
 from pneumosearch._utils.hardware import thread_variables, usable_cores
 from pneumosearch.data.manifest import read_manifest
@@ -29,6 +31,17 @@ settings.load_profile("suite")
 
 for _name in ("PNEUMOSEARCH_STORAGE", "PNEUMOSEARCH_ARTIFACTS"):  # a store of one's own is no place for tests
     os.environ.pop(_name, None)
+
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: object, _: object) -> None:
+    """Let SQLite return from a commit at once: a process that is killed loses nothing thereby, only a lost power could.
+
+    A fake search commits some hundred times, and a disk takes milliseconds for each.
+    """
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
 
 # Tests in several processes share the cores, and so do the programs that they start.
 os.environ.update(thread_variables(max(1, usable_cores() // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")))))
