@@ -20,7 +20,7 @@ from pneumosearch.report.tables import table_cells
 from pneumosearch.studyfile import checked_spec
 from tests.support.fake_confirmation import a_confirmation, named_by_repetition
 from tests.support.fakes import a_history, a_study, a_trial
-from tests.support.pages import HOSTILE, Elements, a_png, a_search
+from tests.support.pages import HOSTILE, Elements, a_png, a_search, made_page
 
 SECTIONS = [
     "verdict",
@@ -45,7 +45,7 @@ def test_page_names_the_folder_of_images_without_the_way_to_it() -> None:
 
 
 def test_page_without_a_confirmation_says_so_and_gives_the_command() -> None:
-    elements = Elements(page(a_search(), None, top=5))
+    elements = Elements(made_page(confirmed=False))
     assert "No confirmation yet" in elements.words
     assert "pneumosearch confirm --name default --data chest_xray" in elements.words
     assert "the best of 8 complete trials with one seed each" in elements.words
@@ -65,7 +65,7 @@ def test_page_sets_the_figures_of_the_search_beside_those_on_repetition() -> Non
         "0.104",
     ):
         assert text in words, text
-    assert "on repetition" not in Elements(page(a_search(), a_confirmation(), top=5)).words
+    assert "on repetition" not in Elements(made_page()).words
     headings, rows = table_cells(candidates_table(confirmation))
     assert rows[1][headings.index("McNemar p")] == "0.1"
     ensemble = confirmation.candidates[1].ensemble_at_half
@@ -75,7 +75,7 @@ def test_page_sets_the_figures_of_the_search_beside_those_on_repetition() -> Non
 
 def test_page_begins_with_the_verdict_of_a_confirmation() -> None:
     confirmation = a_confirmation()
-    elements = Elements(page(a_search(), confirmation, top=5))
+    elements = Elements(made_page())
     assert [attributes["id"] for attributes in elements.attributes("section")] == SECTIONS
     words = elements.words
     assert (
@@ -146,7 +146,7 @@ def test_nothing_hostile_can_run_and_nothing_is_fetched() -> None:
 
 def test_page_on_own_classes_has_their_names_and_no_published_figure() -> None:
     record, wrong = a_search(), [MisclassifiedImage("x", 0, a_png())]
-    published = Elements(page(record, a_confirmation(), wrong, top=5)).words
+    published = Elements(made_page(pictures=True)).words
     own = record.model_copy(update={"data": record.data.model_copy(update={"classes": ("<b>OK", "T$B$")})})
     text = page(own, a_confirmation(), wrong, top=5)
     words = Elements(text).words
@@ -175,7 +175,7 @@ def test_hostile_labels_are_text_in_figures_with_dollar_signs_as_they_are() -> N
 
 
 def test_every_figure_has_a_text_and_names_of_its_own() -> None:
-    text = page(a_search(), a_confirmation(), [MisclassifiedImage("x", 0, a_png())], top=5)
+    text = made_page(pictures=True)
     elements = Elements(text)
     figures = elements.attributes("svg")
     assert len(figures) >= 10

@@ -10,6 +10,7 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError
 from pneumosearch.records import attributes
 from pneumosearch.search import objective as objective_module
+from pneumosearch.search import runner
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec
 from pneumosearch.training.loop import TrainingResult
@@ -101,7 +102,10 @@ def test_configurations_over_the_limit_are_passed_over_and_not_counted(store: St
 
 
 @pytest.mark.usefixtures("fake")
-def test_limits_that_nothing_meets_stop_the_study(store: Store, source: DataSource) -> None:
+def test_limits_that_nothing_meets_stop_the_study(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "MAX_PASSED_OVER", 12)  # a hundred take eight times as long
     values = SPEC.model_dump(mode="json") | {"max_parameters": 10}
-    with pytest.raises(PneumosearchError, match="100 configurations in a row cost more than the study allows"):
+    with pytest.raises(PneumosearchError, match="12 configurations in a row cost more than the study allows"):
         search(store, source, checked_spec(values, "test")).until(2)

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from pneumosearch.config import RunSpec
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import ArtifactsError, ConfigError
 from pneumosearch.search import objective as objective_module
@@ -21,17 +20,19 @@ from pneumosearch.storage.artifact_backends import MARKER
 from pneumosearch.storage.artifacts import Artifacts
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import checked_spec, read_study_file
-from pneumosearch.training.checkpoint import (
-    Checkpoint,
-    saved_epochs,
-    write_checkpoint,
-)
-from pneumosearch.training.loop import TrainingResult
 from tests.conftest import ROOT, TINY
-from tests.support.fakes import SilentListener, a_history
+from tests.support.fakes import SilentListener
 from tests.support.machines import Hosts, shared, taken_up
 from tests.support.s3 import SECRET
-from tests.support.searching import PROMOTING, SPEC, FakeResult, a_session, outcome, search
+from tests.support.searching import (
+    PROMOTING,
+    SPEC,
+    a_session,
+    outcome,
+    search,
+    train_resumably,
+    train_the_second,
+)
 from tests.support.terminal import Terminal
 
 STUDY = """
@@ -46,23 +47,9 @@ zoom = { low = 0.0, high = 0.5 }
 """
 
 
-def train(run: RunSpec, dataset: Any, folder: Path, on_epoch: Any, *_: Any) -> TrainingResult:
-    """Epochs that depend on zoom alone, saved as a training saves them; no network."""
-    fingerprint = dataset.description.fingerprint
-    folder.mkdir(parents=True, exist_ok=True)
-    begin = saved_epochs(folder, run, fingerprint)
-    history = a_history(*[0.9 - run.config.zoom + 0.01 * epoch for epoch in range(run.config.epochs)])
-    if begin:
-        on_epoch(history[:begin])
-    for epoch in range(begin + 1, len(history) + 1):
-        write_checkpoint(folder, Checkpoint(run, fingerprint, history[:epoch], [], [], False))
-        on_epoch(history[:epoch])
-    return FakeResult(run.config, history, None, 123)
-
-
 @pytest.fixture
 def fake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(objective_module, "train", train)
+    monkeypatch.setattr(objective_module, "train", train_resumably)
 
 
 @pytest.mark.usefixtures("fake")
@@ -199,8 +186,9 @@ def test_real_training_killed_on_one_machine_ends_on_another_with_the_same_digit
 @pytest.mark.slow
 @pytest.mark.usefixtures("second_is_best")
 def test_a_trial_promoted_on_another_machine_has_the_digits_of_one_never_stopped(
-    host: Hosts, source: DataSource, caplog: pytest.LogCaptureFixture
+    host: Hosts, source: DataSource, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(objective_module, "train", train_the_second)
     few = {"fixed": {**TINY, "epochs": 3}, "rungs": [1]}
     spec = checked_spec({**PROMOTING.model_dump(mode="json"), **few}, "test")
     with caplog.at_level("INFO", "pneumosearch"):

@@ -19,7 +19,7 @@ from pneumosearch.studyfile import StudySpec, checked_spec
 from pneumosearch.training.loop import TrainingResult
 from tests.conftest import TINY
 from tests.support.fakes import a_history
-from tests.support.searching import PROMOTING, FakeResult, a_session, search
+from tests.support.searching import PROMOTING, FakeResult, a_session, search, train_the_second
 
 EPOCHS = 6
 
@@ -271,7 +271,10 @@ def test_more_trials_promote_those_that_were_stopped_before(
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("second_is_best")
-def test_history_of_a_promoted_trial_equals_that_of_one_never_stopped(store: Store, source: DataSource) -> None:
+def test_history_of_a_promoted_trial_equals_that_of_one_never_stopped(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective_module, "train", train_the_second)
     few = {"fixed": {**TINY, "epochs": 3}, "rungs": [1]}
     spec = checked_spec({**PROMOTING.model_dump(mode="json"), **few}, "test")
     search(store, source, spec).until(4)

@@ -34,22 +34,14 @@ def test_search_under_stress_is_judged_by_changed_copies_and_each_trial_reruns(
 
 
 @pytest.mark.slow
-def test_pruner_may_see_precise_batch_normalisation_and_each_trial_reruns(store: Store, source: DataSource) -> None:
+def test_rerun_of_a_trial_with_precise_batch_normalisation_repeats_to_the_last_digit_or_says_where_not(
+    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
     values = {**SPEC.model_dump(mode="json"), "prune_by": "precise_auc"}
     search(store, source, checked_spec(values, "test")).until(2)
     record = store.record("tiny")
     reported = [trial.intermediate_values for trial in store.load_study("tiny").get_trials(deepcopy=False)]
     assert reported == [{e.epoch: e.validation_precise_auc for e in trial.history} for trial in record.trials]
-    comparison = rerun_trial(a_session(store, source), record, 1)
-    assert comparison is not None
-    assert comparison.identical
-
-
-def test_rerun_repeats_to_the_last_digit_and_says_when_not(
-    store: Store, source: DataSource, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    search(store, source).until(2)
-    record = store.record("tiny")
     again = rerun_trial(a_session(store, source), record, 1)
     assert again is not None
     assert again.identical

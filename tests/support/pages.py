@@ -1,11 +1,15 @@
 """A search to make a page of, and what is found on one."""
 
+import functools
 import io
 from html.parser import HTMLParser
 
 from PIL import Image
 
 from pneumosearch.records.trial import StudyRecord
+from pneumosearch.report.latest_confirmation import MisclassifiedImage
+from pneumosearch.report.page import page
+from tests.support.fake_confirmation import a_confirmation
 from tests.support.fakes import SPEC, a_study, a_trial
 
 HOSTILE = "<script>alert(1)</script>\"' onload=x $x^2$ &amp; \x1b[31m"
@@ -42,6 +46,13 @@ def a_search(kind: str = "images") -> StudyRecord:
     failed = a_trial(9, state="failed").model_copy(update={"failure": "out of memory"})
     record = a_study(a_trial(0, 0.74, 0.90), *trials, a_trial(8, 0.6, state="pruned", width=0.5), failed, kind=kind)
     return record.model_copy(update={"spec": SMALL_SPEC})
+
+
+@functools.cache
+def made_page(confirmed: bool = True, pictures: bool = False) -> str:
+    """The page of `a_search`, drawn once: its figures take long."""
+    wrong = [MisclassifiedImage("x", 0, a_png())] if pictures else []
+    return page(a_search(), a_confirmation() if confirmed else None, wrong, top=5)
 
 
 def a_png() -> bytes:
