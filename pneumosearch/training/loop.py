@@ -2,8 +2,11 @@
 
 import logging
 import math
+import os
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -71,10 +74,31 @@ class TrainingResult:
         plain.save(path)
 
 
+#: Optional packages that Keras, TensorFlow and scikit-learn import where they are installed, and no training uses.
+_UNUSED: Final = ("jax", "pandas", "pyarrow", "matplotlib.pyplot")
+
+
 def prepare() -> None:
-    """Import what a training needs: Keras, its backend and scikit-learn. The first call takes seconds."""
-    backend.start()
-    import sklearn.metrics  # noqa: F401
+    """Import what a training needs: Keras, its backend and scikit-learn. The first call takes seconds.
+
+    For processes that only train: Keras and scikit-learn lose what they do with other packages for users.
+    """
+    needed = "jax" if os.environ.get("KERAS_BACKEND") == "jax" else ""
+    with _hidden([name for name in _UNUSED if name != needed]):
+        backend.start()
+        import sklearn.metrics  # noqa: F401
+
+
+@contextmanager
+def _hidden(packages: Sequence[str]) -> Iterator[None]:
+    """Let imports go on as if these packages were not installed, unless they are imported already."""
+    absent = [name for name in packages if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(absent))  # type: ignore[arg-type]  # None is how Python says that there is none
+    try:
+        yield
+    finally:
+        for name in absent:
+            del sys.modules[name]
 
 
 def train(

@@ -19,7 +19,7 @@ from pneumosearch.records.epoch import History, kept_epoch
 from pneumosearch.training import loop as training
 from pneumosearch.training.checkpoint import read_checkpoint
 from pneumosearch.training.loop import build_callbacks, cosine_rate, predict, train
-from tests.conftest import TINY
+from tests.conftest import ROOT, TINY
 from tests.support.fakes import an_epoch
 
 backend.start()
@@ -350,3 +350,12 @@ def test_deterministic_operations_give_the_same_numbers_on_a_processor(
         [sys.executable, "-c", DETERMINISTIC, *arguments], capture_output=True, text=True, check=True
     )
     assert ended.stdout.strip() == str([epoch.numbers() for epoch in plain.history])
+
+
+def test_training_process_imports_no_package_that_only_users_of_keras_need() -> None:
+    code = (
+        "import sys; from pneumosearch.training.loop import prepare; prepare();"
+        "assert {'keras', 'sklearn.metrics'} <= sys.modules.keys();"
+        "assert not {'jax', 'pandas', 'pyarrow', 'matplotlib.pyplot'} & sys.modules.keys(); import pandas"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
