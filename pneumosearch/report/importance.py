@@ -10,6 +10,8 @@ from pneumosearch.records.trial import StudyRecord
 def importance(record: StudyRecord) -> dict[str, float]:
     """Return the importance of each searched hyperparameter by PED-ANOVA.
 
+    The first call takes over a second: `optuna.importance` imports scikit-learn for another evaluator.
+
     Returns:
         {name: share}, largest share first. The shares sum to 1. The result is empty if fewer than four trials are
         complete or if all of them have the same value.
@@ -22,13 +24,12 @@ def importance(record: StudyRecord) -> dict[str, float]:
     results = [(trial.run.config, trial.value) for trial in record.trials if trial.value is not None and trial.run]
     if not isinstance(searched, dict) or len(results) < 4 or len({value for _, value in results}) < 2:
         return {}
-    from pneumosearch.storage.optuna_private import ped_anova
+    from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 
     with warnings.catch_warnings():  # Optuna says that a field which few trials chose is estimated roughly
         warnings.filterwarnings("ignore", "Some regimes for parameter")
-        found = ped_anova().evaluate(_study_of(record, results))
-    total = sum(found.values())
-    return {name: float(share / total) if total else 1 / len(found) for name, share in found.items()}
+        shares = get_param_importances(_study_of(record, results), evaluator=PedAnovaImportanceEvaluator())
+    return {name: float(share) for name, share in shares.items()}
 
 
 def _study_of(record: StudyRecord, results: list[tuple[TrialConfig, float]]) -> Any:

@@ -3,9 +3,6 @@
 `tests/storage/test_optuna_private.py` says what a new version of Optuna has changed of it.
 """
 
-import sys
-from importlib import import_module
-from importlib.util import find_spec, module_from_spec
 from typing import Any, Final
 
 import optuna
@@ -62,21 +59,3 @@ def enqueued_values(trial: FrozenTrial) -> dict[str, Any] | None:
     """
     values: dict[str, Any] | None = trial.system_attrs.get("fixed_params")
     return values
-
-
-def ped_anova() -> Any:
-    """Return Optuna's evaluator of importance by PED-ANOVA, without its package's import of scikit-learn.
-
-    Another evaluator of the package `optuna.importance` needs that, which takes 2 to 3 s of CPU time and 150 MiB.
-    The package is stood in for by an empty one while its module is imported; whoever imports it later gets it whole.
-    """
-    name = "optuna.importance"
-    spec = find_spec(name)
-    stands_in = name not in sys.modules and spec is not None
-    if stands_in and spec is not None:
-        sys.modules[name] = module_from_spec(spec)
-    try:
-        return import_module(f"{name}._ped_anova").PedAnovaImportanceEvaluator()
-    finally:
-        if stands_in:
-            del sys.modules[name]

@@ -2,8 +2,6 @@
 
 import ast
 import inspect
-import subprocess
-import sys
 from pathlib import Path
 
 import optuna
@@ -13,7 +11,7 @@ from optuna.trial import TrialState
 from pneumosearch.search.samplers import LegibleCmaEsSampler
 from pneumosearch.storage import optuna_private_grpc
 from pneumosearch.storage.grpc_client import ProxyStorage
-from pneumosearch.storage.optuna_private import METHODS, enqueued_values, ped_anova, running_trial, study_id, trial_id
+from pneumosearch.storage.optuna_private import METHODS, enqueued_values, running_trial, study_id, trial_id
 from pneumosearch.storage.retry import RetryingStorage
 from tests.conftest import ROOT
 
@@ -115,23 +113,3 @@ def test_private_parts_of_optuna_are_used_in_their_modules_only(path: Path) -> N
         return
     code = path.read_text(encoding="utf-8")
     assert private_modules(code) + private_members(code) == []
-
-
-def test_importance_needs_no_scikit_learn_and_optuna_has_its_evaluators_afterwards() -> None:
-    code = (
-        "import sys; from pneumosearch.storage.optuna_private import ped_anova; one = ped_anova();"
-        "assert 'sklearn' not in sys.modules and 'optuna.importance' not in sys.modules;"
-        "from optuna.importance import FanovaImportanceEvaluator, PedAnovaImportanceEvaluator;"
-        "FanovaImportanceEvaluator(); assert type(one) is PedAnovaImportanceEvaluator"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-
-
-def test_importance_is_what_optuna_says() -> None:
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
-    study.optimize(
-        lambda trial: trial.suggest_float("zoom", 0, 1) + trial.suggest_float("width", 0, 1) / 9, n_trials=30
-    )
-    found = ped_anova().evaluate(study)
-    shares = optuna.importance.get_param_importances(study, evaluator=optuna.importance.PedAnovaImportanceEvaluator())
-    assert {name: value / sum(found.values()) for name, value in found.items()} == shares, NOW
