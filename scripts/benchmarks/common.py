@@ -52,14 +52,18 @@ def print_result(
     if json_:
         print(json.dumps(result, indent=2))
         return
+    print_table(rows, headings)
+    Console().print(", ".join(f"{key} {result[key]}" for key in ("commit", "date", "processor", "cores")))
+
+
+def print_table(rows: Iterable[Sequence[object]], headings: Sequence[str]) -> None:
+    """Print a table whose first column holds names."""
     table = Table()
     for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left")
     for row in rows:
         table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
-    console = Console()
-    console.print(table)
-    console.print(", ".join(f"{key} {result[key]}" for key in ("commit", "date", "processor", "cores")))
+    Console().print(table)
 
 
 def cut_folder(data: Path, into: Path, n_train: int, n_test: int) -> Path:
