@@ -97,9 +97,11 @@ class Clock:
         return 1 - (self.phases[_STEPS] + self.phases[_JUDGING]) / sum(self.phases.values())
 
     def start(self) -> None:
+        """Begin to measure."""
         self._last = self._last_event = self._now()
 
     def __call__(self, event: TrialEvent) -> None:
+        """Take an event of the study."""
         phase = self._phase(event)
         if phase is not None:
             now = self._now()
