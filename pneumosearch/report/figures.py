@@ -2,6 +2,7 @@
 
 import io
 import re
+import textwrap
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -116,9 +117,14 @@ def label(text: str) -> str:
     return clean if len(clean) <= _MAX_LABEL else clean[: _MAX_LABEL - 1] + "…"
 
 
-def axis_label(metric: Metric, evaluated: str) -> str:
-    """Return the title of an axis: images ("validation" or "test"), metric and unit."""
-    return f"{evaluated} {metric_name(metric)}" + {100.0: " (%)", 1.0: ""}[scale(metric)]
+def with_unit(metric: Metric) -> str:
+    """Return the metric in words, with its unit."""
+    return metric_name(metric) + {100.0: " (%)", 1.0: ""}[scale(metric)]
+
+
+def axis_label(metric: Metric, evaluated: str = "", width: int = 34) -> str:
+    """Return the title of an axis: images ("validation" or "test"), metric and unit, in lines of `width` characters."""
+    return textwrap.fill(f"{evaluated} {with_unit(metric)}".strip(), width)
 
 
 def _widths(points: float, wide: bool) -> str:

@@ -1,5 +1,6 @@
 """Figures of the hyperparameters: importance, slices and parallel coordinates."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -124,7 +125,7 @@ def _slice(record: StudyRecord, name: str, dimension: Dimension, there: list[tup
     axes.plot(*(zip(*baseline, strict=True) if baseline else ((), ())), "D", color=GREEN, ms=5)
     axes.plot(places[:1], heights[:1], "o", color=EVALUATION_COLOUR, ms=5)
     _name_values(axes, dimension, values)
-    axes.set(xlabel=label(name), ylabel=axis_label(record.metric, "").strip())
+    axes.set(xlabel=label(name), ylabel=axis_label(record.metric, width=24))
     best, value = there[0]
     alt = (
         f"{evaluated(record).capitalize()} {metric_name(record.metric)} against {name}, {len(there)} complete trials; "
@@ -185,7 +186,11 @@ def parallel_coordinates(record: StudyRecord, order: Sequence[str] = ()) -> Draw
     n_best = min(max(1, round(_BEST_SHARE * len(results))), _MAX_BEST)
     left_out = _draw_lines(axes, lines, n_best, [result.is_baseline for result in results])
     ends = [_ends(space.dimensions[name], column) for name, column in zip(names, values, strict=True)]
-    _label_axes(axes, [*names, metric_name(record.metric)], [*ends, (f"{heights.min():.4g}", f"{heights.max():.4g}")])
+    _label_axes(
+        axes,
+        [*map(label, names), textwrap.fill(metric_name(record.metric), 20)],
+        [*ends, (f"{heights.min():.4g}", f"{heights.max():.4g}")],
+    )
     alt = (
         f"{len(results)} complete trials as lines through their values of {len(names)} hyperparameters to their "
         f"{evaluated(record)} {metric_name(record.metric)}, which is {heights.min():.4g} to {heights.max():.4g}."
@@ -231,7 +236,7 @@ def _draw_lines(axes: Axes, lines: Floats, n_best: int, is_baseline: Sequence[bo
 
 def _label_axes(axes: Axes, names: Sequence[str], ends: Sequence[tuple[str, str]]) -> None:
     axes.set(xlim=(-0.3, len(names) - 0.7), ylim=(-0.02, 1.02), yticks=[])
-    axes.set_xticks(range(len(names)), [label(name) for name in names], rotation=55, ha="right", rotation_mode="anchor")
+    axes.set_xticks(range(len(names)), names, rotation=55, ha="right", rotation_mode="anchor")
     axes.tick_params(axis="x", length=0, pad=14)
     axes.grid(visible=False)
     for side in ("left", "bottom"):

@@ -24,6 +24,7 @@ from pneumosearch.report.figures import (
     drawing,
     styled,
     thinned,
+    with_unit,
 )
 from pneumosearch.training.plots import EVALUATION_COLOUR, TRAIN_COLOUR
 
@@ -207,7 +208,7 @@ def learning_curves(record: StudyRecord, metric: Literal["accuracy", "auc"]) -> 
     figure.legend(loc="outside lower center", ncols=2)
     alt = _curves_alt(record, metric, list(curves.values()))
     of_folds = f" on the first of {record.n_folds} folds" if record.n_folds else ""
-    caption = f"Each line is a trial{of_folds}: {axis_label(metric, '').strip()}.{left_out}"
+    caption = f"Each line is a trial{of_folds}: {with_unit(metric)}.{left_out}"
     return drawing(figure, f"curves-{metric}", alt=alt, caption=caption)
 
 
