@@ -125,7 +125,7 @@ def _slice(record: StudyRecord, name: str, dimension: Dimension, there: list[tup
     axes.plot(*(zip(*baseline, strict=True) if baseline else ((), ())), "D", color=GREEN, ms=5)
     axes.plot(places[:1], heights[:1], "o", color=EVALUATION_COLOUR, ms=5)
     _name_values(axes, dimension, values)
-    axes.set(xlabel=label(name), ylabel=axis_label(record.metric, width=24))
+    axes.set(xlabel=label(name), ylabel=axis_label(record.metric, width=20))
     best, value = there[0]
     alt = (
         f"{evaluated(record).capitalize()} {metric_name(record.metric)} against {name}, {len(there)} complete trials; "
