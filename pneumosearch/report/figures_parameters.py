@@ -114,7 +114,7 @@ def slices(record: StudyRecord, order: Sequence[str] = ()) -> list[Drawing]:
 @styled
 def _slice(record: StudyRecord, name: str, dimension: Dimension, there: list[tuple[_Result, Scalar]]) -> Drawing:
     figure = Figure(figsize=(2.5, 1.95))
-    axes: Axes = figure.add_axes((0.22, 0.24, 0.75, 0.72))
+    axes: Axes = figure.add_axes((0.27, 0.24, 0.70, 0.72))
     values = [value for _, value in there]
     places, heights = _places(dimension, values), [result.height for result, _ in there]
     if isinstance(dimension, Choice):
