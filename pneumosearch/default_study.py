@@ -76,7 +76,8 @@ def _space(given: Mapping[str, Any], *, small: bool) -> dict[str, Any]:
     others = given.get("others", {**DEFAULT_OTHERS, **_ROBUST})
     if not isinstance(fixed, Mapping) or not isinstance(others, Mapping):  # pydantic reports it
         return {}
-    others = {name: value for name, value in others.items() if name not in fixed or "others" in given}
+    if "others" not in given:
+        others = {name: value for name, value in others.items() if name not in fixed}
     free = {**(_PHANTOM_SPACE if small else DEFAULT_DIMENSIONS), **_SEARCHED_AUGMENTATIONS}
     space = {name: dimension for name, dimension in free.items() if name not in {*fixed, *others}}
     return {"fixed": dict(fixed), "others": dict(others), "space": space}
