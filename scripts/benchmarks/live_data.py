@@ -11,6 +11,7 @@ import numpy as np
 
 from benchmarks.peers import UNDERSTOOD
 from pneumosearch._utils.atomic import write_text
+from pneumosearch.data.families import FAMILY_OF
 from pneumosearch.data.manifest import ImageFile, Manifest, ManifestPart, read_manifest
 from pneumosearch.data.protocols import SPLIT_SEED
 from pneumosearch.data.splits import holdout_split, leak_groups
@@ -18,8 +19,8 @@ from pneumosearch.errors import ConfigError
 from pneumosearch.report.reproduce import study_text
 from pneumosearch.studyfile import StudySpec, checked_spec
 
-#: Fields that only pneumosearch supports; users of the other libraries would have to implement them.
-OURS_ALONE: Final = {"batch_norm_statistics"}
+#: Fields that only pneumosearch's training has; the scripts of the other sides do without.
+OURS_ALONE: Final = {"batch_norm_statistics", *FAMILY_OF} - UNDERSTOOD
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,10 @@ class Course:
 
     @property
     def space(self) -> Path:
-        """The same space as JSON: {"searched": {field: range}, "baseline": {field: value}}."""
+        """The same space as JSON: {"searched": {field: range}, "baseline": {field: value}}.
+
+        What the study sets in all trials but the baseline is the baseline's value here: the other sides always have it.
+        """
         return self.folder / "space.json"
 
 
@@ -67,7 +71,7 @@ def race_spec(spec: StudySpec, size: int | None) -> StudySpec:
     fixed = spec.fixed if size is None else {**spec.fixed, "image_size": size}
     raced = checked_spec({**spec.model_dump(mode="json"), "name": "race", "fixed": fixed}, "race")
     space = raced.search_space()
-    unknown = sorted(({*space.dimensions, *fixed} - UNDERSTOOD - OURS_ALONE) | (space.others.keys() - OURS_ALONE))
+    unknown = sorted({*space.dimensions, *fixed, *space.others} - UNDERSTOOD - OURS_ALONE)
     if unknown:
         raise ConfigError(f"race: space: the peers' scripts do not know '{unknown[0]}'; leave it out")
     if space.conditional or "image_size" in space.dimensions:
@@ -92,10 +96,15 @@ def prepare(data: Path, spec: StudySpec, share: float, folder: Path) -> Course:
     split = holdout_split(part, seed=SPLIT_SEED)
     for target, indices in ((course.train, split.train), (course.validation, split.validation)):
         for image in (part.images[i] for i in indices):
-            _link(part.path(image), target / manifest.classes[image.label] / f"{image.split}-{Path(image.name).name}")
+            _link(part.path(image), target / manifest.classes[image.label] / linked_name(image))
     write_text(course.study, study_text(spec.model_dump(mode="json")))
     write_text(course.space, json.dumps(_plain_space(spec), indent=1))
     return course
+
+
+def linked_name(image: ImageFile) -> str:
+    """Return the name of an image in the folders `Course.train` and `Course.validation`."""
+    return f"{image.split}-{Path(image.name).name}"
 
 
 def _link_images(manifest: Manifest, share: float, target: Path) -> None:
@@ -128,7 +137,7 @@ def _link(source: Path, target: Path) -> None:
 
 def _plain_space(spec: StudySpec) -> dict[str, Any]:
     space = spec.search_space()
-    baseline = space.centre.model_dump()
+    baseline = {**space.centre.model_dump(), **space.others}
     return {
         "searched": {name: each for name, each in space.describe()["space"].items() if name in UNDERSTOOD},
         "baseline": {name: value for name, value in baseline.items() if name in UNDERSTOOD},

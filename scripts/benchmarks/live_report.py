@@ -10,9 +10,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.live_data import OURS_ALONE
-from benchmarks.live_rows import MEASURES, NEAR_BEST, ROUNDING, Runs, spread
+from benchmarks.live_rows import JUDGED_BY, MEASURES, NEAR_BEST, ROUNDING, Runs, spread
 from benchmarks.live_sides import OURS
 from pneumosearch._utils.atomic import replacing
+from pneumosearch.metrics import METRICS
 
 Figures = Mapping[str, Any]
 
@@ -20,22 +21,36 @@ _NAMES: Final = {"accuracy": "validation accuracy", "auc": "validation AUC"}
 _POINTS: Final = 400  # per drawn curve
 _MARGIN: Final = 0.005  # below the lowest drawn value
 _OUR_TRAINING: Final = "-our-training"
+_INCUMBENT: Final = (
+    "The network that a side had at these times, judged once after its run. Of the other sides it is that of the epoch "
+    "with the highest validation accuracy; of pneumosearch the first in its ranking of complete trials, which goes by "
+    "the study's metric. The battery changes some of the same validation images; none of the test folder."
+)
 
 
 def markdown(figures: Figures) -> str:
     """Return the page: the conditions, the tables, and the results where pneumosearch loses."""
     parts = [
-        f"# The live race: {_time(figures['budget_s'])} a run\n",
+        f"# The live race: {_time(figures['budget_s'])} a run{_less_time(figures)}\n",
         _about(figures),
         *(_best_table(figures, measure) for measure in MEASURES),
         _cost_table(figures),
         _ratio_table(figures),
+        _incumbents_table(figures),
         "## Where pneumosearch loses\n\n" + "\n".join(f"- {sentence}" for sentence in losses(figures)) + "\n",
     ]
     skipped = [f"- {side}: {reason}" for side, reason in figures["skipped"].items()]
     if skipped:
         parts.append("## Not raced\n\n" + "\n".join(skipped) + "\n")
+    parts.append(_runs_table(figures))
     return "\n".join(part for part in parts if part)
+
+
+def _less_time(figures: Figures) -> str:
+    """Return which sides had less time than others, in brackets."""
+    budgets = {row["side"]: row["budget_s"] for row in figures["sides"]}
+    less = [f"{side} {_time(budget)}" for side, budget in budgets.items() if budget < figures["budget_s"]]
+    return f" ({_list(less)})" if less else ""
 
 
 def _about(figures: Figures) -> str:
@@ -47,11 +62,15 @@ def _about(figures: Figures) -> str:
         f"{_bounds(figures['coverage'])}The best of a run is that of any epoch of any trial so far; an epoch counts "
         f"from when it was recorded. All sides have the same {n} validation images: one of them is {1 / n:.2%}."
     )
-    alone = OURS_ALONE & {*figures["terms"]["study"]["space"], *fixed, *figures["terms"]["study"].get("others", ())}
+    others = figures["terms"]["study"].get("others", {})
+    alone = OURS_ALONE & {*figures["terms"]["study"]["space"], *fixed, *others}
     if alone:
         about += (
-            f" {_list(sorted(alone))}: in pneumosearch's training alone, as the other libraries have no such thing."
+            f" {_list(sorted(alone))}: in pneumosearch's training alone; the scripts of the other sides do without."
         )
+    shared = [f"{name} = {value}" for name, value in others.items() if name not in OURS_ALONE]
+    if shared:
+        about += f" {_list(shared)}: in all trials, but for the published network of pneumosearch."
     where = ", ".join(f"{key} {figures[key]}" for key in ("commit", "date", "processor", "cores"))
     return f"{about}\n\n`{figures['command']}`\n\n{where}\n"
 
@@ -71,8 +90,18 @@ def _bounds(coverage: Mapping[str, float]) -> str:
 
 def _best_table(figures: Figures, measure: str) -> str:
     headings = ["side", *(f"after {_time(t)}" for t in figures["times_s"])]
-    rows = [[row["side"], *(_percent(cell) for cell in row[f"best_{measure}"])] for row in figures["sides"]]
-    return f"## Best {_NAMES[measure]} so far, %\n\n{_table(headings, rows)}"
+    rows = [
+        [
+            row["side"],
+            *(
+                _percent(cell) + "*" * (seconds > row["budget_s"])
+                for seconds, cell in zip(figures["times_s"], row[f"best_{measure}"], strict=True)
+            ),
+        ]
+        for row in figures["sides"]
+    ]
+    note = "\n\\* As at its end, which was before.\n" if _less_time(figures) else ""
+    return f"## Best {_NAMES[measure]} so far, %\n\n{_table(headings, rows)}{note}"
 
 
 def _cost_table(figures: Figures) -> str:
@@ -100,13 +129,31 @@ def _ratio_table(figures: Figures) -> str:
     return f"## How much sooner pneumosearch is as good\n\n{_table(headings, rows)}" if rows else ""
 
 
+def _incumbents_table(figures: Figures) -> str:
+    headings = ["side", "after", "runs", *(f"{METRICS[name].words}, %" for name in JUDGED_BY)]
+    rows = [
+        [row["side"], _time(then["after_s"]), str(then["n"]), *(_percent(then[name]) for name in JUDGED_BY)]
+        for row in figures["sides"]
+        for then in row["incumbents"]
+    ]
+    return f"## Incumbents judged by crafted shifts\n\n{_INCUMBENT}\n\n{_table(headings, rows)}" if rows else ""
+
+
+def _runs_table(figures: Figures) -> str:
+    headings = ["side", "seed", "time", "date", "commit", "processor", "cores"]
+    rows = [[run["side"], str(run["seed"]), _time(run["budget_s"]), *(str(run[key]) for key in headings[3:])]
+            for run in figures["runs"]]  # fmt: skip
+    return f"## Runs\n\n{_table(headings, rows)}"
+
+
 def losses(figures: Figures) -> list[str]:
     """Return a sentence for each median of another side that is better than that of pneumosearch."""
     ours = next((row for row in figures["sides"] if row["side"] == OURS), None)
     if ours is None:
         return [f"{OURS} has not been run."]
     others = [row for row in figures["sides"] if row["side"] != OURS]
-    found = [*_behind(figures, ours, others), *_later(ours, others), *_larger(ours, others)]
+    found = [*_behind(figures, ours, others), *_worth_less(ours, others), *_later(ours, others)]
+    found += _larger(ours, others)
     return found or ["Nowhere: in each table, no other side's median is better."]
 
 
@@ -125,6 +172,26 @@ def _behind(figures: Figures, ours: Figures, others: list[Figures]) -> Iterator[
                     + _list(f"{side} ({value:.2%})" for side, value in ahead.items())
                     + "."
                 )
+
+
+def _worth_less(ours: Figures, others: list[Figures]) -> Iterator[str]:
+    """Compare each judged incumbent of other sides with the latest of pneumosearch."""
+    if not ours["incumbents"]:
+        return
+    latest = ours["incumbents"][-1]
+    for name in JUDGED_BY:
+        own = latest[name]["median"]
+        theirs = {
+            f"{row['side']} after {_time(then['after_s'])}": then[name]["median"]
+            for row in others
+            for then in row["incumbents"]
+        }
+        ahead = [f"{side} ({value:.2%})" for side, value in theirs.items() if value > own + ROUNDING]
+        if ahead:
+            yield (
+                f"Judged afterwards, the {METRICS[name].words} of its incumbent after {_time(latest['after_s'])} "
+                f"({own:.2%}) is below that of {_list(ahead)}."
+            )
 
 
 def _later(ours: Figures, others: list[Figures]) -> Iterator[str]:
@@ -180,11 +247,13 @@ def _number(value: float | None, scale: float = 1, digits: int = 1) -> str:
 
 
 def _time(seconds: float) -> str:
-    return f"{seconds / 60:g} min" if seconds >= 60 else f"{seconds:g} s"
+    return f"{seconds / 60:.3g} min" if seconds >= 60 else f"{seconds:g} s"
 
 
 def draw(runs: Runs, budget: float, path: Path) -> None:
     """Draw the best so far against minutes as an SVG: the median as steps, and the band of `spread`.
+
+    After the end of a side with less time, its median goes on as a thin dotted line.
 
     The time axis is logarithmic. The lowest values in the first twentieth of the time are cut off, because the sides
     differ most there and are close to each other later.
@@ -201,9 +270,11 @@ def draw(runs: Runs, budget: float, path: Path) -> None:
         lowest, highest = [1.0], 0.0
         for side, colour, line in _styles(runs):
             low, middle, high = np.array([spread([run.at(t, measure) for run in runs[side]]) for t in times]).T
-            there = np.isfinite(low)
+            over = times > max(run.budget for run in runs[side])
+            there = np.isfinite(low) & ~over
             lowest.extend(low[there & (times >= budget / 20)])
             highest = max(highest, high[-1])
+            axes.plot(times[over] / 60, middle[over], ":", color=colour, linewidth=1)
             axes.plot(
                 times / 60, np.where(there, middle, np.nan), line, color=colour, label=side, drawstyle="steps-post"
             )

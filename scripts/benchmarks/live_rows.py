@@ -4,18 +4,22 @@ import json
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from scipy.stats import binom
 
+from benchmarks.live_incumbents import JUDGED, epoch_lines
 from benchmarks.live_sides import EPOCHS_FILE, OURS
 
 Runs = Mapping[str, Sequence["Run"]]  # by side, in the order of the seeds
 
 MEASURES: Final = ("accuracy", "auc")
+#: By which incumbents are judged: plain validation, and the battery of crafted shifts.
+JUDGED_BY: Final = (*MEASURES, "shift_accuracy", "shift_auc", "worst_family")
+SUMMARY: Final = "summary.json"
 NEAR_BEST: Final = 0.005  # fraction of validation accuracy
 _SHARES: Final = (0.1, 0.25, 0.5, 1.0)  # shares of the budget at which the best so far is reported
 _COVERAGE: Final = 0.9  # minimum coverage of an interval, if there are enough seeds
@@ -31,13 +35,15 @@ class Run:
     first_trial: float | None  # best validation accuracy of its first trial
     trials: int
     summary: dict[str, Any]
+    judged: Sequence[Mapping[str, Any]] = ()  # its incumbents
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
         """Read the folder of a finished run, without epochs that ended after its time."""
-        summary = json.loads((folder / "summary.json").read_text())
-        lines = [json.loads(line) for line in _whole_lines(folder / EPOCHS_FILE)]
-        lines = sorted((line for line in lines if line["seconds"] <= summary["budget_s"]), key=lambda x: x["seconds"])
+        summary = json.loads((folder / SUMMARY).read_text())
+        judged = folder / JUDGED
+        lines = [line for line in epoch_lines(folder / EPOCHS_FILE) if line["seconds"] <= summary["budget_s"]]
+        lines.sort(key=lambda line: line["seconds"])
         first = [line["val_accuracy"] for line in lines if line["trial"] == lines[0]["trial"]]
         return cls(
             seconds=[line["seconds"] for line in lines],
@@ -45,7 +51,13 @@ class Run:
             first_trial=max(first, default=None),
             trials=len({line["trial"] for line in lines}),
             summary=summary,
+            judged=json.loads(judged.read_text()) if judged.exists() else (),
         )
+
+    @property
+    def budget(self) -> float:
+        """Seconds that it had."""
+        return float(self.summary["budget_s"])
 
     def at(self, seconds: float, measure: str = "accuracy") -> float:
         """Return the best value within these seconds; -inf before the first epoch."""
@@ -62,11 +74,6 @@ class Run:
         return next(reached, math.inf)
 
 
-def _whole_lines(path: Path) -> list[str]:
-    """Return the complete lines; a killed process may leave part of its last one."""
-    return [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-
-
 def _running_best(values: Sequence[float]) -> list[float]:
     best: list[float] = []
     for value in values:
@@ -74,15 +81,10 @@ def _running_best(values: Sequence[float]) -> list[float]:
     return best
 
 
-def read_runs(output: Path, sides: Sequence[str], seeds: int) -> dict[str, list[Run]]:
-    """Return the finished runs of each side that has any."""
-    runs = {}
-    for side in sides:
-        folders = [output / "runs" / side / f"seed-{seed}" for seed in range(1, seeds + 1)]
-        finished = [Run.read(folder) for folder in folders if (folder / "summary.json").exists()]
-        if finished:
-            runs[side] = finished
-    return runs
+def read_runs(output: Path, sides: Iterable[str]) -> dict[str, list[Run]]:
+    """Return the finished runs of each side that has any, whenever and wherever they ran."""
+    found = {side: [Run.read(path.parent) for path in (output / "runs" / side).glob(f"*/{SUMMARY}")] for side in sides}
+    return {side: sorted(own, key=lambda run: run.summary["seed"]) for side, own in found.items() if own}
 
 
 def spread(values: Sequence[float]) -> tuple[float, float, float]:
@@ -105,12 +107,16 @@ def _rank(n: int) -> int:
     return max((k for k in range((n + 1) // 2) if 1 - 2 * binom.cdf(k, n, 0.5) >= _COVERAGE), default=0)
 
 
-def results(runs: Runs, budget: float, baseline_accuracy: float | None) -> dict[str, Any]:
-    """Return all results of a race as plain values; None where a target was not reached or a run is missing."""
+def results(runs: Runs, baseline_accuracy: float | None) -> dict[str, Any]:
+    """Return all results of a race as plain values; None where a target was not reached or a run is missing.
+
+    A side with less time than others has after its end what it had at its end.
+    """
     targets = _targets(runs, baseline_accuracy)
-    times = [share * budget for share in _SHARES]
+    budgets = {run.budget for own in runs.values() for run in own}
+    times = sorted(budgets | {share * max(budgets) for share in _SHARES})
     return {
-        "budget_s": budget,
+        "budget_s": max(budgets),
         "times_s": times,
         "seeds": {side: len(own) for side, own in runs.items()},
         "coverage": {str(n): coverage(n) for n in sorted({len(own) for own in runs.values()}, reverse=True)},
@@ -131,7 +137,7 @@ def _targets(runs: Runs, baseline_accuracy: float | None) -> dict[str, float | N
 
 def _row(side: str, own: Sequence[Run], times: Sequence[float], targets: Mapping[str, float | None]) -> dict[str, Any]:
     baseline, best = targets["baseline_accuracy"], targets["best_found"]
-    row: dict[str, Any] = {"side": side}
+    row: dict[str, Any] = {"side": side, "budget_s": max(run.budget for run in own)}
     for measure in MEASURES:
         row[f"best_{measure}"] = [_of([run.at(t, measure) for run in own]) for t in times]
     row["seconds_to_baseline"] = _of([run.reaches(baseline) for run in own]) if baseline is not None else None
@@ -140,7 +146,22 @@ def _row(side: str, own: Sequence[Run], times: Sequence[float], targets: Mapping
     row["trials"] = _of([run.trials for run in own])
     row["peak_mib"] = _of([run.summary["peak_mib"] for run in own])
     row["failures"] = sum(run.summary["failures"] for run in own)
+    row["incumbents"] = _incumbents(own)
     return row
+
+
+def _incumbents(own: Sequence[Run]) -> list[dict[str, Any]]:
+    """Return for each time at which incumbents of a side were judged their number and their figures."""
+    judged = [each for run in own for each in run.judged]
+    by_time = {seconds: [each for each in judged if each["after_s"] == seconds] for seconds in _times(judged)}
+    return [
+        {"after_s": seconds, "n": len(then), **{name: _of([each[name] for each in then]) for name in JUDGED_BY}}
+        for seconds, then in by_time.items()
+    ]
+
+
+def _times(judged: Iterable[Mapping[str, Any]]) -> list[float]:
+    return sorted({each["after_s"] for each in judged})
 
 
 def _of(values: Sequence[float]) -> dict[str, float | None]:

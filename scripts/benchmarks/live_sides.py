@@ -2,8 +2,10 @@
 
 import importlib.util
 import json
+import math
+import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -13,22 +15,31 @@ from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from benchmarks.live_data import Course
+from benchmarks.live_incumbents import NETWORKS, Incumbent, Line, epoch_lines, leading_epoch, leading_trial
+from pneumosearch._utils.atomic import replacing
 from pneumosearch.records.attributes import HISTORY
 from pneumosearch.storage.queries import TrialRow, read_rows
+from pneumosearch.storage.store import Store
+from pneumosearch.storage.urls import sqlite_url
 
 EPOCHS_FILE: Final = "epochs.jsonl"
 OURS: Final = "pneumosearch"
 _ENDLESS: Final = 1_000_000  # trials
+_STUDY: Final = "race"
+_STUDY_ID: Final = text("SELECT study_id FROM studies WHERE study_name = :name")
 
 
 class Watch(Protocol):
     """Observes a running side."""
 
     def look(self, seconds: float) -> None:
-        """Record the epochs since the last call, unless the side records them itself."""
+        """Record new epochs, unless the side does so itself, and copy the weights that it may overwrite."""
 
     def failures(self) -> int:
         """Return the number of failed trials."""
+
+    def keep(self, times: Sequence[float]) -> list[Incumbent]:
+        """Return the incumbents at these seconds of a run that is over. Their networks are kept, and no others."""
 
 
 class Side(Protocol):
@@ -81,22 +92,50 @@ class Peer:
         return [sys.executable, *self.start, *(str(each) for pair in options.items() for each in pair)]
 
     def watch(self, folder: Path) -> Watch:
-        """Return the observer, which counts the failures."""
-        return _TunerFolder(folder / "work")
+        """Return the observer, which copies networks and counts failures."""
+        return _PeerWatch(folder)
 
 
 @dataclass(frozen=True)
-class _TunerFolder:
-    """Reads the files of KerasTuner. The other libraries end at the first failed trial."""
+class _PeerWatch:
+    """Copies the weights of each new incumbent, which the library may overwrite, within a second.
+
+    The failures are those of KerasTuner. The other libraries end at the first failed trial.
+    """
 
     folder: Path
 
     def look(self, seconds: float) -> None:
-        """Do nothing: the script records its epochs."""
+        """Copy the weights of the best epoch so far, unless they are there; the script records its epochs itself."""
+        best = leading_epoch(epoch_lines(self.folder / EPOCHS_FILE), math.inf)
+        if best is None or "weights" not in best or (target := self._copy(best)).exists():
+            return
+        target.parent.mkdir(exist_ok=True)
+        with replacing(target) as temporary:
+            shutil.copyfile(self.folder / "work" / best["weights"], temporary)
 
     def failures(self) -> int:
-        files = self.folder.glob("*/trial_*/trial.json")
+        files = (self.folder / "work").glob("*/trial_*/trial.json")
         return sum(_tuner_status(path) in ("INVALID", "FAILED") for path in files)
+
+    def keep(self, times: Sequence[float]) -> list[Incumbent]:
+        """Return the incumbents; an epoch that another followed within a second may not have been copied."""
+        lines = epoch_lines(self.folder / EPOCHS_FILE)
+        leading = [(time, line) for time in times if (line := leading_epoch(lines, time)) and self._copy(line).exists()]
+        kept = [
+            Incumbent(time, line["trial"], line["epoch"], self._copy(line).name, line["values"])
+            for time, line in leading
+        ]
+        for path in {*self._networks.glob("*")} - {self._networks / each.network for each in kept}:
+            path.unlink()
+        return kept
+
+    @property
+    def _networks(self) -> Path:
+        return self.folder / NETWORKS
+
+    def _copy(self, line: Line) -> Path:
+        return self._networks / f"{line['trial']}-{line['epoch']}.weights.h5"
 
 
 def _tuner_status(path: Path) -> str:
@@ -134,16 +173,22 @@ class _StoreWatch:
     """
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._epochs_file, self._database = folder / EPOCHS_FILE, folder / "work" / "pneumosearch.db"
         self._changed = 0
         self._known: dict[int, int] = {}  # epochs by trial number
+        self._complete: dict[int, float] = {}  # seconds by trial number
 
     def look(self, seconds: float) -> None:
-        """Write a line for each epoch in the store that is not yet in the file."""
+        """Write a line for each epoch in the store that is not yet in the file. The store keeps the networks."""
         if not self._database.exists() or self._database.stat().st_mtime_ns == self._changed:
             return
         self._changed = self._database.stat().st_mtime_ns
-        lines = [line for row in self._rows() for line in self._new_epochs(row, seconds)]
+        rows = self._rows()
+        for row in rows:
+            if row.state.name == "COMPLETE":
+                self._complete.setdefault(row.number, seconds)
+        lines = [line for row in rows for line in self._new_epochs(row, seconds)]
         with self._epochs_file.open("a") as file:
             file.writelines(json.dumps(line) + "\n" for line in lines)
 
@@ -151,13 +196,32 @@ class _StoreWatch:
         """Return the number of failed trials."""
         return sum(row.state.name == "FAIL" for row in self._rows()) if self._database.exists() else 0
 
+    def keep(self, times: Sequence[float]) -> list[Incumbent]:
+        """Return the incumbents, with their networks as the store keeps them."""
+        if not self._complete:
+            return []
+        store = Store(sqlite_url(self._database), self._folder / "work", must_exist=True)
+        return list(self._kept(store, times))
+
+    def _kept(self, store: Store, times: Sequence[float]) -> Iterator[Incumbent]:
+        record = store.record(_STUDY)
+        for time in times:
+            trial = leading_trial(record, self._complete, time)
+            content = store.network(_STUDY, trial.number) if trial else None
+            if trial is None or trial.run is None or trial.kept is None or content is None:
+                continue
+            target = self._folder / NETWORKS / f"{trial.number}.keras"
+            target.parent.mkdir(exist_ok=True)
+            target.write_bytes(content)
+            yield Incumbent(time, trial.number, trial.kept.epoch, target.name, trial.run.config.changes())
+
     def _rows(self) -> list[TrialRow]:
         # Open for writing: a killed process may leave a transaction that the next one must roll back.
         database = f"file:{quote(str(self._database))}"  # SQLite reads it as a URI of its own
         engine = create_engine(URL.create("sqlite", database=database, query={"mode": "rw", "uri": "true"}))
         try:
             with engine.connect() as connection:
-                study = connection.execute(text("SELECT study_id FROM studies WHERE study_name = 'race'")).scalar()
+                study = connection.execute(_STUDY_ID, {"name": _STUDY}).scalar()
             return list(read_rows(engine, study)) if study is not None else []
         except OperationalError:  # its tables are being created, or another process writes
             self._changed = 0

@@ -9,7 +9,6 @@ import typer
 from benchmarks.live import race
 from benchmarks.live_sides import SIDES
 from benchmarks.policies import ReplayMetric, replay_policies
-from pneumosearch.studyfile import seconds_of
 
 _REPLAYED = Path("studies/curves-75.toml")
 _REPLAY_SEEDS, _LIVE_SEEDS = 30, 5
@@ -23,8 +22,14 @@ def search(
         typer.Option(help="Study file.", show_default="live: the default study; else studies/curves-75.toml"),
     ] = None,
     seeds: Annotated[
-        int | None, typer.Option(min=1, help="Searches of each policy or side.", show_default="live: 5; else 30")
+        int | None,
+        typer.Option(
+            min=0,
+            help="Searches of each policy or side. Live: 0 only writes page and picture of the runs that are there.",
+            show_default="live: 5; else 30",
+        ),
     ] = None,
+    seed: Annotated[int | None, typer.Option(min=1, help="Live: only the runs with this seed.")] = None,
     metric: Annotated[ReplayMetric, typer.Option(help="Replay: objective of the search.")] = "accuracy",
     picture: Annotated[Path | None, typer.Option(help="Replay: SVG file of the anytime curves.")] = None,
     seen: Annotated[
@@ -34,10 +39,12 @@ def search(
     data: Annotated[
         Path | None, typer.Option(envvar="PNEUMOSEARCH_DATA", help="Live: folder of X-rays or phantoms.")
     ] = None,
-    output: Annotated[Path, typer.Option(help="Live: folder of the race; an existing race is resumed.")] = Path(
-        "results/race"
-    ),
-    budget: Annotated[str, typer.Option(help="Live: wall-clock time per run, such as 30m.")] = "30m",
+    output: Annotated[
+        Path, typer.Option(help="Live: folder of the race; runs that are there are not run again.")
+    ] = Path("results/race"),
+    budget: Annotated[
+        str, typer.Option(help="Live: wall-clock time per run, such as 30m; 60m,pneumosearch=20m for some sides less.")
+    ] = "30m",
     size: Annotated[int | None, typer.Option(help="Live: side of the images, pixels.", show_default="the study's")] = (
         None
     ),
@@ -49,10 +56,13 @@ def search(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Compare search policies on recorded curves, or libraries live: in turn, each for the same time.
+    """Compare search policies on recorded curves, or libraries live: in turn, each for its time.
 
-    Examples: scripts/bench search --replay results/curves/curves-75px.csv --picture results/replay.svg;
-    scripts/bench search --live --data chest_xray --budget 30m --seeds 5 --size 75 --share 0.5 --output results/race
+    Example: scripts/bench search --replay results/curves/curves-75px.csv --picture results/replay.svg
+
+    The race at full size, which may take several days with one --seed or some --sides at a time: scripts/bench search
+    --live --data chest_xray --budget 60m,pneumosearch=20m --seeds 3 --output results/race-robust --sides
+    pneumosearch,keras-tuner-random,keras-tuner-bayesian,optuna
     """
     if (replay is None) != live:
         raise typer.BadParameter("wanted either --replay CURVES.csv or --live")
@@ -68,8 +78,8 @@ def search(
         space,
         size=size,
         share=share,
-        budget=seconds_of(budget, "--budget"),
-        seeds=seeds or _LIVE_SEEDS,
+        budget=budget,
+        seeds=[seed] if seed is not None else range(1, 1 + (_LIVE_SEEDS if seeds is None else seeds)),
         sides=sides.split(","),
         baseline_accuracy=baseline_accuracy,
     )

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,17 @@ from typer.testing import CliRunner
 
 from benchmarks import live
 from benchmarks.live_data import prepare, race_spec
+from benchmarks.live_judging import judge
 from benchmarks.live_process import run_until
 from benchmarks.live_sides import EPOCHS_FILE, SIDES, Ours, Peer
+from benchmarks.peers import UNDERSTOOD
 from benchmarks.search import search
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.data.splits import leak_groups
+from pneumosearch.default_study import default_study
 from pneumosearch.errors import ConfigError
+from pneumosearch.space import DEFAULT_DIMENSIONS
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
 from tests.conftest import ROOT
@@ -136,6 +141,52 @@ def test_race_goes_on_only_under_its_own_terms(raced: list[str], tmp_path: Path)
     refused = run_search([*raced, "--budget", "3s"]).exception
     assert isinstance(refused, ConfigError)
     assert "this race started with another budget_s" in str(refused)
+    refused = run_search([*raced, "--budget", "2s,ray=3s"]).exception
+    assert "this race started with another budgets_s" in str(refused)
+
+
+def test_race_runs_one_seed_at_a_time_and_tells_all_that_are_there(raced: list[str], tmp_path: Path) -> None:
+    raced = [*raced, "--budget", "3s,pneumosearch=2s"]
+    assert run_search([*raced, "--seed", "2", "--sides", "pneumosearch"]).exit_code == 0
+    done = run_search([*raced, "--seed", "1", "--sides", "optuna"])
+    figures = json.loads(done.stdout)
+    order = tmp_path / "race" / "order.txt"
+    assert order.read_text() == "p2 o1 "
+    told = [(run["side"], run["seed"], run["budget_s"]) for run in figures["runs"]]
+    assert told == [("pneumosearch", 2, 2.0), ("optuna", 1, 3.0)]
+    assert figures["seeds"] == {"pneumosearch": 1, "optuna": 1}
+    assert "--budget 3s,pneumosearch=2s" in figures["command"]
+    assert figures["command"].endswith("--seeds 2 --sides pneumosearch,optuna")
+    (tmp_path / "race" / "race.md").unlink()
+    done = run_search([*raced, "--seeds", "0", "--sides", "optuna"])
+    assert json.loads(done.stdout) == figures
+    assert (tmp_path / "race" / "race.md").exists()
+    assert order.read_text() == "p2 o1 "
+
+
+def test_race_without_a_run_has_no_page(raced: list[str]) -> None:
+    refused = run_search([*raced, "--seeds", "0", "--sides", "optuna"]).exception
+    assert isinstance(refused, ConfigError)
+    assert "has no finished run" in str(refused)
+
+
+def test_budgets_are_of_all_sides_and_of_some() -> None:
+    budgets = live.Budgets.read("1h,pneumosearch=20m,optuna=30m")
+    assert [budgets.of(side) for side in ("pneumosearch", "optuna", "ray")] == [1200, 1800, 3600]
+    assert [budgets.times(side) for side in ("pneumosearch", "ray")] == [[1200], [1200, 1800, 3600]]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("soon", "--budget 'soon': wanted a duration"),
+        ("1h,hyperopt=2h", "--budget hyperopt: wanted some of pneumosearch"),
+        ("1h,optuna", "--budget optuna= '': wanted a duration"),
+    ],
+)
+def test_other_budgets_are_refused(text: str, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        live.Budgets.read(text)
 
 
 def test_race_of_nobody_is_refused(raced: list[str]) -> None:
@@ -160,7 +211,15 @@ def test_search_wants_one_kind_of_comparison(arguments: list[str], message: str)
 def test_unknown_side_is_refused(phantoms: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--sides hyperopt: wanted some of pneumosearch, keras-tuner-random"):
         live.race(
-            phantoms, tmp_path, None, size=None, share=1, budget=1, seeds=1, sides=["hyperopt"], baseline_accuracy=None
+            phantoms,
+            tmp_path,
+            None,
+            size=None,
+            share=1,
+            budget="1s",
+            seeds=[1],
+            sides=["hyperopt"],
+            baseline_accuracy=None,
         )
 
 
@@ -168,7 +227,7 @@ def test_unknown_side_is_refused(phantoms: Path, tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"fixed": {"equalization": "clahe"}}, "do not know 'equalization'"),
-        ({"others": {"zoom": 0.1}}, "do not know 'zoom'"),
+        ({"others": {"early_stopping": True}}, "do not know 'early_stopping'"),
         ({"space": {"optimizer": {"choices": ["adam", "sgd"]}}}, "do not know 'optimizer'"),
         ({"space": {"image_size": {"choices": [75, 150]}}}, "one image size"),
     ],
@@ -192,6 +251,16 @@ def test_all_sides_get_the_split_of_the_protocol(phantoms: Path, tmp_path: Path)
     space = json.loads(course.space.read_text())
     assert space["baseline"]["image_size"] == 32
     assert list(space["searched"]) == list(spec.space)
+
+
+def test_peers_have_what_the_default_study_sets_for_its_trials(phantoms: Path, tmp_path: Path) -> None:
+    spec = race_spec(default_study(), None)
+    course = prepare(phantoms, spec, 1.0, tmp_path / "course")
+    assert read_study_file(course.study) == spec
+    space = json.loads(course.space.read_text())
+    assert space["baseline"]["vertical_flip"] is False
+    assert space["baseline"].keys() == UNDERSTOOD
+    assert list(space["searched"]) == list(DEFAULT_DIMENSIONS)
 
 
 def test_share_takes_whole_patients_of_both_classes(phantoms: Path, tmp_path: Path) -> None:
@@ -296,7 +365,16 @@ def test_script_of_each_peer_trains_and_records_a_trial(
         assert [(line["trial"], line["epoch"]) for line in lines] == [(0, 1), (0, 2)]
         assert all(0.0 <= line["val_accuracy"] <= 1.0 and line["val_loss"] > 0.0 for line in lines)
         assert 0.0 < lines[0]["seconds"] < lines[1]["seconds"]
-        assert side.watch(folder).failures() == 0
+        watch = side.watch(folder)
+        assert watch.failures() == 0
+        watch.look(3600.0)
+        (kept,) = watch.keep([3600.0])
+        assert kept.values["image_size"] == 32
+        (folder / "summary.json").write_text(json.dumps({"incumbents": [asdict(kept)]}))
+        judge(course, folder)
+        (judged,) = json.loads((folder / "judged.json").read_text())
+        assert judged["accuracy"] == pytest.approx(lines[kept.epoch - 1]["val_accuracy"])  # read as in training
+        assert 0.0 <= judged["worst_family"] <= judged["shift_accuracy"] <= 1.0
 
 
 def test_failures_of_keras_tuner_are_counted(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,22 +37,25 @@ def trials_begun(epochs_file: Path) -> int:
 
 
 class EpochLog(keras.callbacks.Callback):  # type: ignore[misc]
-    """Appends the metrics and the time of each epoch to a file.
+    """Appends the metrics and the time of each epoch to a file, after another callback has kept the weights.
 
     Args:
         path: File of JSON lines.
         trial: Number of the training.
         start: When the process was started, as in `time.time`.
+        values: Hyperparameters of the network.
+        weights: File where the library keeps the weights of the training's best epoch, below the folder of its files.
     """
 
-    def __init__(self, path: Path, trial: int, start: float) -> None:
+    def __init__(self, path: Path, trial: int, start: float, values: Mapping[str, Any], weights: Path) -> None:
         super().__init__()
         self.path, self.trial, self.start = path, trial, start
+        self.about = {"values": dict(values), "weights": str(weights)}
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Append the line and flush it."""
         names = ("val_accuracy", "val_auc", "val_loss")
-        line = {"seconds": time.time() - self.start, "trial": self.trial, "epoch": epoch + 1}
+        line = {"seconds": time.time() - self.start, "trial": self.trial, "epoch": epoch + 1, **self.about}
         line |= {name: float((logs or {})[name]) for name in names}
         with self.path.open("a") as file:
             file.write(json.dumps(line) + "\n")

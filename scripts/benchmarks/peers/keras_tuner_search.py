@@ -5,6 +5,7 @@ import itertools
 import json
 import sys
 from argparse import Namespace
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -46,7 +47,9 @@ class PneumoniaModel(keras_tuner.HyperModel):  # type: ignore[misc]
         size, batch_size = values["image_size"], values["batch_size"]
         train = pipeline(self.arguments.train, size, batch_size, seed=self.arguments.seed + number)
         validation = pipeline(self.arguments.validation, size, batch_size)
-        log = EpochLog(self.arguments.epochs_file, number, START)
+        weights = next(Path(each.filepath) for each in kwargs["callbacks"] if hasattr(each, "filepath"))  # KerasTuner's
+        weights = weights.relative_to(self.arguments.work)
+        log = EpochLog(self.arguments.epochs_file, number, START, values, weights)
         kwargs.setdefault("epochs", values["epochs"])
         kwargs["callbacks"] = [*kwargs["callbacks"], learning_rate_callback(values), log]
         return model.fit(train, validation_data=validation, **kwargs)

@@ -1,6 +1,7 @@
 """The published network in plain Keras layers, augmentation included, and its learning-rate callback."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -58,4 +59,11 @@ def learning_rate_callback(values: Values) -> keras.callbacks.Callback:
         factor=values["lr_reduce_factor"],
         patience=values["lr_reduce_patience"],
         mode=values["lr_reduce_mode"],
+    )
+
+
+def checkpoint_callback(weights: Path) -> keras.callbacks.Callback:
+    """Return the callback that keeps the weights of the best epoch in a file whose name ends in `.weights.h5`."""
+    return keras.callbacks.ModelCheckpoint(
+        weights, monitor="val_accuracy", mode="max", save_best_only=True, save_weights_only=True
     )

@@ -10,7 +10,7 @@ import optuna
 
 from benchmarks.peers.common import EpochLog, parser, started
 from benchmarks.peers.images import arrays
-from benchmarks.peers.network import build_network, learning_rate_callback
+from benchmarks.peers.network import build_network, checkpoint_callback, learning_rate_callback
 
 START = started()
 
@@ -36,6 +36,7 @@ class Objective:
         space = json.loads(arguments.space.read_text())
         self.seed: int = arguments.seed
         self.epochs_file: Path = arguments.epochs_file
+        self.work: Path = arguments.work
         self.searched, self.baseline = space["searched"], space["baseline"]
         self.train = arrays(arguments.train, self.baseline["image_size"])
         self.validation = arrays(arguments.validation, self.baseline["image_size"])
@@ -47,13 +48,19 @@ class Objective:
         values = dict(self.baseline)
         for name, searched in self.searched.items():
             values[name] = suggest(trial, name, searched)
-        log = EpochLog(self.epochs_file, trial.number, START)
+        weights = Path(f"trial-{trial.number}.weights.h5")
+        callbacks = [
+            learning_rate_callback(values),
+            checkpoint_callback(self.work / weights),
+            EpochLog(self.epochs_file, trial.number, START, values, weights),
+            PruningCallback(trial, "val_accuracy"),
+        ]
         history = build_network(values).fit(
             *self.train,
             batch_size=values["batch_size"],
             epochs=values["epochs"],
             validation_data=self.validation,
-            callbacks=[learning_rate_callback(values), log, PruningCallback(trial, "val_accuracy")],
+            callbacks=callbacks,
             verbose=2,
         )
         return float(max(history.history["val_accuracy"]))

@@ -14,7 +14,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from benchmarks.peers.common import EpochLog, parser, started, trials_begun
 from benchmarks.peers.images import Arrays, arrays
-from benchmarks.peers.network import build_network, learning_rate_callback
+from benchmarks.peers.network import build_network, checkpoint_callback, learning_rate_callback
 
 START = started()
 
@@ -33,6 +33,7 @@ def train(
     baseline: dict[str, Any],
     images: tuple[Arrays, Arrays],
     epochs_file: Path,
+    work: Path,
     seed: int,
     start: float,
 ) -> None:
@@ -41,12 +42,19 @@ def train(
     number = trials_begun(epochs_file)  # the trial names of Ray contain no number
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed + number)
+    weights = Path(f"trial-{number}.weights.h5")
+    callbacks = [
+        learning_rate_callback(values),
+        checkpoint_callback(work / weights),
+        EpochLog(epochs_file, number, start, values, weights),
+        Report(),
+    ]
     build_network(values).fit(
         *train_images,
         batch_size=int(values["batch_size"]),
         epochs=int(values["epochs"]),
         validation_data=validation_images,
-        callbacks=[learning_rate_callback(values), EpochLog(epochs_file, number, start), Report()],
+        callbacks=callbacks,
         verbose=2,
     )
 
@@ -75,6 +83,7 @@ def make_tuner(arguments: Namespace) -> tune.Tuner:
         baseline=baseline,
         images=(arrays(arguments.train, size), arrays(arguments.validation, size)),
         epochs_file=arguments.epochs_file.resolve(),
+        work=arguments.work.resolve(),
         seed=arguments.seed,
         start=START,
     )
