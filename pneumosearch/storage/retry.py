@@ -18,7 +18,7 @@ import itertools
 import logging
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, Final, TypeVar
 from uuid import uuid4
 
@@ -33,6 +33,7 @@ from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_aft
 
 from pneumosearch.errors import StoreError
 from pneumosearch.storage.optuna_private import trial_id
+from pneumosearch.storage.queries import read_trials
 
 #: System attribute of a trial by which its creator finds it again.
 MARK: Final = "pneumosearch:created"
@@ -59,7 +60,6 @@ REPEATABLE: Final = (
     "get_trial_user_attrs",
     "get_trial_system_attrs",
     "get_all_trials",
-    "_get_trials",
     "_get_best_trial_id",
     "record_heartbeat",
     "_get_stale_trial_ids",
@@ -162,6 +162,22 @@ class RetryingStorage(RDBStorage):
                 text("SELECT study_id FROM studies WHERE study_id = :study FOR UPDATE"), {"study": study_id}
             )
         return marked_trial(super().get_all_trials(study_id), MARK, mark)
+
+    def _get_trials(
+        self,
+        study_id: int,
+        states: Container[TrialState] | None,
+        included_trial_ids: set[int],
+        trial_id_greater_than: int,
+    ) -> list[FrozenTrial]:
+        trials = self.with_retry(
+            lambda: read_trials(
+                self.engine, study_id, states=states, after=trial_id_greater_than, also=included_trial_ids
+            )
+        )
+        if not trials:
+            self.get_study_name_from_id(study_id)  # raises where there is no such study
+        return trials
 
     def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         """Claim or end a trial; False where it was claimed before."""

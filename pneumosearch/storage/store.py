@@ -25,7 +25,7 @@ from pneumosearch.records.dataset import DataDescription
 from pneumosearch.records.finalists import Repeated, with_repetitions
 from pneumosearch.records.trial import REPLICATES, Purpose, State, StudyRecord, TestOpening, TrialRecord
 from pneumosearch.storage.optuna_private import study_id, trial_id
-from pneumosearch.storage.queries import TrialRow, read_rows
+from pneumosearch.storage.queries import read_trials
 from pneumosearch.storage.retry import RetryingStorage
 from pneumosearch.storage.trial_files import SAFE_NAME, TrialFiles, network_file
 from pneumosearch.storage.urls import PATIENCE, explained, open_storage, safe_url
@@ -215,10 +215,10 @@ class Store(TrialFiles):
         _check_classes(name, before, given or before)
         return before
 
-    def _rows(self, identifier: int) -> Sequence[FrozenTrial | TrialRow]:
+    def _rows(self, identifier: int) -> Sequence[FrozenTrial]:
         storage = self.storage
         if isinstance(storage, RetryingStorage):
-            return storage.with_retry(lambda: list(read_rows(storage.engine, identifier)))
+            return storage.with_retry(lambda: read_trials(storage.engine, identifier, results_only=True))
         return storage.get_all_trials(identifier, deepcopy=False)
 
     def test_openings(self, data: DataDescription) -> list[TestOpening]:
@@ -284,7 +284,7 @@ def add_test_opening(study: optuna.Study, number: int | None, why: str, test_fin
     attributes.TEST_OPENINGS.add(study, opening)
 
 
-def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
+def trial_record(trial: FrozenTrial) -> TrialRecord:
     """Read what the store knows of a trial. Raises `StoreError` where it is not as this version writes one."""
     stored, state = trial.user_attrs, _STATES[trial.state]
     state = "passed over" if attributes.PASSED_OVER.on(trial) and state == "pruned" else state
@@ -308,7 +308,7 @@ def trial_record(trial: FrozenTrial | TrialRow) -> TrialRecord:
         )
 
 
-def _repeated(row: FrozenTrial | TrialRow, study: str, metric: Metric) -> Repeated | None:
+def _repeated(row: FrozenTrial, study: str, metric: Metric) -> Repeated | None:
     """Return a repetition of a trial of `study`; None where it has not ended, or is of another kind."""
     origin, position = attributes.REPLICATE_OF.of(row), attributes.REPLICATE.of(row)
     ended, run = row.state in (TrialState.COMPLETE, TrialState.FAIL), attributes.RUN.of(row)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final, Protocol
 from urllib.parse import quote
 
+from optuna.trial import FrozenTrial
 from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
 
@@ -18,7 +19,7 @@ from benchmarks.live_data import Course
 from benchmarks.live_incumbents import NETWORKS, Incumbent, Line, epoch_lines, leading_epoch, leading_trial
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.records.attributes import HISTORY
-from pneumosearch.storage.queries import TrialRow, read_rows
+from pneumosearch.storage.queries import read_trials
 from pneumosearch.storage.store import Store
 from pneumosearch.storage.urls import sqlite_url
 
@@ -215,21 +216,21 @@ class _StoreWatch:
             target.write_bytes(content)
             yield Incumbent(time, trial.number, trial.kept.epoch, target.name, trial.run.config.changes())
 
-    def _rows(self) -> list[TrialRow]:
+    def _rows(self) -> list[FrozenTrial]:
         # Open for writing: a killed process may leave a transaction that the next one must roll back.
         database = f"file:{quote(str(self._database))}"  # SQLite reads it as a URI of its own
         engine = create_engine(URL.create("sqlite", database=database, query={"mode": "rw", "uri": "true"}))
         try:
             with engine.connect() as connection:
                 study = connection.execute(_STUDY_ID, {"name": _STUDY}).scalar()
-            return list(read_rows(engine, study)) if study is not None else []
+            return read_trials(engine, study, results_only=True) if study is not None else []
         except OperationalError:  # its tables are being created, or another process writes
             self._changed = 0
             return []
         finally:
             engine.dispose()
 
-    def _new_epochs(self, row: TrialRow, seconds: float) -> Iterable[dict[str, Any]]:
+    def _new_epochs(self, row: FrozenTrial, seconds: float) -> Iterable[dict[str, Any]]:
         if "duplicate_of" in row.user_attrs:
             return
         known = self._known.get(row.number, row.user_attrs.get("continues_after", 0))
