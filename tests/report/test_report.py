@@ -1,12 +1,16 @@
 import csv
 import io
 import json
+import warnings
 from typing import Any
 
+import optuna
 import pytest
+from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 from rich.console import Console
 
 from pneumosearch.config import RunSpec
+from pneumosearch.metrics import Metric, direction
 from pneumosearch.published import PUBLISHED_TABLE
 from pneumosearch.records.earlier import EarlierStudy, EarlierTrial
 from pneumosearch.records.trial import StudyRecord, TestOpening, TrialRecord
@@ -15,6 +19,7 @@ from pneumosearch.report.importance import importance
 from pneumosearch.report.page import page
 from pneumosearch.report.progress import ending_line
 from pneumosearch.report.summary import csv_text, study_summary
+from pneumosearch.studyfile import checked_spec
 from tests.support.fakes import a_history, a_study, a_trial
 
 OPENING = TestOpening(
@@ -208,6 +213,39 @@ def test_importance_finds_what_matters() -> None:
     assert sum(shares.values()) == pytest.approx(1)
     assert next(iter(shares)) == "zoom"
     assert importance(a_study(*trials[:3])) == {}
+
+
+SEARCHED = {
+    "zoom": {"low": 0.0, "high": 0.5, "step": 0.05},
+    "learning_rate": {"low": 0.0001, "high": 0.1, "log": True},
+    "dropout_1": {"low": 0.0, "high": 0.8},
+    "epochs": {"low": 5, "high": 10},
+    "filters_1": {"low": 4, "high": 64, "log": True},
+    "batch_size": {"choices": [16, 32, 64]},
+    "n_blocks": {"choices": [5]},
+    "lr_schedule": {"choices": ["plateau", "cosine"]},
+    "lr_reduce_patience": {"low": 2, "high": 8, "step": 2, "when": {"lr_schedule": "plateau"}},
+}
+
+
+@pytest.mark.parametrize("n", [4, 30, 400])
+@pytest.mark.parametrize("metric", ["accuracy", "loss"])
+def test_importance_is_that_of_optuna(n: int, metric: Metric) -> None:
+    spec: dict[str, object] = {"name": "default", "space": SEARCHED}
+    space = checked_spec(spec, "test").search_space()
+    study = optuna.create_study(direction=direction(metric), sampler=optuna.samplers.RandomSampler(seed=1))
+    trials = []
+    for number in range(n):
+        drawn = study.ask()
+        config = space.suggest(drawn)
+        value = round(0.5 + config.zoom / 4 + config.dropout_1 / 8 + 0.1 * (config.lr_reduce_patience == 4), 2)
+        study.tell(drawn, value)
+        trials.append(a_trial(number, value, state="complete", **config.changes()))
+    record = a_study(*trials).model_copy(update={"spec": spec, "metric": metric})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        expected = get_param_importances(study, evaluator=PedAnovaImportanceEvaluator())
+    assert importance(record) == pytest.approx(expected)
 
 
 def test_importance_of_a_field_that_few_trials_chose_warns_of_nothing() -> None:
