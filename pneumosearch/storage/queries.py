@@ -16,6 +16,7 @@ from optuna.trial import FrozenTrial, TrialState
 from pydantic_core import from_json
 from sqlalchemy import DateTime, Engine, Select, bindparam, column, or_, select, table
 
+from pneumosearch._utils.collector import paused_collector
 from pneumosearch.records.attributes import DATA, VERSIONS
 
 _TIMES: Final = (column("datetime_start", DateTime), column("datetime_complete", DateTime))
@@ -66,7 +67,7 @@ def read_trials(
         results_only: Leave out parameters, intermediate values and system attributes, which no report looks at.
     """
     wanted = {"study": study_id, "after": after, "also": list(also)}
-    with engine.connect() as connection:
+    with paused_collector(), engine.connect() as connection:
 
         def read(query: Select[Any], decoded: Callable[..., Any]) -> dict[int, dict[Any, Any]]:
             found: dict[int, dict[Any, Any]] = defaultdict(dict)
@@ -85,24 +86,24 @@ def read_trials(
             if results_only
             else (read(_SYSTEM, lambda _, text: _json(text)), read(_STEPS, _number), read(_PARAMETERS, _parameter))
         )
-    return [
-        FrozenTrial(
-            number=row.number,
-            state=TrialState[row.state],
-            value=None,
-            values=[value for _, value in sorted(values[row.trial_id].items())] or None,
-            datetime_start=row.datetime_start,
-            datetime_complete=row.datetime_complete,
-            params={name: value for name, (value, _) in parameters[row.trial_id].items()},
-            distributions={name: distribution for name, (_, distribution) in parameters[row.trial_id].items()},
-            user_attrs=user[row.trial_id],
-            system_attrs=system[row.trial_id],
-            intermediate_values=steps[row.trial_id],
-            trial_id=row.trial_id,
-        )
-        for row in trials
-        if states is None or TrialState[row.state] in states
-    ]
+        return [
+            FrozenTrial(
+                number=row.number,
+                state=TrialState[row.state],
+                value=None,
+                values=[value for _, value in sorted(values[row.trial_id].items())] or None,
+                datetime_start=row.datetime_start,
+                datetime_complete=row.datetime_complete,
+                params={name: value for name, (value, _) in parameters[row.trial_id].items()},
+                distributions={name: distribution for name, (_, distribution) in parameters[row.trial_id].items()},
+                user_attrs=user[row.trial_id],
+                system_attrs=system[row.trial_id],
+                intermediate_values=steps[row.trial_id],
+                trial_id=row.trial_id,
+            )
+            for row in trials
+            if states is None or TrialState[row.state] in states
+        ]
 
 
 def _number(_: int, value: float | None, kind: str) -> float:

@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler
 from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
+from pneumosearch._utils.collector import paused_collector
 from pneumosearch.config import first_problem
 from pneumosearch.errors import StoreError, first_difference, printable
 from pneumosearch.metrics import Metric, direction
@@ -167,7 +168,7 @@ class Store(TrialFiles):
     def record(self, name: str) -> StudyRecord:
         """Read a study with all its trials. Raises `StoreError` where it is not as this version writes one."""
         study = self.load_study(name)
-        with explained(self.url), _as_written_here(f"study '{name}'"):
+        with explained(self.url), _as_written_here(f"study '{name}'"), paused_collector():
             stored = study.user_attrs
             data, metric = attributes.DATA.needed(stored), attributes.METRIC.needed(stored)
             spec = attributes.SPEC.needed(stored)
