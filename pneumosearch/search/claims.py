@@ -7,8 +7,9 @@ Other processes end their trials without the study's lock. So what must agree is
 and whether others are at work is asked before what they may have left.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -17,8 +18,35 @@ from pneumosearch.records.attributes import CONTINUES, FAILURE, PASSED_OVER, n_e
 from pneumosearch.records.trial import is_baseline
 from pneumosearch.search.leases import MAX_CLAIMS, Leases, claim
 from pneumosearch.search.proposers import Proposer
-from pneumosearch.search.pruners import latest
 from pneumosearch.storage.optuna_private import running_trial
+
+
+@dataclass
+class _Ended:
+    """Counts the configurations whose training has ended or stopped.
+
+    What has ended does not change: it remembers the trials before the first that has not ended.
+    """
+
+    _n_seen: int = 0
+    _seen: set[int] = field(default_factory=set)  # of these, the numbers of those that count
+
+    def count(self, trials: Sequence[FrozenTrial]) -> int:
+        """Return their number among all trials of a study, which are in order of number."""
+        for trial in itertools.takewhile(lambda trial: trial.state.is_finished(), trials[self._n_seen :]):
+            _add(trial, self._seen)
+            self._n_seen += 1
+        numbers = set(self._seen)
+        for trial in trials[self._n_seen :]:
+            _add(trial, numbers)
+        return len(numbers)
+
+
+def _add(trial: FrozenTrial, numbers: set[int]) -> None:
+    """Add the number of a trial that counts, in place of that of the earlier trial that it resumes."""
+    numbers.discard(CONTINUES.stored(trial))
+    if (trial.state.is_finished() or CONTINUES.on(trial)) and not PASSED_OVER.on(trial):
+        numbers.add(trial.number)
 
 
 @dataclass(frozen=True)
@@ -36,6 +64,7 @@ class Claims:
     proposer: Proposer
     leases: Leases
     goal: int = 0
+    _ended: _Ended = field(default_factory=_Ended, init=False, repr=False, compare=False)
 
     def next(self) -> optuna.Trial:
         """Claim the trial to train: one whose lease has expired, else one to resume, else a new one.
@@ -86,7 +115,7 @@ class Claims:
 
     def n_ended(self) -> int:
         """Count the configurations whose training has ended or stopped; those over budget do not count."""
-        return _n_ended(self.study.get_trials(deepcopy=False))
+        return self._ended.count(self.study.get_trials(deepcopy=False))
 
     def defers(self, trial: optuna.Trial | FrozenTrial) -> bool:
         """Tell whether `trial` is the baseline and there are other trials that go first."""
@@ -98,7 +127,7 @@ class Claims:
             return False
         trials = self.study.get_trials(deepcopy=False)
         running = (trial for trial in trials if trial.state == TrialState.RUNNING)
-        return _n_ended(trials) + sum(not CONTINUES.on(trial) for trial in running) < self.goal
+        return self._ended.count(trials) + sum(not CONTINUES.on(trial) for trial in running) < self.goal
 
     def _running(self) -> list[FrozenTrial]:
         running = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
@@ -114,11 +143,6 @@ class Claims:
         for frozen in self._running():
             if self.leases.expired(frozen) and not self.defers(frozen):
                 yield frozen
-
-
-def _n_ended(trials: Iterable[FrozenTrial]) -> int:
-    started = (trial for trial in latest(trials) if trial.state.is_finished() or CONTINUES.on(trial))
-    return sum(not PASSED_OVER.on(trial) for trial in started)
 
 
 def fail(study: optuna.Study, trial: optuna.Trial, reason: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import BaseSampler
 from optuna.search_space import IntersectionSearchSpace
@@ -29,6 +30,9 @@ _STARTUP_TRIALS: Final = 10
 _HUB: Final = "optunahub:"
 
 _NEEDED_PACKAGE: Final = {"cmaes": "cmaes", "gp": "torch"}
+
+
+Floats = NDArray[np.float64]
 
 
 class PerTrialSampler(BaseSampler):
@@ -105,7 +109,7 @@ def study_sampler(spec: StudySpec, space: Space, earlier: Sequence[EarlierStudy]
     Raises:
         ConfigError: It cannot be made.
     """
-    seen = IntersectionSearchSpace(include_pruned=True)
+    seen = _Seen()
 
     def of_trial(number: int) -> BaseSampler:
         seed = derived_seed(spec.seed, number)
@@ -155,20 +159,54 @@ def make_sampler(name: str, space: Space, *, study_seed: int, trial_seed: int) -
         raise ConfigError(f"sampler '{name}' cannot be made with a seed alone ({error})") from error
 
 
-class SharingTPESampler(optuna.samplers.TPESampler):
-    """TPE that remembers which trials it has compared the fields of, though each trial has a new sampler.
+class _Seen:
+    """What the samplers of a study have looked at: an ended trial does not change, so each is looked at once."""
 
-    Proposals are the same: Optuna's own compares the distributions of all trials anew for each sampler.
+    def __init__(self) -> None:
+        self.fields = IntersectionSearchSpace(include_pruned=True)
+        self._ranges: dict[str, BaseDistribution] = {}
+        self._numbers: dict[int, list[float] | None] = {}  # by trial; None where it has not all fields
+
+    def numbers(self, trials: Sequence[FrozenTrial], ranges: dict[str, BaseDistribution]) -> dict[str, Floats]:
+        """Return the values of ended trials by field as numbers, without the trials that have not all fields."""
+        if ranges != self._ranges:
+            self._ranges, self._numbers = ranges, {}
+        for trial in trials:
+            if trial.number not in self._numbers:
+                self._numbers[trial.number] = _as_numbers(trial.params, ranges)
+        rows = [row for trial in trials if (row := self._numbers[trial.number]) is not None]
+        columns = np.ascontiguousarray(np.array(rows, dtype=float).reshape(len(rows), len(ranges)).T)
+        return dict(zip(ranges, columns, strict=True))
+
+
+def _as_numbers(params: dict[str, Any], ranges: dict[str, BaseDistribution]) -> list[float] | None:
+    if not ranges.keys() <= params.keys():
+        return None
+    return [distribution.to_internal_repr(params[name]) for name, distribution in ranges.items()]
+
+
+class SharingTPESampler(optuna.samplers.TPESampler):
+    """TPE that remembers what it has seen of the trials, though each trial has a new sampler.
+
+    Proposals are the same: Optuna's own compares and converts the values of all trials anew for each sampler.
     """
 
-    seen: IntersectionSearchSpace | None = None  # shared by the samplers of a study
+    seen: _Seen | None = None  # shared by the samplers of a study
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Return the fields that all trials have, without those of a single value."""
         if self.seen is None:
             return super().infer_relative_search_space(study, trial)
-        fields = self.seen.calculate(study)
+        fields = self.seen.fields.calculate(study)
         return {name: distribution for name, distribution in fields.items() if not distribution.single()}
+
+    def _get_internal_repr(
+        self, trials: list[FrozenTrial], search_space: dict[str, BaseDistribution], study: optuna.Study
+    ) -> dict[str, Floats]:
+        """Return the values of trials by field as numbers. A running trial, which TPE does not ask for, may change."""
+        if self.seen is None or not all(trial.state.is_finished() for trial in trials):
+            return super()._get_internal_repr(trials, search_space, study)
+        return self.seen.numbers(trials, search_space)
 
 
 def _tpe(space: Space, seed: int) -> BaseSampler:

@@ -11,7 +11,7 @@ from optuna.trial import FrozenTrial
 
 #: {class: {method: arguments}} of what children of Optuna's classes call or override, and why there is no other way.
 METHODS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
-    # Optuna's cache of a storage calls these: `retry` repeats them like the public calls.
+    # Optuna's cache of a storage calls these: `retry` repeats them like the public calls, and reads by `queries`.
     "optuna.storages.RDBStorage": {
         "_create_new_trial": ("self", "study_id", "template_trial"),
         "_set_trial_param": (
@@ -24,6 +24,8 @@ METHODS: Final[dict[str, dict[str, tuple[str, ...]]]] = {
     },
     # Where a proxy connects: `grpc_client` adds a token.
     "optuna.storages.GrpcStorageProxy": {"_setup": ("self",)},
+    # What TPE makes of trials: `samplers` keeps it from one proposal to the next.
+    "optuna.samplers.TPESampler": {"_get_internal_repr": ("self", "trials", "search_space", "study")},
     # Where CMA-ES keeps its state: `samplers` writes JSON in place of a pickle.
     "optuna.samplers.CmaEsSampler": {
         "_init_optimizer": ("self", "trans", "direction"),

@@ -8,7 +8,7 @@ import optuna
 import pytest
 from optuna.trial import TrialState
 
-from pneumosearch.search.samplers import LegibleCmaEsSampler
+from pneumosearch.search.samplers import LegibleCmaEsSampler, SharingTPESampler
 from pneumosearch.storage import optuna_private_grpc
 from pneumosearch.storage.grpc_client import ProxyStorage
 from pneumosearch.storage.optuna_private import METHODS, enqueued_values, running_trial, study_id, trial_id
@@ -16,7 +16,7 @@ from pneumosearch.storage.retry import RetryingStorage
 from tests.conftest import ROOT
 
 NOW = f"Optuna {optuna.__version__} has changed what pneumosearch uses though it is private"
-CHILDREN = (RetryingStorage, ProxyStorage, LegibleCmaEsSampler)
+CHILDREN = (RetryingStorage, ProxyStorage, LegibleCmaEsSampler, SharingTPESampler)
 
 
 def optuna_class(name: str) -> type:
