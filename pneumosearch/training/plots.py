@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Final
 
-from matplotlib.figure import Figure
-
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.records.epoch import History
 
@@ -21,6 +19,8 @@ def learning_curves(history: History, path: Path, *, title: str) -> None:
         path: File to write; missing folders are created.
         title: Title of the figure.
     """
+    from matplotlib.figure import Figure  # not before the first picture, which follows the first epochs
+
     path.parent.mkdir(parents=True, exist_ok=True)
     figure = Figure(figsize=(8, 3.2), layout="constrained")
     epochs, evaluated = [epoch.epoch for epoch in history], history[0].evaluated

@@ -356,6 +356,7 @@ def test_training_process_imports_no_package_that_only_users_of_keras_need() -> 
     code = (
         "import sys; from pneumosearch.training.loop import prepare; prepare();"
         "assert {'keras', 'sklearn.metrics'} <= sys.modules.keys();"
-        "assert not {'jax', 'pandas', 'pyarrow', 'matplotlib.pyplot'} & sys.modules.keys(); import pandas"
+        "assert not {'jax', 'pandas', 'pyarrow', 'matplotlib'} & sys.modules.keys(); import pandas, matplotlib.pyplot;"
+        "import gc; assert gc.isenabled() and gc.get_freeze_count() > 100_000"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
