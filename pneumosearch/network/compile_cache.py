@@ -1,5 +1,6 @@
 """Networks ready to train: seeded and compiled. Runs whose compiled training step is the same share one."""
 
+import gc
 from collections import OrderedDict
 from typing import Any, Final
 
@@ -19,9 +20,9 @@ def compiled_model(run: RunSpec) -> Any:
     network with new values, and needs no trace; its numbers are those of a new network. The model returned for the
     earlier run is the same object and no longer holds that run's weights.
     """
-    fresh = _fresh_model(run)
     key = step_key(run)
     model = _compiled.pop(key, None)
+    fresh = _fresh_model(run, clears=model is None)
     if model is None:
         model = fresh
     else:
@@ -37,19 +38,35 @@ def step_key(run: RunSpec) -> tuple[Any, ...]:
     return (run.precision, *run.config.model_dump(exclude=set(untraced_fields())).values())
 
 
-def _fresh_model(run: RunSpec) -> Any:
+def _fresh_model(run: RunSpec, *, clears: bool) -> Any:
+    """Return a new network. To clear Keras' session takes their kernels from the compiled steps of earlier ones."""
     backend.start()
     import keras
 
     from pneumosearch.network.model import build_model
 
-    keras.backend.clear_session()
+    if clears:
+        keras.backend.clear_session()
+    else:
+        gc.collect()  # as clearing does: what is left of earlier networks holds memory of the device
     keras.utils.set_random_seed(run.seed)  # after clear_session, which seeds anew
     model = build_model(run.config, precision=run.precision)
     compile_model(model, run.config)
     model.optimizer.build(model.trainable_variables)  # so that a checkpoint finds its variables
+    if keras.backend.backend() == "tensorflow":
+        model.predict_function = _predict_function(model)
     model.stop_training = False
     return model
+
+
+def _predict_function(model: Any) -> Any:
+    """Return what `predict_on_batch` calls, traced once: Keras' own traces the last, smaller batch anew."""
+    import tensorflow as tf
+
+    (pixels,) = model.inputs
+    signature = [tf.TensorSpec(pixels.shape, pixels.dtype)]
+    predict = tf.function(lambda pixels: model(pixels, training=False), input_signature=signature)
+    return lambda batches: predict(batches[0][0])
 
 
 def compile_model(model: Any, config: TrialConfig) -> None:
