@@ -26,11 +26,15 @@ class Crew(NamedTuple):
 
 def prestarted(crew: Crew) -> AbstractContextManager[list[Helper]]:
     """Start the training processes of this machine early, to be ready with images and store; none for a cluster."""
-    if crew.cluster is not None:
-        return nullcontext([])
-    from pneumosearch.training.loop import prepare
+    return nullcontext([]) if crew.cluster is not None else prestarted_helpers(crew.workers, prepare)
 
-    return prestarted_helpers(crew.workers, prepare)
+
+def prepare() -> None:
+    """Import all that a training process needs, in that process; its command imports less before it starts one."""
+    from pneumosearch.training import loop
+    from pneumosearch.workers import local  # noqa: F401
+
+    loop.prepare()
 
 
 @contextmanager

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Self
 
-from pneumosearch._utils.hardware import environments
+from pneumosearch._utils.hardware import environments, memory_warning, visible_devices
 from pneumosearch._utils.processes import Helper
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import PneumosearchError
@@ -21,7 +22,7 @@ from pneumosearch.search.events import DeviceFound, Listener
 from pneumosearch.search.runner import Outcome
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
-from pneumosearch.training.loop import prepare
+from pneumosearch.workers.crew import prepare
 from pneumosearch.workers.supervisor import Failed, TrainingProcess, supervise
 from pneumosearch.workers.work import Limits, Work
 
@@ -65,13 +66,47 @@ def run_locally(
         ConfigError: More than one process for work of one.
         PneumosearchError: As `Work.train`, or the training processes cannot be kept alive.
     """
-    job, early, shares = make_job(session, work, limits, workers), helpers or [], environments(workers)
+    job = make_job(session, work, limits, workers)
+    with _Processes(job, workers, helpers or []) as processes:
+        start, foresee, max_failures = processes.start, processes.foresee, job.limits.max_failures
+        return supervise(session, work.study, start, workers, max_failures=max_failures, foresee=foresee)
 
-    def start(number: int) -> TrainingProcess:
-        helper = early.pop(0) if early else Helper(shares[number], prepare)
-        return TrainingProcess(helper, partial(_work, job))
 
-    return supervise(session, work.study, start, workers, job.limits.max_failures)
+class _Processes:
+    """Starts training processes; of those that end after their trials, one at a time is replaced ahead.
+
+    Until the context ends, that one waits in reserve: it has imported what the first trial needs.
+    """
+
+    def __init__(self, job: Job, workers: int, early: list[Helper]) -> None:
+        self._job, self._early, self._shares = job, early, environments(workers)
+        self._started = 0
+        self._reserve: dict[int, Helper] = {}  # at most one, by the number of the process that it is to replace
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        for helper in self._reserve.values():
+            helper.end(timeout=0.0)
+
+    def start(self, number: int) -> TrainingProcess:
+        """Start the process of this number, or start it again."""
+        self._started += 1
+        helper = self._early.pop(0) if self._early else self._reserve.pop(number, None)
+        return TrainingProcess(helper or self._new(number), partial(_work, self._job))
+
+    def foresee(self, number: int, begun: int) -> None:
+        """Start the next process of this number when the present one has begun its last trial."""
+        at_most = self._job.limits.trials_a_process
+        if begun < at_most or self._reserve or self._started * at_most >= self._job.work.n:
+            return
+        # A second process on an accelerator takes memory of it too, and nobody has tried that.
+        if memory_warning(1) is None and not visible_devices():
+            self._reserve[number] = self._new(number)
+
+    def _new(self, number: int) -> Helper:
+        return Helper(self._shares[number], prepare)
 
 
 def make_job(session: Session, work: Work, limits: Limits | None, workers: int) -> Job:

@@ -62,6 +62,7 @@ class TrainingProcess:
     def __init__(self, helper: Helper, task: Task) -> None:
         self.training: tuple[int, Progress] | None = None  # the trial that it trains, and how far that is
         self.study: str | None = None  # of that trial, where it is not the search
+        self.begun = 0  # trials
         self._helper, self.events = helper, helper.events
         self._helper.send(task)
         self._ordered = False
@@ -72,6 +73,7 @@ class TrainingProcess:
         match event.event if isinstance(event, Repeating) else event:
             case TrialStarted(number):
                 self.training = (number, Progress())
+                self.begun += 1
             case FoldStarted(number, run):
                 self.training = (number, Progress(run.position))
             case EpochEnded(number, history, fold):
@@ -107,7 +109,13 @@ class TrainingProcess:
 
 
 def supervise(
-    session: Session, study: str, start: Callable[[int], TrainingProcess], workers: int, max_failures: int
+    session: Session,
+    study: str,
+    start: Callable[[int], TrainingProcess],
+    workers: int,
+    *,
+    max_failures: int,
+    foresee: Callable[[int, int], None] = lambda number, begun: None,
 ) -> Outcome:
     """Keep `workers` processes training a study until nothing is left to train, or something stops it.
 
@@ -117,6 +125,7 @@ def supervise(
         start: Starts the process of this number, or starts it again.
         workers: Processes at a time.
         max_failures: Stop when this many trials in a row fail for the same reason.
+        foresee: Called now and then with the number of a process, and of the trials that it has begun.
 
     Raises:
         PneumosearchError: A process sent it, or processes cannot be kept alive.
@@ -135,6 +144,9 @@ def supervise(
                     outcomes.append(outcome)
                 else:
                     processes[number] = start(number)
+            if not session.stop.reason:
+                for number, process in processes.items():
+                    foresee(number, process.begun)
     return max(outcomes, key=lambda outcome: (outcome.done, outcome.finished))
 
 

@@ -38,6 +38,10 @@ class Work(Protocol):
     def study(self) -> str:
         """Name of the study whose trials they train; those of another one come as `Repeating`."""
 
+    @property
+    def n(self) -> int:
+        """How many trials it is at least, with those that have ended."""
+
     def check(self, workers: int) -> None:
         """Raise `ConfigError` where so many processes cannot train it at once."""
 
@@ -68,6 +72,11 @@ class Search:
     def study(self) -> str:
         """Name of the study."""
         return self.spec.name
+
+    @property
+    def n(self) -> int:
+        """Trials of the study in all; promotions and repetitions come on top."""
+        return self.n_trials
 
     def check(self, workers: int) -> None:
         """Raise `ConfigError` for more than one process with an engine that is for one."""

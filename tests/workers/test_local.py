@@ -46,10 +46,13 @@ def outcome(record: StudyRecord) -> list[Any]:
     return [(t.number, t.state, t.value, t.run, [e.numbers() for e in t.history]) for t in record.trials]
 
 
+def training_processes() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if "spawn_main" in " ".join(child.cmdline())]
+
+
 def kill_training_process() -> None:
-    for child in psutil.Process().children():
-        if "spawn_main" in " ".join(child.cmdline()):
-            child.kill()
+    for child in training_processes():
+        child.kill()
 
 
 class KillsOnceAfterAnEpoch(SilentListener):
@@ -126,6 +129,49 @@ def test_process_started_early_trains_as_one_started_later(store: Store, source:
     twin = Store(f"sqlite:///{tmp_path}/twin.db", tmp_path / "twin")
     run_locally(Session(twin, source, SilentListener(), StopFlag()), Search(SPEC, 2))
     assert outcome(store.record("tiny")) == outcome(twin.record("tiny"))
+
+
+class CountsProcesses(SilentListener):
+    """Notes after the first epoch of each trial which training processes there are; may kill the youngest then."""
+
+    def __init__(self, *, kills: bool = False) -> None:
+        super().__init__()
+        self.processes: list[int] = []
+        self._kills = kills
+
+    def epoch_ended(self, number: int, history: History) -> None:
+        if len(history) > 1:
+            return
+        there = training_processes()
+        self.processes.append(len(there))
+        if self._kills and len(there) > 1:
+            max(there, key=psutil.Process.create_time).kill()
+
+
+@pytest.mark.slow
+def test_next_process_starts_before_the_last_trial_of_the_present_one_ends(store: Store, source: DataSource) -> None:
+    listener = CountsProcesses()
+    session = Session(store, source, listener, StopFlag())
+    open_search(session, SPEC)
+    assert run_locally(session, Search(SPEC, 3), Limits(trials_a_process=1)).done
+    assert listener.processes == [2, 2, 1]
+    assert not training_processes()
+
+
+@pytest.mark.slow
+def test_process_in_reserve_that_is_killed_or_not_needed_harms_nothing(store: Store, source: DataSource) -> None:
+    stop, listener = StopFlag(), CountsProcesses(kills=True)
+    open_search(Session(store, source, listener, stop), SPEC)
+    assert run_locally(Session(store, source, listener, stop), Search(SPEC, 2), Limits(trials_a_process=1)).done
+    assert listener.processes == [2, 1]
+
+    class StopsAtOnce(SilentListener):
+        def epoch_ended(self, number: int, history: History) -> None:
+            stop.reason = "interrupted"
+
+    outcome = run_locally(Session(store, source, StopsAtOnce(), stop), Search(SPEC, 9), Limits(trials_a_process=1))
+    assert outcome.stopped
+    assert not training_processes()
 
 
 def test_unused_prestarted_processes_end_at_once() -> None:
