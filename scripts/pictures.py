@@ -70,18 +70,19 @@ def _outcome(candidate: dict[str, Any], trials: dict[int, dict[str, str]]) -> Ou
 
 @app.command()
 def winners(output: Output = PICTURES / "winners.svg") -> None:
-    """Draw what four searches promised on validation, and what their winners reached on the test images."""
+    """Draw what five searches promised on validation, and what their winners reached on the test images."""
     labels = {
         "hour": "default\nspace",
         "wide": "wide\nspace",
-        "copies": "changed copies\njudge",
-        "robust": "crafted shifts\ntrain and judge",
+        "copies": "changed\ncopies",
+        "default": "default\nstudy",
+        "robust": "robust\nstudy",
     }
     with mpl.rc_context({"svg.fonttype": "path", "font.size": 10, "svg.hashsalt": "pneumosearch"}):
-        figure = Figure(figsize=(8.4, 3.4), layout="constrained", facecolor="white")
+        figure = Figure(figsize=(10.2, 3.4), layout="constrained", facecolor="white")
         before, after = figure.subplots(1, 2, sharey=True)
         for position, study in enumerate(labels):
-            for colour, side, shift in zip((WINNER, BASELINE), outcomes(study), (-0.12, 0.12), strict=True):
+            for colour, side, shift in zip((WINNER, BASELINE), outcomes(study), (-0.1, 0.1), strict=True):
                 _draw(before, after, position + shift, side, colour)
         for axes, title in (
             (before, "what the search says: validation, one seed"),
@@ -89,7 +90,7 @@ def winners(output: Output = PICTURES / "winners.svg") -> None:
         ):
             axes.set_title(title, fontsize=10.5, loc="left")
             axes.set_xticks(range(len(labels)), list(labels.values()))
-            axes.set_xlim(-0.6, len(labels) - 0.4)
+            axes.set_xlim(-0.75, len(labels) - 0.4)
             axes.grid(axis="y", alpha=0.25)
             axes.spines[["top", "right"]].set_visible(False)
         before.set_ylabel("accuracy, %")
@@ -107,7 +108,7 @@ def _draw(before: Axes, after: Axes, x: float, side: Outcome, colour: str) -> No
     for axes, value in ((before, side.validation), (after, side.test)):
         left = colour == WINNER
         axes.annotate(
-            f"{value:.1f}", (x, value), (-7 if left else 7, 0), textcoords="offset points", fontsize=9, color=colour,
+            f"{value:.1f}", (x, value), (-6 if left else 6, 0), textcoords="offset points", fontsize=7.5, color=colour,
             ha="right" if left else "left", va="center",
         )  # fmt: skip
 
