@@ -1,6 +1,7 @@
 """Will it hold elsewhere? Scores under the battery of crafted shifts, the best trials beside the baseline."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 from typing import Any, Final
 
 from rich.table import Table
@@ -18,7 +19,8 @@ NOT_JUDGED: Final = (
 
 NOTE: Final = (
     "Balanced accuracy in %, at threshold 0.5 and at the kept epoch. * The trial trained on changes of this family, so "
-    "its score there says little about elsewhere; unseen families are those without a star."
+    "its score there says little about elsewhere; unseen families are those without a star. The worst copy is the one "
+    "change that the trial bears least, which the mean of a family may hide."
 )
 
 #: Figures over all copies: {heading: metric}.
@@ -29,7 +31,7 @@ OVER_ALL: Final[dict[str, Metric]] = {
     "specificity, all": "shift_specificity",
     "loss, all": "shift_loss",
 }
-_LABEL, _COLUMN = 20, 12  # characters of a terminal
+_LABEL, _COLUMN = 20, 14  # characters of a terminal
 
 
 def judged_trials(record: StudyRecord, top: int) -> list[TrialRecord]:
@@ -50,9 +52,10 @@ def battery_headings(record: StudyRecord, trials: Sequence[TrialRecord]) -> list
 
 
 def battery_rows(trials: Sequence[TrialRecord]) -> list[list[str]]:
-    """Return a row for each family, and for each figure over all; a column for each trial that the battery judged."""
+    """Return a row for each family, each figure over all, and the worst copy; a column for each judged trial."""
     by_family = [[name, *(_of_family(trial, name) for trial in trials)] for name in families(trials)]
-    return by_family + [[label, *(_over_all(trial, name) for trial in trials)] for label, name in OVER_ALL.items()]
+    over_all = [[label, *(_over_all(trial, name) for trial in trials)] for label, name in OVER_ALL.items()]
+    return [*by_family, *over_all, ["worst copy", *map(_worst_copy, trials)]]
 
 
 def _of_family(trial: TrialRecord, family: str) -> str:
@@ -64,6 +67,14 @@ def _of_family(trial: TrialRecord, family: str) -> str:
 def _over_all(trial: TrialRecord, name: Metric) -> str:
     kept = judged(trial)
     return shown(kept.evaluation(name), name).removesuffix(" %") if kept else "–"
+
+
+def _worst_copy(trial: TrialRecord) -> str:
+    kept = judged(trial)
+    if kept is None or not kept.copies:
+        return "–"
+    name, accuracy = min(kept.copies.items(), key=itemgetter(1))
+    return f"{100 * accuracy:.1f} {name}"
 
 
 def families(trials: Sequence[TrialRecord]) -> list[str]:

@@ -57,6 +57,7 @@ def test_scores_stand_by_family_with_a_star_where_the_trial_trained_on_it() -> N
     over_all = (best["all families"], best["unseen families"], best["worst family"])
     assert over_all == ("91.7", "90.0", "50.0")
     assert baseline["specificity, all"] == "50.0"
+    assert best["worst copy"] == "50.0 black-frame"  # the first of the three of the family that it fails on
 
 
 def test_trials_that_do_not_fit_into_a_terminal_are_left_out() -> None:
