@@ -10,6 +10,7 @@ import pymysql
 import pytest
 from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial, TrialState
+from sqlalchemy.orm import Session
 
 from pneumosearch.errors import StoreError
 from pneumosearch.storage.retry import REPEATABLE, ConnectionLost, RetryingStorage, call_with_retry
@@ -184,11 +185,15 @@ def test_parameters_and_attributes_bear_repetition(store: Store, monkeypatch: py
     study = optuna.create_study(storage=store.storage)
     trial = study.ask()
     # As at a commit whose answer is lost: the session ends well, then the error comes.
-    commits = _losing_commits(monkeypatch)
-    trial.suggest_float("x", 0.0, 1.0)
-    trial.set_user_attr("history", [1])
-    trial.report(0.25, 1)
-    assert len(commits) >= 6
+    for write in (
+        lambda: trial.suggest_float("x", 0.0, 1.0),
+        lambda: trial.set_user_attr("history", [1]),
+        lambda: trial.report(0.25, 1),
+    ):
+        with monkeypatch.context() as patch:
+            lost = _losing_first_commit(patch)
+            write()
+        assert lost
     [stored] = study.get_trials(deepcopy=False)
     assert stored.params.keys() == {"x"}
     assert (stored.user_attrs, stored.intermediate_values) == ({"history": [1]}, {1: 0.25})
@@ -209,21 +214,19 @@ def _lose_answers(monkeypatch: pytest.MonkeyPatch, name: str, times: int) -> Non
     monkeypatch.setattr(RDBStorage, name, call)
 
 
-def _losing_commits(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Let every other commit stand and fail."""
-    from sqlalchemy.orm import Session
-
+def _losing_first_commit(monkeypatch: pytest.MonkeyPatch) -> list[Session]:
+    """Let the next commit stand and fail; the list has its session then."""
     original = Session.commit
-    commits: list[bool] = []
+    lost: list[Session] = []
 
     def commit(self: Session) -> None:
         original(self)
-        commits.append(len(commits) % 2 == 0)
-        if commits[-1]:
+        if not lost:
+            lost.append(self)
             raise ConnectionLost("the answer was lost")
 
     monkeypatch.setattr(Session, "commit", commit)
-    return commits
+    return lost
 
 
 def test_lock_of_sqlite_is_waited_for_even_where_sqlite_answers_at_once(store: Store) -> None:
