@@ -209,18 +209,21 @@ def ranked(trials: Sequence[TrialRecord], metric: Metric, floor: Floor = NO_FLOO
     """
     sign = -1.0 if direction(metric) == "maximize" else 1.0
 
-    def place(trial: TrialRecord) -> tuple[bool, int, float]:
+    def place(trial: TrialRecord) -> tuple[bool, int, float, float, int]:
         below, by_value = standing(trial, metric, floor)
-        return below, -len(trial.repeated), sign * statistics.fmean(trial.repeated) if trial.repeated else by_value
+        by_repetition = sign * statistics.fmean(trial.repeated) if trial.repeated else by_value
+        return below, -len(trial.repeated), by_repetition, by_value, trial.number
 
-    return sorted(ranked_by_value(trials, metric, floor), key=place)
+    return sorted(_candidates(trials), key=place)
 
 
 def ranked_by_value(trials: Sequence[TrialRecord], metric: Metric, floor: Floor = NO_FLOOR) -> list[TrialRecord]:
     """Sort the complete trials by what the search found, best first; a duplicate counts as the trial it repeats."""
-    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    complete = [trial for trial in complete if trial.duplicate_of is None]
-    return sorted(complete, key=lambda trial: (standing(trial, metric, floor), trial.number))
+    return sorted(_candidates(trials), key=lambda trial: (standing(trial, metric, floor), trial.number))
+
+
+def _candidates(trials: Sequence[TrialRecord]) -> list[TrialRecord]:
+    return [t for t in trials if t.state == "complete" and t.value is not None and t.duplicate_of is None]
 
 
 def standing(trial: TrialRecord, metric: Metric, floor: Floor) -> tuple[bool, float]:
