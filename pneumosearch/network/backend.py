@@ -53,18 +53,25 @@ def training_device() -> Literal["cpu", "gpu"]:
     return "gpu" if "gpu" in place or "cuda" in place else "cpu"
 
 
+def _name() -> str:
+    """Return the name of Keras' backend. The environment says what it should be, and may change after the import."""
+    start()
+    import keras
+
+    return str(keras.backend.backend())
+
+
 def make_deterministic() -> None:
     """Let the backend run only operations that give the same digits each time, for the rest of this process.
 
     Raises:
         ConfigError: JAX on a GPU was started without the flag that it reads then.
     """
-    start()
-    if os.environ["KERAS_BACKEND"] == "tensorflow":
+    if _name() == "tensorflow":
         import tensorflow as tf
 
         tf.config.experimental.enable_op_determinism()
-    elif os.environ["KERAS_BACKEND"] == "torch":
+    elif _name() == "torch":
         import torch
 
         torch.use_deterministic_algorithms(True)
@@ -86,7 +93,7 @@ def idle_gpu_warning() -> str | None:
     if not devices or training_device() == "gpu":
         return None
     seen = "a GPU is" if len(devices) == 1 else f"{len(devices)} GPUs are"
-    backend = os.environ["KERAS_BACKEND"]
+    backend = _name()
     remedy = "pip install 'pneumosearch[gpu]'" if backend == "tensorflow" else f"install {backend} with CUDA"
     return f"{seen} visible, but {backend} trains on the processor; {remedy}, or set CUDA_VISIBLE_DEVICES="
 
@@ -127,7 +134,7 @@ def versions() -> dict[str, str]:
     start()
     found = {"python": platform.python_version(), "machine": platform.machine(), "threads": str(threads_a_training())}
     found["arithmetic"] = _ARITHMETIC
-    for package in ("pneumosearch", "numpy", "keras", "optuna", "opencv-python-headless", os.environ["KERAS_BACKEND"]):
+    for package in ("pneumosearch", "numpy", "keras", "optuna", "opencv-python-headless", _name()):
         try:
             found[package] = version(package)
         except PackageNotFoundError:
