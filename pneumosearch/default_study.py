@@ -18,7 +18,7 @@ SCREENING: Final = 75
 SCREENED_ABOVE: Final = 100
 
 #: Augmentations that every trial but the baseline has. Without those of exposure and tone, these two families are the
-#: worst on X-rays; without crops of another aspect, a winner went by the aspect (results/LOG.md).
+#: worst on X-rays; without crops of another aspect, a winner was weak on stretched images (results/LOG.md).
 _ROBUST: Final[Mapping[str, Scalar]] = {
     "brightness": 0.2,
     "contrast": 0.4,

@@ -15,6 +15,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
+from pneumosearch._utils.collector import paused_collector
 from pneumosearch.config import RunSpec, TrialConfig
 from pneumosearch.data.augmentation import Augmentation
 from pneumosearch.data.batches import Labels, TrainingBatches
@@ -86,14 +87,12 @@ def prepare() -> None:
     never again looks for garbage among what is imported, which Keras would have it do before each network.
     """
     needed = "jax" if os.environ.get("KERAS_BACKEND") == "jax" else ""
-    gc.disable()  # imports leave next to no garbage, and a sixth of their time was the search for it
-    try:
-        with _hidden([name for name in _UNUSED if name != needed]):
-            backend.start()
-            import sklearn.metrics  # noqa: F401
-    finally:
+    # Imports leave next to no garbage, and a sixth of their time was the search for it.
+    with paused_collector(), _hidden([name for name in _UNUSED if name != needed]):
+        backend.start()
+        import sklearn.metrics  # noqa: F401
+
         gc.freeze()
-        gc.enable()
 
 
 @contextmanager

@@ -74,3 +74,10 @@ def test_a_system_that_does_not_tell_its_processor_is_no_mistake(
     monkeypatch.setattr(backend, "Path", lambda name: cpuinfo)
     maker, flags = backend.processor()
     assert (maker, set(flags)) == expected
+
+
+def test_backend_is_known_though_the_environment_has_changed_since_its_import(monkeypatch: pytest.MonkeyPatch) -> None:
+    backend.start()
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    backend.versions.cache_clear()
+    assert backend.versions().keys() >= {"keras", "tensorflow"}
