@@ -18,7 +18,18 @@ from pneumosearch.storage.urls import sqlite_url
 from tests.support.hosts import network
 from tests.support.mariadb import mariadb_server
 from tests.support.postgres import postgres_server
-from tests.support.victims import HostVictims, LocalVictims, RayVictims, Server, Stuck, Victims, command, ended, served
+from tests.support.victims import (
+    HostVictims,
+    LocalVictims,
+    RayVictims,
+    Server,
+    Stuck,
+    Victims,
+    command,
+    ended,
+    served,
+    tail,
+)
 
 STUDY = """
 name = "torture"
@@ -95,13 +106,16 @@ def torture(
         victims = _victims(stack, executor, folder, workers, storage, rng)
         try:
             wanted = victims.disturb(kills, trials, patience)
-            ended(command(folder, "twin", ["study", "torture.toml", "--trials", str(wanted)]), folder, "twin.log")
+            twin = command(folder, "twin", ["study", "torture.toml", "--trials", str(wanted)])
+            ended(twin, folder, "twin.log")
+            if twin.returncode:
+                raise Stuck(f"the twin ended with exit code {twin.returncode}\n{tail(folder / 'twin.log')}")
         except Stuck as stuck:
             print(f"stuck after {dict(victims.done)}: {stuck}", file=sys.stderr)
             raise typer.Exit(1) from stuck
-        twin = Store(sqlite_url(folder / "twin" / "pneumosearch.db"), folder / "twin", must_exist=True)
+        undisturbed = Store(sqlite_url(folder / "twin" / "pneumosearch.db"), folder / "twin", must_exist=True)
         disturbed = Store(victims.stored(), folder / "disturbed", must_exist=True)
-        compared = compare(disturbed.record("torture"), twin.record("torture"))
+        compared = compare(disturbed.record("torture"), undisturbed.record("torture"))
     result: dict[str, Any] = {"executor": executor.value, "workers": workers, "storage": storage.value}
     result |= {"kills": sum(victims.done.values()), "killed": dict(victims.done), **compared}
     print(json.dumps(result) if as_json else "\n".join(f"{key}: {value}" for key, value in result.items()))
@@ -131,12 +145,18 @@ def compare(disturbed: StudyRecord, twin: StudyRecord) -> dict[str, int]:
     runs = [essence["run"] for essence in ended]
     expected = [_essence(trial) for trial in twin.trials]
     lost = [essence for essence in expected if essence["run"] not in runs]
-    return {
-        "trials": len(expected),
-        "trials_lost": len(lost),
-        "trials_repeated": len(ended) - len(expected) + len(lost),
-        "histories_differing": sum(essence not in ended for essence in expected if essence not in lost),
-    }
+    differing = [essence for essence in expected if essence not in [*ended, *lost]]
+    counts = {"trials_lost": len(lost), "trials_repeated": len(ended) - len(expected) + len(lost)}
+    counts["histories_differing"] = len(differing)
+    if any(counts.values()):
+        for name, study in (("disturbed", disturbed), ("twin", twin)):
+            print(
+                f"{name}:",
+                *(_essence(trial) | {"failure": trial.failure} for trial in study.trials),
+                sep="\n",
+                file=sys.stderr,
+            )
+    return {"trials": len(expected), **counts}
 
 
 def _essence(trial: TrialRecord) -> dict[str, Any]:

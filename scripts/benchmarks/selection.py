@@ -13,6 +13,7 @@ from rich.table import Table
 
 from benchmarks.correlation import Array, Correlation, correlation
 from pneumosearch._utils.atomic import replacing
+from pneumosearch.data.battery import BATTERY
 from pneumosearch.data.families import FAMILIES
 from pneumosearch.metrics import METRICS, direction
 
@@ -21,6 +22,7 @@ CRITERIA: Final = {
     **{name: f"validation_{name}" for name, kind in METRICS.items() if kind.judge != "precise"},
     "accuracy, brightness split": "brightness_accuracy",
     "AUC, brightness split": "brightness_auc",
+    "worst copy": "worst_copy",  # `whole` adds it
 }
 
 Truth = Literal["accuracy", "balanced_accuracy", "auc"]
@@ -113,9 +115,11 @@ def by_configuration(runs: pd.DataFrame, column: str) -> Array:
 
 
 def whole(runs: pd.DataFrame) -> pd.DataFrame:
-    """Leave out the configurations that lack a training, as an interrupted run leaves some."""
+    """Leave out the configurations that lack a training, as an interrupted run leaves some; add the worst copy."""
     n = runs.groupby("configuration").seed.transform("nunique")
-    return runs[n == runs.seed.nunique()]
+    copies = [column for column in runs if column.removesuffix(" accuracy") in BATTERY]
+    known = runs[n == runs.seed.nunique()].copy()
+    return known.assign(worst_copy=known[copies].min(axis=1)) if copies else known
 
 
 def _told(value: object) -> str:

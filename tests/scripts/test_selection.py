@@ -27,6 +27,8 @@ def table(tmp_path: Path) -> Path:
             "true_accuracy": 0.7 + 0.02 * configuration,
             **{f"{family} accuracy": 0.5 + 0.02 * configuration for family in FAMILIES},
             "borders accuracy": 0.8 - 0.02 * configuration,
+            "taller accuracy": 0.9,
+            "marker accuracy": 0.6 + 0.01 * configuration,
         }
         for configuration in range(6)
         for seed in (1, 2)
@@ -53,6 +55,7 @@ def test_criterion_is_judged_by_its_ranks_and_by_what_its_choice_loses(table: Pa
     assert rows["accuracy"]["repeated"] == pytest.approx([-1, -1, -1])
     assert rows["accuracy"]["regret_once"] == pytest.approx(10)  # points
     assert rows["auc"]["once"] is None
+    assert rows["worst copy"]["once"] == pytest.approx([1, 1, 1])
 
 
 def test_family_is_foretold_by_the_others(table: Path, tmp_path: Path) -> None:

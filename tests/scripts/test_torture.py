@@ -41,7 +41,7 @@ def test_study_killed_at_random_moments_equals_its_undisturbed_twin(options: lis
         )
     except subprocess.TimeoutExpired as late:  # before pytest's own limit, which would not tell how far it came
         pytest.fail(f"not ended after {late.timeout:.0f} s: {(late.stderr or b'').decode()}")
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(done.stdout)
     assert result["trials"] >= 2
     assert sum(result["killed"].values()) == result["kills"] == 3

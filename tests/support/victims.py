@@ -138,7 +138,7 @@ class Victims(ABC):
         if code is not None:
             self.failures = self.failures + 1 if code > 0 else 0
         if self.failures == _MOST_FAILURES:
-            raise Stuck(f"exit code {code}, {self.failures} times in a row\n{_tail(self.folder / self.log)}")
+            raise Stuck(f"exit code {code}, {self.failures} times in a row\n{tail(self.folder / self.log)}")
 
     def _running(self, wanted: int) -> subprocess.Popen[bytes]:
         """Start what is not running; return the study."""
@@ -235,7 +235,7 @@ def ended(process: subprocess.Popen[bytes], folder: Path, log: str) -> None:
             with suppress(psutil.NoSuchProcess):
                 one.send_signal(signal.SIGABRT)  # which Python's fault handler answers
         process.wait()
-        raise Stuck(f"nothing was written for {LONGEST_SILENCE:.0f} s\n{_tail(folder / log)}")
+        raise Stuck(f"nothing was written for {LONGEST_SILENCE:.0f} s\n{tail(folder / log)}")
 
 
 def _last_written(folder: Path) -> float:
@@ -246,7 +246,8 @@ def _last_written(folder: Path) -> float:
     return max(times)
 
 
-def _tail(log: Path) -> str:
+def tail(log: Path) -> str:
+    """Return the last lines of a log."""
     return "\n".join(log.read_text(errors="replace").splitlines()[-_LAST_LINES:])
 
 
