@@ -2,6 +2,7 @@ from typing import Any
 
 import pytest
 
+from pneumosearch.config import TrialConfig
 from pneumosearch.default_study import PHANTOM_FIXED, default_study
 from pneumosearch.errors import ConfigError
 from pneumosearch.space import DEFAULT_DIMENSIONS
@@ -17,13 +18,14 @@ def test_it_judges_by_the_rule_around_the_published_network() -> None:
     spec = default_study()
     assert (spec.metric, spec.prune_by, spec.floor) == ("worst_family", "shift_auc", {"auc": 0.97})
     assert spec.search_space().centre.changes() == {}
-    assert DEFAULT_DIMENSIONS.items() <= spec.space.items()
+    assert all(spec.space[name] == DEFAULT_DIMENSIONS[name] for name in DEFAULT_DIMENSIONS.keys() - {"zoom"})
+    assert min(spec.space["zoom"].corners()) == TrialConfig().zoom  # a search would turn it off
 
 
 @pytest.mark.parametrize(
     ("given", "screening"),
     [
-        ({}, 75),
+        ({}, None),  # its images are small
         ({"fixed": {"image_size": 128}}, 75),
         ({"fixed": {"image_size": 96}}, None),
         ({"others": {"image_size": 96}}, None),
