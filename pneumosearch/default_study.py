@@ -18,7 +18,7 @@ SCREENING: Final = 75
 SCREENED_ABOVE: Final = 100
 
 #: What every trial but the baseline has, chosen on validation images alone (results/LOG.md): smaller images, which
-#: take half of the time and have less of what a machine leaves, and augmentations.
+#: take half of the time and have less of what a machine leaves, augmentations, and a schedule that ends smoothly.
 _ROBUST: Final[Mapping[str, Scalar]] = {
     "image_size": 96,
     "brightness": 0.2,
@@ -30,6 +30,7 @@ _ROBUST: Final[Mapping[str, Scalar]] = {
     "noise": 0.05,
     "jpeg_loss": 85,
     "vertical_flip": False,
+    "lr_schedule": "cosine",
 }
 #: Zoom is searched upwards only. After an epoch less of it looks better, so a search turns it off, and its winner then
 #: goes by the aspect of an image, in which the classes differ: copies stretched in height show it.
@@ -93,6 +94,8 @@ def _space(given: Mapping[str, Any], *, small: bool) -> dict[str, Any]:
     if "others" not in given:
         others = {name: value for name, value in others.items() if name not in fixed}
     free = {**(_PHANTOM_SPACE if small else DEFAULT_DIMENSIONS), **_SEARCHED_AUGMENTATIONS}
+    if {**fixed, **others}.get("lr_schedule", "plateau") != "plateau":
+        free = {name: dimension for name, dimension in free.items() if not name.startswith("lr_reduce")}
     space = {name: dimension for name, dimension in free.items() if name not in {*fixed, *others}}
     return {"fixed": dict(fixed), "others": dict(others), "space": space}
 

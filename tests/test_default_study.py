@@ -18,7 +18,8 @@ def test_it_judges_by_the_rule_around_the_published_network() -> None:
     spec = default_study()
     assert (spec.metric, spec.prune_by, spec.floor) == ("worst_family", "shift_auc", {"auc": 0.97})
     assert spec.search_space().centre.changes() == {}
-    assert all(spec.space[name] == DEFAULT_DIMENSIONS[name] for name in DEFAULT_DIMENSIONS.keys() - {"zoom"})
+    own = {"zoom", "lr_reduce_factor", "lr_reduce_mode"}
+    assert all(spec.space[name] == DEFAULT_DIMENSIONS[name] for name in DEFAULT_DIMENSIONS.keys() - own)
     assert min(spec.space["zoom"].corners()) == TrialConfig().zoom  # a search would turn it off
 
 
@@ -54,6 +55,14 @@ def test_what_is_given_leaves_the_space() -> None:
     assert spec.others == {"erase": 0.2}
     own = default_study({"space": {"zoom": {"low": 0.0, "high": 0.5}}})
     assert (set(own.space), own.others, own.metric) == ({"zoom"}, {}, "worst_family")
+
+
+@pytest.mark.parametrize("place", ["fixed", "others"])
+@pytest.mark.parametrize("phantoms", [False, True])
+def test_factor_of_the_plateau_is_searched_under_a_plateau_alone(place: str, phantoms: bool) -> None:
+    reduced = {"lr_reduce_factor", "lr_reduce_mode"}
+    assert not reduced & default_study(phantoms=phantoms).space.keys()
+    assert reduced <= default_study({place: {"lr_schedule": "plateau"}}, phantoms=phantoms).space.keys()
 
 
 def test_phantoms_are_searched_small_around_a_baseline() -> None:

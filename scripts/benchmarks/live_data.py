@@ -20,7 +20,7 @@ from pneumosearch.report.reproduce import study_text
 from pneumosearch.studyfile import StudySpec, checked_spec
 
 #: Fields that only pneumosearch's training has; the scripts of the other sides do without.
-OURS_ALONE: Final = {"batch_norm_statistics", *FAMILY_OF} - UNDERSTOOD
+OURS_ALONE: Final = {"batch_norm_statistics", "lr_schedule", *FAMILY_OF} - UNDERSTOOD
 
 
 @dataclass(frozen=True)
