@@ -27,7 +27,6 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.data.splits import leak_groups
 from pneumosearch.default_study import default_study
 from pneumosearch.errors import ConfigError
-from pneumosearch.space import DEFAULT_DIMENSIONS
 from pneumosearch.storage.store import Store
 from pneumosearch.studyfile import StudySpec, checked_spec, read_study_file
 from tests.conftest import ROOT
@@ -260,7 +259,7 @@ def test_peers_have_what_the_default_study_sets_for_its_trials(phantoms: Path, t
     space = json.loads(course.space.read_text())
     assert space["baseline"]["vertical_flip"] is False
     assert space["baseline"].keys() == UNDERSTOOD
-    assert list(space["searched"]) == list(DEFAULT_DIMENSIONS)
+    assert list(space["searched"]) == [name for name in spec.space if name in UNDERSTOOD]
 
 
 def test_share_takes_whole_patients_of_both_classes(phantoms: Path, tmp_path: Path) -> None:
