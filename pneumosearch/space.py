@@ -163,8 +163,8 @@ class Range(_Dimension):
 
 Dimension = Choice | Range
 
-#: The design card's space: of a study file without a space, and of the default study, which adds augmentations.
-#: `studies/default.toml` has the same ranges, with a reason for each.
+#: The design card's space: of a study file without a space (`docs/study-files.md` gives a reason for each range), and,
+#: but for zoom and schedule, of the default study.
 DEFAULT_DIMENSIONS: Final[Mapping[str, Dimension]] = {
     "width": Choice(choices=(0.5, 0.75, 1.0, 1.25)),
     "filters_1": Choice(choices=(8, 16, 24)),

@@ -152,8 +152,7 @@ class StudySpec(BaseModel):
     others: dict[str, Scalar] = dict(DEFAULT_OTHERS)
     """Hyperparameters fixed at another value in all trials but the baseline. Default: only with the default space."""
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
-    """Searched ranges by hyperparameter. Default: those of `studies/default.toml` without its augmentations (the design
-    card's space), less `fixed` and `others`."""
+    """Searched ranges by hyperparameter. Default: the design card's space, less `fixed` and `others`."""
 
     @property
     def trainings_each(self) -> int:
