@@ -58,8 +58,9 @@ def outcomes(study: str, results: Path = ROOT / "results") -> tuple[Outcome, Out
     confirmation = json.loads((results / f"{study}-confirmation.json").read_text())
     with (results / f"{study}.csv").open() as file:
         trials = {int(row["number"]): row for row in csv.DictReader(file)}
-    baseline, winner = (_outcome(candidate, trials) for candidate in confirmation["candidates"][:2])
-    return winner, baseline
+    candidates = confirmation["candidates"]
+    winner, baseline = candidates[confirmation["verdict"]["winner"]], candidates[0]
+    return _outcome(winner, trials), _outcome(baseline, trials)
 
 
 def _outcome(candidate: dict[str, Any], trials: dict[int, dict[str, str]]) -> Outcome:
@@ -70,13 +71,14 @@ def _outcome(candidate: dict[str, Any], trials: dict[int, dict[str, str]]) -> Ou
 
 @app.command()
 def winners(output: Output = PICTURES / "winners.svg") -> None:
-    """Draw what five searches promised on validation, and what their winners reached on the test images."""
+    """Draw what six searches promised on validation, and what their winners reached on the test images."""
     labels = {
         "hour": "default\nspace",
         "wide": "wide\nspace",
         "copies": "changed\ncopies",
-        "default": "default\nstudy",
         "robust": "robust\nstudy",
+        "default-first": "default\nstudy, first",
+        "default": "default\nstudy",
     }
     with mpl.rc_context({"svg.fonttype": "path", "font.size": 10, "svg.hashsalt": "pneumosearch"}):
         figure = Figure(figsize=(10.2, 3.4), layout="constrained", facecolor="white")
