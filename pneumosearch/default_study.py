@@ -18,7 +18,7 @@ SCREENING: Final = 75
 SCREENED_ABOVE: Final = 100
 
 #: What every trial but the baseline has, chosen on validation images alone (results/LOG.md): smaller images, which
-#: take half of the time and have less of what a machine leaves, augmentations, and a schedule that ends smoothly.
+#: take half of the time, augmentations, and a schedule that ends smoothly.
 _ROBUST: Final[Mapping[str, Scalar]] = {
     "image_size": 96,
     "brightness": 0.2,

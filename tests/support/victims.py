@@ -84,7 +84,7 @@ def command(folder: Path, results: str, arguments: list[str]) -> subprocess.Pope
 
 
 class Stuck(Exception):
-    """The disturbed study does not end, or ends with a failure again and again; with what it said last."""
+    """A study does not end, or ends with a failure; with what it said last."""
 
 
 class Victims(ABC):
