@@ -80,7 +80,7 @@ def candidates_table(confirmation: Confirmation) -> Table:
     table = Table(title=f"{n_images} test images; mean ± deviation of {n_seeds} fresh seed{'s' * (n_seeds > 1)} (%)")
     table.add_column("candidate", overflow="fold")
     for heading in ("accuracy", "95%", *_OTHER_METRICS.values(), _OWN_THRESHOLD, "points (95%)", "McNemar p"):
-        table.add_column(heading, justify="right")
+        table.add_column(heading, justify="right", overflow="fold")  # no figure is cut at 80 columns
     differences = ["", *(_difference(comparison) for comparison in confirmation.comparisons)]
     p_values = ["", *(f"{corrected_p(comparison):.2g}" for comparison in confirmation.comparisons)]
     for candidate, difference, p in zip(confirmation.candidates, differences, p_values, strict=True):

@@ -1,9 +1,11 @@
 """The page of a study: what stands on it, and that nothing on it can run or be fetched."""
 
+import io
 import re
 import tomllib
 
 import pytest
+from rich.console import Console
 
 from pneumosearch.records.confirmation import Confirmation, FailedReplicate
 from pneumosearch.records.trial import TestOpening
@@ -100,6 +102,12 @@ def test_failed_replicates_are_shown_beside_those_that_are_judged() -> None:
     assert "test accuracy, mean of 2 seeds" in words
     assert [row[0] for row in table_cells(candidates_table(confirmation))[1]][1] == "default 3 (1 of 3 failed)"
     assert confirmation_summary(confirmation)["candidates"][1]["failures"][0]["reason"] == "epoch 2: loss is nan"
+
+
+def test_no_figure_of_a_confirmation_is_cut_on_a_narrow_terminal() -> None:
+    console = Console(width=80, file=io.StringIO(), record=True)
+    console.print(candidates_table(a_confirmation()))
+    assert "…" not in console.export_text()
 
 
 @pytest.mark.parametrize(
