@@ -2,7 +2,7 @@
 
 A finished run of a side with a seed is kept and not run again, so that a race may take days and several commands. Each
 has its hardware, commit and date. When a run is over, its incumbents are judged, outside of its time: the networks
-that the side had at the end of each budget of the race (see `live_incumbents`, `live_judging`).
+that the side had at the times of the tables (see `live_incumbents`, `live_judging`).
 """
 
 import json
@@ -20,7 +20,7 @@ from benchmarks.live_data import Course, prepare, race_spec
 from benchmarks.live_incumbents import NETWORKS
 from benchmarks.live_process import ending_tidily, run_until
 from benchmarks.live_report import draw, markdown
-from benchmarks.live_rows import SUMMARY, Runs, read_runs, results
+from benchmarks.live_rows import SUMMARY, Runs, read_runs, results, times_of
 from benchmarks.live_sides import EPOCHS_FILE, SIDES, Side
 from pneumosearch._utils.atomic import write_text
 from pneumosearch.data.manifest import read_manifest
@@ -56,8 +56,8 @@ class Budgets:
         return self.by_side.get(side, self.seconds)
 
     def times(self, side: str) -> list[float]:
-        """Return the seconds after which the incumbents of a side are judged: all budgets up to its own."""
-        return sorted(time for time in {self.seconds, *self.by_side.values()} if time <= self.of(side))
+        """Return the seconds after which the incumbents of a side are judged: those of the tables up to its budget."""
+        return [time for time in times_of({self.seconds, *self.by_side.values()}) if time <= self.of(side)]
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pneumosearch.errors import ConfigError
 from pneumosearch.report.reproduce import study_text
 from pneumosearch.studyfile import StudySpec, checked_spec
 
+STUDY: Final = "race"  # its name in a store
 #: Fields that only pneumosearch's training has; the scripts of the other sides do without.
 OURS_ALONE: Final = {"batch_norm_statistics", "lr_schedule", *FAMILY_OF} - UNDERSTOOD
 
@@ -69,7 +70,7 @@ def race_spec(spec: StudySpec, size: int | None) -> StudySpec:
         ConfigError: The scripts of the other sides do not support the space.
     """
     fixed = spec.fixed if size is None else {**spec.fixed, "image_size": size}
-    raced = checked_spec({**spec.model_dump(mode="json"), "name": "race", "fixed": fixed}, "race")
+    raced = checked_spec({**spec.model_dump(mode="json"), "name": STUDY, "fixed": fixed}, "race")
     space = raced.search_space()
     unknown = sorted({*space.dimensions, *fixed, *space.others} - UNDERSTOOD - OURS_ALONE)
     if unknown:

@@ -65,6 +65,7 @@ class PeersNetwork:
     def __init__(self, values: dict[str, Any], weights: Path) -> None:
         from benchmarks.peers.network import build_network
 
+        self.size: int = values["image_size"]
         self.model = build_network(values)
         self.model.optimizer.build(self.model.trainable_variables)  # its state is in the file too
         self.model.load_weights(weights)
@@ -91,16 +92,18 @@ def figures(network: Any, images: Images) -> dict[str, Any]:
 def judge(course: Course, folder: Path) -> None:
     """Judge the kept networks of the run in `folder` and write `judged.json` there."""
     incumbents = [Incumbent(**each) for each in json.loads((folder / SUMMARY).read_text())["incumbents"]]
-    size = json.loads(course.space.read_text())["baseline"]["image_size"]
-    images: dict[bool, Images] = {}
-    judged = []
+    images: dict[tuple[bool, int], Images] = {}
+    worth: dict[str, dict[str, Any]] = {}  # by network, which may lead at several times
     for incumbent in incumbents:
+        if incumbent.network in worth:
+            continue
         path = folder / NETWORKS / incumbent.network
         ours = path.suffix == _OURS
-        if ours not in images:
-            images[ours] = (our_images if ours else peers_images)(course, size)
         network = PlainNetwork(path.read_bytes()) if ours else PeersNetwork(dict(incumbent.values), path)
-        judged.append({**asdict(incumbent), **figures(network, images[ours])})
+        if (kind := (ours, network.size)) not in images:
+            images[kind] = (our_images if ours else peers_images)(course, network.size)
+        worth[incumbent.network] = figures(network, images[kind])
+    judged = [{**asdict(each), **worth[each.network]} for each in incumbents]
     write_text(folder / JUDGED, json.dumps(judged, indent=1))
 
 

@@ -4,7 +4,7 @@ import json
 import math
 import statistics
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -21,7 +21,7 @@ MEASURES: Final = ("accuracy", "auc")
 JUDGED_BY: Final = (*MEASURES, "shift_accuracy", "shift_auc", "worst_family")
 SUMMARY: Final = "summary.json"
 NEAR_BEST: Final = 0.005  # fraction of validation accuracy
-_SHARES: Final = (0.1, 0.25, 0.5, 1.0)  # shares of the budget at which the best so far is reported
+_SHARES: Final = (0.1, 0.25, 0.5, 1.0)  # of the budget
 _COVERAGE: Final = 0.9  # minimum coverage of an interval, if there are enough seeds
 ROUNDING: Final = 1e-6  # of metrics, which some sides compute in float32
 
@@ -107,6 +107,11 @@ def _rank(n: int) -> int:
     return max((k for k in range((n + 1) // 2) if 1 - 2 * binom.cdf(k, n, 0.5) >= _COVERAGE), default=0)
 
 
+def times_of(budgets: Collection[float]) -> list[float]:
+    """Return the seconds of a race at which tables compare its sides: all budgets, and shares of the longest."""
+    return sorted({*budgets, *(share * max(budgets) for share in _SHARES)})
+
+
 def results(runs: Runs, baseline_accuracy: float | None) -> dict[str, Any]:
     """Return all results of a race as plain values; None where a target was not reached or a run is missing.
 
@@ -114,7 +119,7 @@ def results(runs: Runs, baseline_accuracy: float | None) -> dict[str, Any]:
     """
     targets = _targets(runs, baseline_accuracy)
     budgets = {run.budget for own in runs.values() for run in own}
-    times = sorted(budgets | {share * max(budgets) for share in _SHARES})
+    times = times_of(budgets)
     return {
         "budget_s": max(budgets),
         "times_s": times,

@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial
 from sqlalchemy import URL, create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from benchmarks.live_data import Course
+from benchmarks.live_data import STUDY, Course
 from benchmarks.live_incumbents import NETWORKS, Incumbent, Line, epoch_lines, leading_epoch, leading_trial
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.records.attributes import HISTORY
@@ -26,7 +26,6 @@ from pneumosearch.storage.urls import sqlite_url
 EPOCHS_FILE: Final = "epochs.jsonl"
 OURS: Final = "pneumosearch"
 _ENDLESS: Final = 1_000_000  # trials
-_STUDY: Final = "race"
 _STUDY_ID: Final = text("SELECT study_id FROM studies WHERE study_name = :name")
 
 
@@ -149,15 +148,23 @@ def _tuner_status(path: Path) -> str:
 
 @dataclass(frozen=True)
 class Ours:
-    """The command `pneumosearch study` with the options of a side."""
+    """The command `pneumosearch study` with the options of a side.
+
+    Args:
+        name: Name of the side.
+        options: Options of the command.
+        without_file: It searches the default study and not that of the race, so in another space and by another rule.
+    """
 
     name: str
     options: tuple[str, ...] = ()
+    without_file: bool = False
     missing: str | None = None
 
     def command(self, course: Course, seed: int, folder: Path) -> list[str]:
         """Return the command of a run."""
-        arguments = ["study", course.study, "--data", course.images, "--results", folder / "work", "--seed", seed]
+        study = ["--name", STUDY] if self.without_file else [course.study]
+        arguments = ["study", *study, "--data", course.images, "--results", folder / "work", "--seed", seed]
         ours = [*arguments, "--trials", _ENDLESS, "--quiet", *self.options]
         return [sys.executable, "-m", "pneumosearch", *map(str, ours)]
 
@@ -205,10 +212,10 @@ class _StoreWatch:
         return list(self._kept(store, times))
 
     def _kept(self, store: Store, times: Sequence[float]) -> Iterator[Incumbent]:
-        record = store.record(_STUDY)
+        record = store.record(STUDY)
         for time in times:
             trial = leading_trial(record, self._complete, time)
-            content = store.network(_STUDY, trial.number) if trial else None
+            content = store.network(STUDY, trial.number) if trial else None
             if trial is None or trial.run is None or trial.kept is None or content is None:
                 continue
             target = self._folder / NETWORKS / f"{trial.number}.keras"
@@ -222,7 +229,7 @@ class _StoreWatch:
         engine = create_engine(URL.create("sqlite", database=database, query={"mode": "rw", "uri": "true"}))
         try:
             with engine.connect() as connection:
-                study = connection.execute(_STUDY_ID, {"name": _STUDY}).scalar()
+                study = connection.execute(_STUDY_ID, {"name": STUDY}).scalar()
             return read_trials(engine, study, results_only=True) if study is not None else []
         except OperationalError:  # its tables are being created, or another process writes
             self._changed = 0
@@ -245,6 +252,7 @@ _TUNERS: Final = ("random", "bayesian", "hyperband")
 
 _ALL: Final[tuple[Side, ...]] = (
     Ours(OURS),
+    Ours(f"{OURS}-default", without_file=True),
     *(Peer(f"keras-tuner-{t}", ("-m", "benchmarks.peers.keras_tuner_search", "--tuner", t)) for t in _TUNERS),
     *(Ours(f"keras-tuner-{t}-our-training", ("--engine", "keras-tuner", "--tuner", t)) for t in _TUNERS),
     Peer("optuna", ("-m", "benchmarks.peers.optuna_search")),

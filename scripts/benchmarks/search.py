@@ -61,8 +61,8 @@ def search(
     Example: scripts/bench search --replay results/curves/curves-75px.csv --picture results/replay.svg
 
     The race at full size, which may take several days with one --seed or some --sides at a time: scripts/bench search
-    --live --data chest_xray --budget 60m,pneumosearch=20m --seeds 3 --output results/race-robust --sides
-    pneumosearch,keras-tuner-random,keras-tuner-bayesian,optuna
+    --live --data chest_xray --space studies/hour.toml --budget 60m,pneumosearch=20m,pneumosearch-default=20m --seeds 3
+    --output results/race-hour --sides pneumosearch,pneumosearch-default,keras-tuner-random,keras-tuner-bayesian,optuna
     """
     if (replay is None) != live:
         raise typer.BadParameter("wanted either --replay CURVES.csv or --live")

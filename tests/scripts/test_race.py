@@ -172,7 +172,8 @@ def test_race_without_a_run_has_no_page(raced: list[str]) -> None:
 def test_budgets_are_of_all_sides_and_of_some() -> None:
     budgets = live.Budgets.read("1h,pneumosearch=20m,optuna=30m")
     assert [budgets.of(side) for side in ("pneumosearch", "optuna", "ray")] == [1200, 1800, 3600]
-    assert [budgets.times(side) for side in ("pneumosearch", "ray")] == [[1200], [1200, 1800, 3600]]
+    assert budgets.times("pneumosearch") == [360, 900, 1200]  # a tenth and a quarter of the hour too
+    assert budgets.times("ray") == [360, 900, 1200, 1800, 3600]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_search_wants_one_kind_of_comparison(arguments: list[str], message: str)
 
 
 def test_unknown_side_is_refused(phantoms: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="--sides hyperopt: wanted some of pneumosearch, keras-tuner-random"):
+    with pytest.raises(ConfigError, match="--sides hyperopt: wanted some of pneumosearch, pneumosearch-default, "):
         live.race(
             phantoms,
             tmp_path,
@@ -330,14 +331,22 @@ def test_race_that_is_terminated_takes_its_side_with_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_command_of_our_sides_is_understood(phantoms: Path, study_file: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("side", "searched"),
+    [("keras-tuner-bayesian-our-training", {"zoom", "batch_size"}), ("pneumosearch-default", None)],
+)
+def test_command_of_our_sides_is_understood(
+    phantoms: Path, study_file: Path, tmp_path: Path, side: str, searched: set[str] | None
+) -> None:
     course = prepare(phantoms, race_spec(read_study_file(study_file), None), 1.0, tmp_path / "course")
-    command = SIDES["keras-tuner-bayesian-our-training"].command(course, 3, tmp_path)
+    command = SIDES[side].command(course, 3, tmp_path)
     done = subprocess.run(
         [*command, "--dry-run", "--json", "--trials", "2"], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)
+    plan = json.loads(done.stdout)
+    assert plan["study"] == "race"
+    assert {*plan["space"]} == (searched or {*default_study(phantoms=True).space})
 
 
 @pytest.mark.slow
