@@ -1,6 +1,7 @@
 """The latest confirmation of a study: reading it, and showing it as a Rich table and as plain values."""
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +16,7 @@ from pneumosearch.records.confirmation import (
     Estimate,
     Naming,
     Repetition,
+    TestScores,
     wrong_picture_file,
 )
 from pneumosearch.records.dataset import PHANTOMS
@@ -26,14 +28,16 @@ from pneumosearch.storage.store import Store
 _RANK: Final = re.compile(r"^wrong-\d+-")
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 
-#: Metrics of the table besides accuracy, at the threshold 0.5: {field: heading}.
-_OTHER_METRICS: Final = {
+#: Metrics of the table: {field: heading}.
+_AT_HALF: Final = {
+    "accuracy": "accuracy",
     "sensitivity": "sensitivity",
     "specificity": "specificity",
     "auc": "AUC",
     "calibration_error": "calibration error",
 }
-_OWN_THRESHOLD: Final = "balanced accuracy, own threshold"
+_AT_OWN_THRESHOLD: Final = {"accuracy": "accuracy", "balanced_accuracy": "balanced accuracy"}
+_INTERVAL: Final = "  95% interval"  # of the row above it
 
 REPETITION_HEADINGS: Final = ("candidate", "in the search", "on repetition", "lead in the search", "lead on repetition")
 
@@ -72,23 +76,19 @@ def print_confirmation(confirmation: Confirmation, kind: str) -> None:
 
 
 def candidates_table(confirmation: Confirmation) -> Table:
-    """Return the test metrics of the candidates: mean ± standard deviation over seeds, and the interval of accuracy.
+    """Return a column for each candidate: its test metrics over seeds, its lead, and those of its seed ensemble.
 
-    Below them are the seed ensembles, each the mean probability of a candidate's networks.
+    A seed ensemble is the mean probability of a candidate's networks.
     """
     n_seeds, n_images = len(confirmation.seeds), len(confirmation.images)
     table = Table(title=f"{n_images} test images; mean ± deviation of {n_seeds} fresh seed{'s' * (n_seeds > 1)} (%)")
-    table.add_column("candidate", overflow="fold")
-    for heading in ("accuracy", "95%", *_OTHER_METRICS.values(), _OWN_THRESHOLD, "points (95%)", "McNemar p"):
-        table.add_column(heading, justify="right", overflow="fold")  # no figure is cut at 80 columns
-    differences = ["", *(_difference(comparison) for comparison in confirmation.comparisons)]
-    p_values = ["", *(f"{corrected_p(comparison):.2g}" for comparison in confirmation.comparisons)]
-    for candidate, difference, p in zip(confirmation.candidates, differences, p_values, strict=True):
-        table.add_row(escape(candidate.label_with_failures), *_figures(candidate), difference, p)
-    table.add_section()
+    table.add_column("", no_wrap=True)
     for candidate in confirmation.candidates:
-        if len(candidate.replicates) > 1:
-            table.add_row(escape(f"{candidate.label}, seed ensemble"), *_ensemble_figures(candidate))
+        table.add_column(escape(candidate.label_with_failures), justify="right", overflow="fold")
+    for rows in (_over_seeds(confirmation), _leads(confirmation), _of_ensembles(confirmation)):
+        for row in rows:
+            table.add_row(*row, style="bold" if len(row) == 1 else "")
+        table.add_section()
     return table
 
 
@@ -134,28 +134,56 @@ def _repetition(candidate: Candidate, each: Repetition, naming: Naming) -> list[
     return [*row, difference_shown(each.searched - baseline.searched, metric), difference_shown(each.lead, metric)]
 
 
-def _figures(candidate: Candidate) -> list[str]:
-    accuracy, balanced = candidate.at_half["accuracy"], candidate.at_threshold["balanced_accuracy"]
-    several = len(candidate.replicates) > 1
-    interval = f"{percent(accuracy.low)} to {percent(accuracy.high)}" if several else percent(None)
-    others = [_mean(candidate.at_half[name]) for name in _OTHER_METRICS]
-    return [_mean(accuracy), interval, *others, _mean(balanced)]
-
-
-def _ensemble_figures(candidate: Candidate) -> list[str]:
-    scores = candidate.ensemble_at_half
-    interval = f"{percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}"
-    others = [percent(getattr(scores, name)) for name in _OTHER_METRICS]
-    return [percent(scores.accuracy), interval, *others, percent(candidate.ensemble_at_threshold.balanced_accuracy)]
+def _over_seeds(confirmation: Confirmation) -> Iterator[list[str]]:
+    candidates = confirmation.candidates
+    yield ["at threshold 0.5"]
+    for name, heading in _AT_HALF.items():
+        yield [heading, *(_mean(each.at_half[name]) for each in candidates)]
+        if name == "accuracy":
+            yield [_INTERVAL, *(_range(each) for each in candidates)]
+    yield ["at its own threshold"]
+    for name, heading in _AT_OWN_THRESHOLD.items():
+        yield [heading, *(_mean(each.at_threshold[name]) for each in candidates)]
 
 
 def _mean(estimate: Estimate) -> str:
     return f"{percent(estimate.mean)} ± {percent(estimate.deviation)}"
 
 
-def _difference(comparison: Comparison) -> str:
-    interval = f"{points(comparison.low)} to {points(comparison.high)}{other_confidence(comparison)}"
-    return f"{points(comparison.difference)} ({interval})"
+def _range(candidate: Candidate) -> str:
+    accuracy = candidate.at_half["accuracy"]
+    several = len(candidate.replicates) > 1
+    return f"{percent(accuracy.low)} to {percent(accuracy.high)}" if several else percent(None)
+
+
+def _leads(confirmation: Confirmation) -> Iterator[list[str]]:
+    """Yield the rows that compare the candidates with the baseline, which is the first of them."""
+    compared = confirmation.comparisons
+    yield ["above the baseline, at 0.5"]
+    yield ["points", "", *(points(each.difference) for each in compared)]
+    intervals = (f"{points(each.low)} to {points(each.high)}{other_confidence(each)}" for each in compared)
+    yield [_INTERVAL, "", *intervals]
+    yield ["McNemar p, seed ensembles", "", *(f"{corrected_p(each):.2g}" for each in compared)]
+
+
+def _of_ensembles(confirmation: Confirmation) -> Iterator[list[str]]:
+    several = [candidate if len(candidate.replicates) > 1 else None for candidate in confirmation.candidates]
+    if not any(several):
+        return
+    at_half = [each and each.ensemble_at_half for each in several]
+    at_threshold = [each and each.ensemble_at_threshold for each in several]
+    yield ["seed ensemble, at 0.5"]
+    for name, heading in _AT_HALF.items():
+        yield [heading, *(percent(getattr(scores, name, None)) for scores in at_half)]
+        if name == "accuracy":
+            yield [_INTERVAL, *(_range_of_ensemble(scores) for scores in at_half)]
+    yield ["seed ensemble, at its own"]
+    for name, heading in _AT_OWN_THRESHOLD.items():
+        yield [heading, *(percent(getattr(scores, name, None)) for scores in at_threshold)]
+
+
+def _range_of_ensemble(scores: TestScores | None) -> str:
+    return f"{percent(scores.accuracy_low)} to {percent(scores.accuracy_high)}" if scores else percent(None)
 
 
 def other_confidence(comparison: Comparison) -> str:

@@ -68,10 +68,6 @@ def test_page_sets_the_figures_of_the_search_beside_those_on_repetition() -> Non
     ):
         assert text in words, text
     assert "on repetition" not in Elements(made_page()).words
-    headings, rows = table_cells(candidates_table(confirmation))
-    assert rows[1][headings.index("McNemar p")] == "0.1"
-    ensemble = confirmation.candidates[1].ensemble_at_half
-    assert rows[4][:2] == [f"{confirmation.candidates[1].label}, seed ensemble", f"{100 * ensemble.accuracy:.1f}"]
     assert confirmation_summary(confirmation)["naming"]["winner"] == 6
 
 
@@ -100,14 +96,45 @@ def test_failed_replicates_are_shown_beside_those_that_are_judged() -> None:
     assert "default 3 (1 of 3 failed)" in words
     assert f"default 3 {failure.seed} – epoch 2: loss is nan – – – – –" in words
     assert "test accuracy, mean of 2 seeds" in words
-    assert [row[0] for row in table_cells(candidates_table(confirmation))[1]][1] == "default 3 (1 of 3 failed)"
+    assert table_cells(candidates_table(confirmation))[0][2] == "default 3 (1 of 3 failed)"
     assert confirmation_summary(confirmation)["candidates"][1]["failures"][0]["reason"] == "epoch 2: loss is nan"
 
 
-def test_no_figure_of_a_confirmation_is_cut_on_a_narrow_terminal() -> None:
+def test_table_of_a_confirmation_has_a_column_for_each_candidate_and_fits_a_narrow_terminal() -> None:
+    confirmation = named_by_repetition(a_confirmation())
+    headings, rows = table_cells(candidates_table(confirmation))
+    assert headings == ["", *(candidate.label for candidate in confirmation.candidates)]
+    starts = [place for place, (title, *cells) in enumerate(rows) if title and not any(cells)]
+    assert [rows[place][0] for place in starts] == [
+        "at threshold 0.5",
+        "at its own threshold",
+        "above the baseline, at 0.5",
+        "seed ensemble, at 0.5",
+        "seed ensemble, at its own",
+    ]
+    at_half, _, leads, _, of_ensembles = (
+        {name: cells for name, *cells in rows[start + 1 : end]}
+        for start, end in zip(starts, [*starts[1:], len(rows)], strict=True)
+    )
+    assert leads["McNemar p, seed ensembles"][:2] == ["", "0.1"]
+    for place, candidate in enumerate(confirmation.candidates):
+        auc = candidate.at_half["auc"]
+        assert at_half["AUC"][place] == f"{100 * auc.mean:.1f} ± {100 * auc.deviation:.1f}"
+        own = candidate.ensemble_at_threshold.balanced_accuracy
+        assert of_ensembles["balanced accuracy"][place] == f"{100 * own:.1f}"
+
     console = Console(width=80, file=io.StringIO(), record=True)
-    console.print(candidates_table(a_confirmation()))
+    console.print(candidates_table(confirmation))
+    assert all(row[0].strip() in console.export_text(clear=False) for row in rows)  # no line is broken
     assert "…" not in console.export_text()
+
+
+def test_single_networks_have_no_seed_ensemble() -> None:
+    confirmation = a_confirmation()
+    single = [each.model_copy(update={"replicates": each.replicates[:1]}) for each in confirmation.candidates]
+    rows = table_cells(candidates_table(confirmation.model_copy(update={"candidates": tuple(single)})))[1]
+    assert [row[1] for row in rows if "interval" in row[0]][0] == "–"
+    assert not any(row[0].startswith("seed ensemble") for row in rows)
 
 
 @pytest.mark.parametrize(
