@@ -17,10 +17,13 @@ from rich.console import Console
 from rich.table import Table
 
 from pneumosearch._utils.atomic import replacing
+from pneumosearch.errors import ConfigError
+from pneumosearch.metrics import METRICS
+from pneumosearch.records.trial import BASELINE
 from pneumosearch.search.pruners import PromotingPruner, Promotion
 from pneumosearch.storage.store import Store
 
-Curve = list[tuple[float, float, float]]  # by epoch: (validation accuracy, loss, what the pruner sees)
+Curve = list[tuple[float, float, float]]  # by epoch: (what the search improves, loss, what the pruner sees)
 
 PRUNERS: dict[str, Callable[[], BasePruner]] = {
     "none": NopPruner,
@@ -57,6 +60,7 @@ PRUNERS: dict[str, Callable[[], BasePruner]] = {
             ((2,), 3),
             ((1, 3), 2),
             ((2, 5), 2),
+            *((rungs, 4) for rungs in ((1,), (2,), (3,), (1, 3), (2, 4))),
         )
     },
 }
@@ -89,21 +93,21 @@ def curves(
 
 def pruners(
     table: Annotated[Path, typer.Argument(help="Learning curves, as `curves` writes them.")],
-    by: Annotated[str, typer.Option(help="What the pruner sees after an epoch: auc, accuracy, loss.")] = "auc",
+    by: Annotated[str, typer.Option(help="What the pruner sees after an epoch: a column without validation_.")] = "auc",
+    metric: Annotated[str, typer.Option(help="What the search improves, at the kept epoch.")] = "accuracy",
     trials: Annotated[int, typer.Option(help="Trials per replayed search, drawn from the curves.")] = 50,
     seeds: Annotated[int, typer.Option(help="Replayed searches per pruner.")] = 200,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Replay recorded learning curves in random order with each pruner.
 
-    Each replayed search draws its trials from the curves with replacement. Its result is the best kept value of the
-    trials that were not pruned. Regret is the distance to the best curve of the draw in points.
+    Each replayed search draws its trials from the curves with replacement, without the baseline, which no pruner stops.
+    Its result is the best kept value of the trials that were not pruned. Regret is the distance to the best curve of
+    the draw in points.
 
     Example: scripts/bench pruners results/curves/curves-64px.csv
     """
-    columns = ["validation_accuracy", "validation_loss", f"validation_{by}"]
-    by_trial = pd.read_csv(table).sort_values("epoch").groupby("seed")
-    recorded: list[Curve] = [list(curve[columns].itertuples(index=False, name=None)) for _, curve in by_trial]
+    recorded = _read(table, metric, by)
     rows = [{"pruner": name, **_replay(make, recorded, trials, seeds)} for name, make in PRUNERS.items()]
     if as_json:
         print(json.dumps({"n_curves": len(recorded), "trials": trials, "seeds": seeds, "pruners": rows}))
@@ -115,6 +119,19 @@ def pruners(
         values = [f"{row[key]:.2f}" for key in ("epochs_percent", "regret_mean", "regret_sd", "best_kept_percent")]
         shown.add_row(str(row["pruner"]), *values)
     Console().print(shown)
+
+
+def _read(table: Path, metric: str, by: str) -> list[Curve]:
+    rows = pd.read_csv(table).sort_values("epoch")
+    for name in (metric, by):
+        if f"validation_{name}" not in rows or name not in METRICS:
+            raise ConfigError(f"{table}: no figure '{name}'; it has {', '.join(rows.filter(like='validation_'))}")
+    value, seen = (
+        rows[f"validation_{name}"] * (1 if METRICS[name].direction == "maximize" else -1) for name in (metric, by)
+    )  # the replayed study maximises
+    rows = rows.assign(value=value, seen=seen)[rows.trial != BASELINE]
+    columns = ["value", "validation_loss", "seen"]
+    return [list(curve[columns].itertuples(index=False, name=None)) for _, curve in rows.groupby("seed")]
 
 
 def _replay(make: Callable[[], BasePruner], curves: list[Curve], trials: int, seeds: int) -> dict[str, float]:
