@@ -6,6 +6,7 @@ import typer
 
 from benchmarks.augmentation import augmentation
 from benchmarks.fidelity import fidelity
+from benchmarks.kept_epochs import kept_epochs
 from benchmarks.laboratory import laboratory
 from benchmarks.learning import learning
 from benchmarks.norm_statistics import norm_statistics
@@ -43,6 +44,7 @@ for command in (
     selection_effects,
     selection_runs,
     thresholds,
+    kept_epochs,
     storages,
     precision,
     norm_statistics,

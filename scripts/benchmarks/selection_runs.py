@@ -55,7 +55,7 @@ def selection_runs(
 
     Example: scripts/bench selection-runs results/selection/phantoms.csv --data shifted --study studies/robust.toml
     """
-    configs = list(_drawn(study, configurations, {"image_size": size, "epochs": epochs}))
+    configs = list(drawn(study, configurations, {"image_size": size, "epochs": epochs}))
     folder = output.with_suffix("")
     folder.mkdir(parents=True, exist_ok=True)
     store, source = Store(sqlite_url(folder / "runs.db"), folder), DataSource(read_manifest(data), folder / "cache")
@@ -63,7 +63,7 @@ def selection_runs(
     rows = pd.read_csv(output).to_dict("records") if output.exists() else []
     written = {(row["configuration"], row["seed"]): row for row in rows}
     for repeat, (number, config) in itertools.product(range(repeats), enumerate(configs)):
-        run = _run(config, repeat, folds=repeats > 1)
+        run = run_of(config, repeat, folds=repeats > 1)
         row = written.get((number, run.seed))
         if row is None:
             figures = _judged(session, run)
@@ -79,7 +79,7 @@ def selection_runs(
         _write(output, rows)
 
 
-def _drawn(study: Path, n: int, fixed: dict[str, int]) -> Iterator[TrialConfig]:
+def drawn(study: Path, n: int, fixed: dict[str, int]) -> Iterator[TrialConfig]:
     """Yield the baseline, then random points of the space, no two alike, all with the `fixed` fields."""
     space = read_study_file(study).search_space(str(study))
     sampler = optuna.samplers.RandomSampler(seed=_DRAWING_SEED)
@@ -96,7 +96,8 @@ def _drawn(study: Path, n: int, fixed: dict[str, int]) -> Iterator[TrialConfig]:
     raise ConfigError(f"{study}: the space has fewer than {n} configurations")
 
 
-def _run(config: TrialConfig, repeat: int, *, folds: bool) -> RunSpec:
+def run_of(config: TrialConfig, repeat: int, *, folds: bool) -> RunSpec:
+    """Return the run of a configuration that is judged by everything; with folds, each repeat by another one."""
     return RunSpec(
         config=config,
         seed=derived_seed(_DRAWING_SEED, repeat),
