@@ -111,10 +111,12 @@ def test_fidelity_of_results_in_the_same_and_in_opposite_order(tmp_path: Path) -
     app.command()(fidelity)
     told = json.loads(CliRunner().invoke(app, [str(cheap), str(full), "--json"]).stdout)["rows"]
     by_epoch = {row["epoch"]: row for row in told if row["seen"] == "accuracy"}
-    assert (by_epoch[1]["accuracy"], by_epoch[2]["accuracy"]) == pytest.approx((-1, 1))
+    assert (by_epoch[1]["kept"], by_epoch[2]["kept"]) == pytest.approx((-1, 1))
     assert by_epoch[2]["n"] == 4
     assert {row["seen"] for row in told} == {"auc", "accuracy", "loss", "precise_auc"}  # as far as recorded
-    assert next(row for row in told if row["seen"] == "precise_auc")["accuracy"] == pytest.approx(1)
+    assert next(row for row in told if row["seen"] == "precise_auc")["kept"] == pytest.approx(1)
+    by_auc = CliRunner().invoke(app, [str(cheap), str(full), "--metric", "precise_auc", "--json"]).stdout
+    assert [row["kept"] for row in json.loads(by_auc)["rows"] if row["seen"] == "auc"] == pytest.approx([-1, 1])
 
 
 def test_replay_takes_what_the_pruner_sees_from_another_table_as_far_as_it_goes(tmp_path: Path) -> None:
