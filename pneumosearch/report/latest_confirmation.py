@@ -170,8 +170,8 @@ def _of_ensembles(confirmation: Confirmation) -> Iterator[list[str]]:
     several = [candidate if len(candidate.replicates) > 1 else None for candidate in confirmation.candidates]
     if not any(several):
         return
-    at_half = [each and each.ensemble_at_half for each in several]
-    at_threshold = [each and each.ensemble_at_threshold for each in several]
+    at_half = [each.ensemble_at_half if each else None for each in several]
+    at_threshold = [each.ensemble_at_threshold if each else None for each in several]
     yield ["seed ensemble, at 0.5"]
     for name, heading in _AT_HALF.items():
         yield [heading, *(percent(getattr(scores, name, None)) for scores in at_half)]

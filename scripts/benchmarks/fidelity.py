@@ -14,6 +14,7 @@ from pneumosearch.errors import ConfigError
 from pneumosearch.metrics import METRICS
 from pneumosearch.records.trial import BASELINE
 
+
 def fidelity(
     cheap: Annotated[Path, typer.Argument(help="Learning curves of cheap runs, as `curves` writes them.")],
     full: Annotated[

@@ -1,7 +1,8 @@
 """Judges the incumbents of a run once, outside of its time: by plain validation, and by the battery of crafted shifts.
 
-All sides are judged on the same validation images, each as its own training reads them: plain accuracy is that of the
-race. Each is judged in float32, at threshold 0.5.
+All sides are judged on the same validation images, each as its own training reads them, in float32, at threshold 0.5.
+The peers' training has fractions of grey levels, of which there are no copies: here they are rounded, so that plain
+accuracy may differ from that of the race by an image or two.
 """
 
 import argparse

@@ -11,7 +11,7 @@ from matplotlib.ticker import LogLocator, NullFormatter
 
 from benchmarks.live_data import OURS_ALONE
 from benchmarks.live_rows import JUDGED_BY, MEASURES, NEAR_BEST, ROUNDING, Runs, spread
-from benchmarks.live_sides import OURS
+from benchmarks.live_sides import OUR_DEFAULT, OURS
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.metrics import METRICS
 
@@ -71,6 +71,11 @@ def _about(figures: Figures) -> str:
     shared = [f"{name} = {value}" for name, value in others.items() if name not in OURS_ALONE]
     if shared:
         about += f" {_list(shared)}: in all trials, but for the published network of pneumosearch."
+    if OUR_DEFAULT in figures["seeds"]:
+        about += (
+            f" {OUR_DEFAULT} is the default study: another space, its own image size, and trainings against most of "
+            f"the crafted shifts that judge below."
+        )
     where = ", ".join(f"{key} {figures[key]}" for key in ("commit", "date", "processor", "cores"))
     return f"{about}\n\n`{figures['command']}`\n\n{where}\n"
 

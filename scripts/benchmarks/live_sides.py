@@ -25,6 +25,7 @@ from pneumosearch.storage.urls import sqlite_url
 
 EPOCHS_FILE: Final = "epochs.jsonl"
 OURS: Final = "pneumosearch"
+OUR_DEFAULT: Final = f"{OURS}-default"  # the default study, whatever the others search
 _ENDLESS: Final = 1_000_000  # trials
 _STUDY_ID: Final = text("SELECT study_id FROM studies WHERE study_name = :name")
 
@@ -252,7 +253,7 @@ _TUNERS: Final = ("random", "bayesian", "hyperband")
 
 _ALL: Final[tuple[Side, ...]] = (
     Ours(OURS),
-    Ours(f"{OURS}-default", without_file=True),
+    Ours(OUR_DEFAULT, without_file=True),
     *(Peer(f"keras-tuner-{t}", ("-m", "benchmarks.peers.keras_tuner_search", "--tuner", t)) for t in _TUNERS),
     *(Ours(f"keras-tuner-{t}-our-training", ("--engine", "keras-tuner", "--tuner", t)) for t in _TUNERS),
     Peer("optuna", ("-m", "benchmarks.peers.optuna_search")),

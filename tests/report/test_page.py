@@ -133,7 +133,7 @@ def test_single_networks_have_no_seed_ensemble() -> None:
     confirmation = a_confirmation()
     single = [each.model_copy(update={"replicates": each.replicates[:1]}) for each in confirmation.candidates]
     rows = table_cells(candidates_table(confirmation.model_copy(update={"candidates": tuple(single)})))[1]
-    assert [row[1] for row in rows if "interval" in row[0]][0] == "–"
+    assert next(row[1] for row in rows if "interval" in row[0]) == "–"
     assert not any(row[0].startswith("seed ensemble") for row in rows)
 
 

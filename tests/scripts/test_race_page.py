@@ -102,6 +102,12 @@ def test_page_tells_the_probability_of_its_bounds_for_each_number_of_runs() -> N
     assert "with a probability of 94% (5 runs) and 75% (3 runs). A side that ran once has no interval. The best" in page
 
 
+def test_page_says_what_the_default_study_has_of_its_own() -> None:
+    runs = {"pneumosearch": [a_run({10: 0.9})], "pneumosearch-default": [a_run({10: 0.8})]}
+    assert "pneumosearch-default is the default study: another space" in a_page(results(runs, None))
+    assert "the default study" not in a_page(results({"pneumosearch": runs["pneumosearch"]}, None))
+
+
 def test_side_with_less_time_is_compared_as_at_its_end() -> None:
     runs = {"pneumosearch": [a_run({10: 0.85, 20: 0.90}, budget_s=30.0)], "optuna": [a_run({20: 0.80, 90: 0.95})]}
     figures = results(runs, None)
