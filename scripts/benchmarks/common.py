@@ -1,4 +1,4 @@
-"""Shared by the benchmarks: description of the machine, reduced data folders, printing."""
+"""Shared by the benchmarks: description of the machine, intervals, reduced data folders, printing."""
 
 import json
 import platform
@@ -9,9 +9,12 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import psutil
 from rich.console import Console
 from rich.table import Table
+from scipy.stats import t
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -42,6 +45,14 @@ def _processor() -> str:
     flags = set(fields.get("flags", "").split())
     abilities = [flag for flag in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if flag in flags]
     return f"{fields.get('model name', platform.machine())} ({', '.join(abilities)})"
+
+
+def in_points(differences: npt.ArrayLike) -> list[float]:
+    """Return the mean of some differences of fractions and its 95% interval by Student's t, in points."""
+    values = 100 * np.asarray(differences, dtype=float)
+    n, mean = len(values), float(values.mean())
+    half = float(t.ppf(0.975, n - 1) * values.std(ddof=1) / n**0.5)
+    return [round(value, 2) for value in (mean, mean - half, mean + half)]
 
 
 def print_result(

@@ -59,7 +59,7 @@ def _told(row: dict[str, Any], target: str) -> str:
 
 def _read(path: Path) -> pd.DataFrame:
     table = pd.read_csv(path)
-    return table[table.trial != BASELINE].reset_index(drop=True) if "trial" in table else table
+    return table[table.trial != BASELINE].reset_index(drop=True)
 
 
 def _full_results(table: pd.DataFrame, metric: str) -> pd.DataFrame:

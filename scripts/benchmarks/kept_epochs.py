@@ -11,8 +11,8 @@ from typing import Annotated, Any, Final
 import numpy as np
 import pandas as pd
 import typer
-from scipy.stats import t
 
+from benchmarks.common import in_points
 from benchmarks.selection_runs import drawn, run_of
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.config import RunSpec
@@ -88,7 +88,10 @@ def summary(rows: pd.DataFrame) -> dict[str, Any]:
         "best epoch": {name: round(float(best[name].mean()), 4) for name in _TRUTH},
         **{
             rule: {
-                name: [round(float(own[name].mean()), 4), *_interval(own[name], kept[_KEPT_NOW][name])]
+                name: [
+                    round(float(own[name].mean()), 4),
+                    *in_points(own[name].to_numpy() - kept[_KEPT_NOW][name].to_numpy()),
+                ]
                 for name in _TRUTH
             }
             for rule, own in kept.items()
@@ -101,11 +104,3 @@ def _kept(own: pd.DataFrame, rule: str) -> Any:
         return own.epoch.idxmax()
     seen = own[f"validation_{rule}"]
     return seen.idxmin() if METRICS[rule].direction == "minimize" else seen.idxmax()
-
-
-def _interval(figures: "pd.Series[float]", others: "pd.Series[float]") -> list[float]:
-    """Return the mean difference in points and its 95% interval by Student's t."""
-    differences = 100 * (figures.to_numpy() - others.to_numpy())
-    n, mean = len(differences), float(differences.mean())
-    half = float(t.ppf(0.975, n - 1) * differences.std(ddof=1) / n**0.5)
-    return [round(value, 2) for value in (mean, mean - half, mean + half)]

@@ -9,8 +9,8 @@ from typing import Annotated, Final
 import numpy as np
 import pandas as pd
 import typer
-from scipy.stats import t
 
+from benchmarks.common import in_points
 from pneumosearch._utils.atomic import replacing
 from pneumosearch.config import RunSpec
 from pneumosearch.data.manifest import read_manifest
@@ -56,16 +56,10 @@ def summary(rows: pd.DataFrame) -> dict[str, dict[str, float | list[float]]]:
     return {
         rule: {
             **{name: round(float(value), 4) for name, value in means.loc[rule].items()},
-            **{f"{name} over 0.5, points": _interval(table[rule] - table["half"]) for name, table in tables.items()},
+            **{f"{name} over 0.5, points": in_points(table[rule] - table["half"]) for name, table in tables.items()},
         }
         for rule in rules
     }
-
-
-def _interval(differences: "pd.Series[float]") -> list[float]:
-    n = len(differences)
-    mean, half = float(differences.mean()), float(t.ppf(0.975, n - 1) * differences.std() / n**0.5)
-    return [round(100 * value, 2) for value in (mean, mean - half, mean + half)]
 
 
 def _rows(store: Store, source: DataSource) -> Iterator[dict[str, float | str]]:

@@ -92,6 +92,7 @@ def test_fidelity_of_results_in_the_same_and_in_opposite_order(tmp_path: Path) -
     def write(name: str, accuracies: list[float]) -> Path:
         rows = [
             {
+                "trial": seed,
                 "seed": seed,
                 "epoch": epoch,
                 "validation_auc": value,
@@ -99,7 +100,7 @@ def test_fidelity_of_results_in_the_same_and_in_opposite_order(tmp_path: Path) -
                 "validation_precise_auc": accuracy,
                 "validation_loss": (2 - accuracy) / epoch,
             }
-            for seed, accuracy in enumerate(accuracies)
+            for seed, accuracy in enumerate([0.1, *accuracies])  # the first one is the baseline's
             for epoch, value in ((1, 1 - accuracy), (2, accuracy))
         ]
         pd.DataFrame(rows).to_csv(tmp_path / name, index=False)
