@@ -177,7 +177,7 @@ def _of_ensembles(confirmation: Confirmation) -> Iterator[list[str]]:
         yield [heading, *(percent(getattr(scores, name, None)) for scores in at_half)]
         if name == "accuracy":
             yield [_INTERVAL, *(_range_of_ensemble(scores) for scores in at_half)]
-    yield ["seed ensemble, at its own"]
+    yield ["seed ensemble, own threshold"]
     for name, heading in _AT_OWN_THRESHOLD.items():
         yield [heading, *(percent(getattr(scores, name, None)) for scores in at_threshold)]
 

@@ -110,7 +110,7 @@ def test_table_of_a_confirmation_has_a_column_for_each_candidate_and_fits_a_narr
         "at its own threshold",
         "above the baseline, at 0.5",
         "seed ensemble, at 0.5",
-        "seed ensemble, at its own",
+        "seed ensemble, own threshold",
     ]
     at_half, _, leads, _, of_ensembles = (
         {name: cells for name, *cells in rows[start + 1 : end]}
