@@ -22,7 +22,7 @@ from pneumosearch.config import TrialConfig
 from pneumosearch.data.cache import cache_folder
 from pneumosearch.data.manifest import read_manifest
 from pneumosearch.errors import PneumosearchError
-from pneumosearch.network.backend import device_in_words, idle_gpu_warning, processor, resolved_precision
+from pneumosearch.network.backend import abilities, device_in_words, idle_gpu_warning, processor, resolved_precision
 from pneumosearch.published import PUBLISHED_PARAMETERS
 from pneumosearch.records.classes import Classes
 from pneumosearch.search.pruners import KEPT_CHECKPOINTS
@@ -49,8 +49,6 @@ _EXTRAS: Final = {
     "az": "adlfs",
     "sftp": "sshfs",
 }
-#: Abilities of a processor that change how fast it trains.
-_ABILITIES: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 #: Seconds to wait for a server that does not answer.
 _PATIENCE: Final = 5.0
 #: A checkpoint has the weights, Adam's two moments and the kept weights, each of 4 bytes.
@@ -128,11 +126,9 @@ def _device() -> Iterator[Finding]:
         text=f"{backend} trains on {device}",
         remedy=warning,
     )
-    maker, flags = processor()
-    has = [ability for ability in _ABILITIES if ability in flags]
-    abilities = ", ".join(has) or "no vector abilities that the system reports"
+    maker, _ = processor()
     precision = f"--precision auto means {resolved_precision('auto')}"
-    yield Finding(subject="processor", state="good", text=f"{maker or 'unknown'}: {abilities}; {precision}")
+    yield Finding(subject="processor", state="good", text=f"{maker or 'unknown'}: {abilities()}; {precision}")
 
 
 def _resources() -> Iterator[Finding]:

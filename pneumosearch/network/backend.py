@@ -23,8 +23,11 @@ _ENVIRONMENT: Final = {
 _JAX_FLAG: Final = "--xla_gpu_deterministic_ops"
 
 #: Kept with each trial; raised whenever a change of the package changes the last digits of a training.
-#: 2: the fused kernel normalises in evaluation too. Before: no number.
-_ARITHMETIC: Final = "2"
+#: 3: oneDNN's kernels with AVX2 alone too. 2: the fused kernel normalises in evaluation too. Before: no number.
+_ARITHMETIC: Final = "3"
+
+#: Features of a processor that change how fast it trains, and the last digits.
+_ABILITIES: Final = ("avx2", "avx512f", "avx512_bf16", "amx_bf16")
 
 
 @cache
@@ -32,7 +35,7 @@ def start() -> None:
     """Import Keras and its backend once. Environment variables that the user has set take precedence."""
     import cv2
 
-    for name, value in {**_ENVIRONMENT, **GROWING, **quota_variables()}.items():
+    for name, value in {**_ENVIRONMENT, **GROWING, **quota_variables(), **_kernel_variables()}.items():
         os.environ.setdefault(name, value)
     # TensorFlow warns of each new trace, and a study traces many networks.
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
@@ -41,6 +44,15 @@ def start() -> None:
         import keras
 
         keras.random.uniform((1,))  # initialises the devices now, because that writes to standard error
+
+
+def _kernel_variables() -> dict[str, str]:
+    """Return the variable that has TensorFlow compute with oneDNN on processors where it would not by itself.
+
+    By itself TensorFlow does so from AVX512-VNNI on. With AVX2 alone, training takes less than half of the time with it
+    (results/LOG.md).
+    """
+    return {"TF_ENABLE_ONEDNN_OPTS": "1"} if "avx2" in processor()[1] else {}
 
 
 @cache
@@ -125,15 +137,21 @@ def processor() -> tuple[str, frozenset[str]]:
     return fields.get("vendor_id", ""), frozenset(fields.get("flags", "").split())
 
 
+def abilities() -> str:
+    """Return the features of the processor that training depends on, separated by commas, in words if it has none."""
+    return ", ".join(name for name in _ABILITIES if name in processor()[1]) or "no vector abilities known"
+
+
 @cache
 def versions() -> dict[str, str]:
-    """Return what the exact numbers of a training depend on: libraries, arithmetic, machine and number of threads."""
+    """Return what the exact numbers of a training depend on: libraries, arithmetic, processor and number of threads."""
     import platform
     from importlib.metadata import PackageNotFoundError, version
 
     start()
     found = {"python": platform.python_version(), "machine": platform.machine(), "threads": str(threads_a_training())}
     found["arithmetic"] = _ARITHMETIC
+    found["instructions"] = abilities()
     for package in ("pneumosearch", "numpy", "keras", "optuna", "opencv-python-headless", _name()):
         try:
             found[package] = version(package)

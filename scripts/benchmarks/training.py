@@ -1,4 +1,7 @@
-"""Training speed of the published script, plain Keras and pneumosearch, measured alternately."""
+"""Training speed of the published script, plain Keras and pneumosearch, measured alternately.
+
+Each side has a process of its own: what pneumosearch sets in the environment of its training must not help the others.
+"""
 
 import os
 import runpy
@@ -7,7 +10,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import chdir, redirect_stderr, redirect_stdout
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import ExitStack, chdir, redirect_stderr, redirect_stdout
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -39,21 +45,24 @@ def training(
     """
     if device == "cpu":
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
-    with tempfile.TemporaryDirectory() as name:
-        folder = cut_folder(data, Path(name) / "images", steps * BATCH, 2 * BATCH)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        work = Path(name)
+        folder = cut_folder(data, work / "images", steps * BATCH, 2 * BATCH)
         sides: dict[str, Callable[[], float]] = {
-            "published": lambda: _published(folder, Path(name)),
-            "keras": _plain_keras(folder, Path(name), steps),
-            "pneumosearch": lambda: _pneumosearch(folder, Path(name), precision),
+            "published": partial(_published, folder, work),
+            "keras": partial(_plain_keras, folder, work, steps),
+            "pneumosearch": partial(_pneumosearch, folder, work, precision),
         }
         if device == "gpu":
             del sides["published"]
+        processes = {side: stack.enter_context(_process()) for side in sides}
         speeds: dict[str, list[float]] = {side: [] for side in sides}
-        first = _first_epoch_extra(folder, Path(name), precision)
+        first = processes["pneumosearch"].submit(_first_epoch_extra, folder, work, precision).result()
         for _ in range(rounds):
             for side, measure in sides.items():
-                speeds[side].append(measure())
+                speeds[side].append(processes[side].submit(measure).result())
                 print(f"{side}: {speeds[side][-1]:.1f} images/s", file=sys.stderr)
+        versions = processes["pneumosearch"].submit(_versions).result()
     medians = {side: statistics.median(values) for side, values in speeds.items()}
     ours = medians["pneumosearch"]
     result: dict[str, Any] = {f"{side}_images_per_s": medians.get(side) for side in SIDES}
@@ -64,12 +73,17 @@ def training(
         "steps": steps,
         "precision": precision,
         "device": device,
-        **_versions(),
+        **versions,
     }
     rows = [(s, medians[s], 1000 / medians[s], min(speeds[s]), max(speeds[s]), ours / medians[s]) for s in medians]
     print_result(
         result, rows, ("side", "images/s", "ms an image", "least", "most", "pneumosearch is faster by"), as_json
     )
+
+
+def _process() -> ProcessPoolExecutor:
+    """Return a process that keeps what it has imported from one call to the next."""
+    return ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn"))
 
 
 def _versions() -> dict[str, str]:
@@ -117,11 +131,8 @@ def _published(folder: Path, work: Path) -> float:
     return float(clock.images_per_s)
 
 
-def _plain_keras(folder: Path, work: Path, steps: int) -> Callable[[], float]:
+def _plain_keras(folder: Path, work: Path, steps: int) -> float:
     """Train plain layers in float32 with `fit` on arrays in memory, without augmentation."""
-    from pneumosearch.network import backend
-
-    backend.start()
     import keras
 
     from pneumosearch.config import TrialConfig
@@ -130,17 +141,12 @@ def _plain_keras(folder: Path, work: Path, steps: int) -> Callable[[], float]:
     train = _dataset(folder, work).train
     indices = train.indices[: steps * BATCH]
     images = np.repeat(train.pixels[indices][..., None].astype(np.float32) / 255, 3, axis=-1)
-    labels = train.labels[indices]
-
-    def measure() -> float:
-        keras.backend.clear_session()
-        model, clock = plain_model(TrialConfig()), _BatchClock()
-        jit = "auto" if keras.backend.backend() == "jax" else False
-        model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"], jit_compile=jit)
-        model.fit(images, labels, batch_size=BATCH, epochs=2, verbose=0, callbacks=[clock])
-        return float(clock.images_per_s)
-
-    return measure
+    keras.backend.clear_session()
+    model, clock = plain_model(TrialConfig()), _BatchClock()
+    jit = "auto" if keras.backend.backend() == "jax" else False
+    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"], jit_compile=jit)
+    model.fit(images, train.labels[indices], batch_size=BATCH, epochs=2, verbose=0, callbacks=[clock])
+    return float(clock.images_per_s)
 
 
 def _pneumosearch(folder: Path, work: Path, precision: Any) -> float:

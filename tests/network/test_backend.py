@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +25,41 @@ def test_auto_takes_bfloat16_where_the_processor_is_faster_with_it(
     assert backend.resolved_precision("auto") == precision
     assert backend.resolved_precision("float32") == "float32"
     assert backend.resolved_precision("bfloat16") == "bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("flags", "given", "expected"),
+    [
+        ({"avx2"}, None, "1"),
+        ({"avx2", "avx512f", "avx512_bf16"}, None, "1"),
+        ({"sse4_2"}, None, "None"),
+        (set(), None, "None"),
+        ({"avx2"}, "0", "0"),
+    ],
+)
+def test_tensorflow_computes_with_onednn_where_that_is_faster_unless_the_user_has_chosen(
+    flags: set[str], given: str | None, expected: str
+) -> None:
+    code = (
+        "import os, sys; from unittest.mock import MagicMock; sys.modules['keras'] = MagicMock();"
+        "from pneumosearch.network import backend;"
+        f"backend.processor = lambda: ('AuthenticAMD', frozenset({flags!r}));"
+        "backend.start(); print(os.environ.get('TF_ENABLE_ONEDNN_OPTS'))"
+    )
+    environment = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    if given is not None:
+        environment["TF_ENABLE_ONEDNN_OPTS"] = given
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    assert done.stdout.strip() == expected
+
+
+def test_tensorflow_heeds_the_variable_of_onednn() -> None:
+    backend.start()
+    if os.environ["KERAS_BACKEND"] != "tensorflow" or os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "1":
+        pytest.skip("oneDNN is not asked for here")
+    from tensorflow.python.util import _pywrap_util_port
+
+    assert _pywrap_util_port.IsMklEnabled()
 
 
 def test_gpu_that_trains_decides_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,3 +119,18 @@ def test_backend_is_known_though_the_environment_has_changed_since_its_import(mo
     monkeypatch.delenv("KERAS_BACKEND", raising=False)
     backend.versions.cache_clear()
     assert backend.versions().keys() >= {"keras", "tensorflow"}
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [({"avx512f", "avx2", "fma"}, "avx2, avx512f"), ({"asimd"}, "no vector abilities known")],
+)
+def test_versions_have_the_instructions_that_the_last_digits_depend_on(
+    monkeypatch: pytest.MonkeyPatch, flags: set[str], expected: str
+) -> None:
+    monkeypatch.setattr(backend, "processor", lambda: ("AuthenticAMD", frozenset(flags)))
+    backend.versions.cache_clear()
+    try:
+        assert backend.versions()["instructions"] == expected
+    finally:
+        backend.versions.cache_clear()
