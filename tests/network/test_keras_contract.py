@@ -3,6 +3,11 @@
 from typing import Any
 
 import pytest
+
+from pneumosearch.network import backend
+
+backend.start()  # before Keras, which does not look at the environment again
+
 from keras.src.testing import TestCase
 
 from pneumosearch.network.layers import (
