@@ -57,9 +57,9 @@ def test_tensorflow_heeds_the_variable_of_onednn() -> None:
     backend.start()
     if os.environ["KERAS_BACKEND"] != "tensorflow" or os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "1":
         pytest.skip("oneDNN is not asked for here")
-    from tensorflow.python.util import _pywrap_util_port
+    from tensorflow.python.framework.test_util import IsMklEnabled
 
-    assert _pywrap_util_port.IsMklEnabled()
+    assert IsMklEnabled()
 
 
 def test_gpu_that_trains_decides_the_precision(monkeypatch: pytest.MonkeyPatch) -> None:
