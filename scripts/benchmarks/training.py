@@ -21,6 +21,7 @@ import numpy as np
 import typer
 
 from benchmarks.common import ROOT, cut_folder, print_result
+from pneumosearch._utils.hardware import GROWING
 
 BATCH = 32
 SIDES = ("published", "keras", "pneumosearch")
@@ -43,8 +44,7 @@ def training(
 
     Example: scripts/bench training --data chest_xray
     """
-    if device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+    os.environ.update({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else GROWING)  # the processes share a GPU
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         work = Path(name)
         folder = cut_folder(data, work / "images", steps * BATCH, 2 * BATCH)
