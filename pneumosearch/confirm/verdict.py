@@ -20,7 +20,7 @@ from pneumosearch.intervals import (
     residual_deviation,
     sample_deviation,
 )
-from pneumosearch.metrics import difference_shown, metric_name, shown
+from pneumosearch.metrics import difference_shown, direction, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
 from pneumosearch.records.classes import Shown
 from pneumosearch.records.confirmation import (
@@ -254,7 +254,8 @@ def _sentences(
 ) -> Iterator[str]:
     winner = candidates[verdict.winner]
     chosen = naming and len(comparisons) > 1
-    why = "named by repetition before the test images were opened" if chosen else "the best on validation images"
+    best = "the best on validation images" + " after the baseline" * _behind_in_search(verdict, naming)
+    why = "named by repetition before the test images were opened" if chosen else best
     name = f"Trial {winner.trial} of '{winner.study}', {why},"
     if kind == "phantoms":
         yield PHANTOMS
@@ -273,6 +274,19 @@ def _sentences(
     yield _luck(verdict)
     if kind == "images":
         yield from _beside_the_published(winner)
+
+
+def _behind_in_search(verdict: Verdict, naming: Naming | None) -> bool:
+    """Tell whether the baseline was better than the winner in the search; without a naming, by accuracy."""
+    if naming is None:
+        return verdict.validation_gain < 0
+    baseline, winner = naming.repetitions[0], _named(naming)
+    lead = winner.searched - baseline.searched
+    return lead < 0 if direction(naming.metric) == "maximize" else lead > 0
+
+
+def _named(naming: Naming) -> Repetition:
+    return next(each for each in naming.repetitions[1:] if each.trial == naming.winner)
 
 
 def _difference(baseline: Candidate, winner: Candidate, comparison: Comparison) -> str:
@@ -318,10 +332,9 @@ def _disagreement(winner: Comparison, p: float) -> Iterator[str]:
 def _on_repetition(naming: Naming) -> Iterator[str]:
     """Set what chose the winner in the search beside what it is on repetition: the winner's curse, measured."""
     n, metric = len(naming.seeds), naming.metric
-    baseline, *finalists = naming.repetitions
-    winner = next(each for each in finalists if each.trial == naming.winner)
-    if winner is not finalists[0]:
-        yield f"The best of the search was trial {finalists[0].trial}; repetition puts trial {winner.trial} before it."
+    baseline, first, winner = *naming.repetitions[:2], _named(naming)
+    if winner is not first:
+        yield f"The best of the search was trial {first.trial}; repetition puts trial {winner.trial} before it."
     yield (
         f"Repetition on {n} fresh seed{'s' * (n != 1)} and {naming.judged} of {naming.n_folds} folds: its validation "
         f"{metric_name(metric)} went from {shown(winner.searched, metric)} in the search to {_mean(winner, metric)}, "

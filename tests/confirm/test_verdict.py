@@ -105,6 +105,31 @@ def test_winner_that_repetition_named_needs_no_correction_and_the_others_do() ->
     assert "adjusted" not in words
 
 
+@pytest.mark.parametrize(
+    ("metric", "baseline", "behind"),
+    [("accuracy", 0.97, True), ("accuracy", 0.95, False), ("loss", 0.9, True), ("loss", 0.97, False)],
+)
+def test_winner_that_the_baseline_beat_in_the_search_is_not_called_its_best(
+    metric: str, baseline: float, behind: bool
+) -> None:
+    naming = a_naming(1, metric)
+    first, only, _ = naming.repetitions
+    naming = naming.model_copy(update={"repetitions": (first.model_copy(update={"searched": baseline}), only)})
+    candidates = [a_candidate(number, 1.2) for number in range(2)]
+    comparisons = compared(candidates, LABELS, PATIENTS, named=1)
+    said = concluded(candidates, comparisons, Searched(49, 0.023, 500, "images"), naming).sentences[0]
+    assert ("the best on validation images after the baseline, " in said) == behind
+    assert ("the best on validation images, " in said) != behind
+
+
+def test_winner_without_a_naming_is_behind_by_its_accuracy() -> None:
+    candidates = [a_candidate(number, 1.2) for number in range(2)]
+    comparisons = compared(candidates, LABELS, PATIENTS)
+    for gain, behind in ((-0.01, True), (0.01, False)):
+        said = concluded(candidates, comparisons, Searched(49, gain, 500, "images")).sentences[0]
+        assert ("after the baseline" in said) == behind
+
+
 def test_named_winner_is_judged_by_its_own_p_value() -> None:
     comparisons = [a_comparison(mcnemar_p=0.9), a_comparison(candidate=2, mcnemar_p=0.04)]
     candidates = [a_candidate(number, 1.0) for number in range(3)]
