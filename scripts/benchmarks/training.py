@@ -44,6 +44,29 @@ def training(
 
     Example: scripts/bench training --data chest_xray
     """
+    speeds, first, versions = _measured(data, steps, rounds, device, precision)
+    medians = {side: statistics.median(values) for side, values in speeds.items()}
+    ours = medians["pneumosearch"]
+    result: dict[str, Any] = {f"{side}_images_per_s": medians.get(side) for side in SIDES}
+    result |= {f"ratio_to_{side}": ours / medians[side] if side in medians else None for side in SIDES[:2][::-1]}
+    result |= {
+        "pneumosearch_first_epoch_extra_s": first,
+        "rounds": speeds,
+        "steps": steps,
+        "precision": precision,
+        "device": device,
+        **versions,
+    }
+    rows = [(s, medians[s], 1000 / medians[s], min(speeds[s]), max(speeds[s]), ours / medians[s]) for s in medians]
+    print_result(
+        result, rows, ("side", "images/s", "ms an image", "least", "most", "pneumosearch is faster by"), as_json
+    )
+
+
+def _measured(
+    data: Path, steps: int, rounds: int, device: str, precision: str
+) -> tuple[dict[str, list[float]], float, dict[str, str]]:
+    """Return the images a second of each side by round, what a first epoch takes longer in s, and the versions."""
     os.environ.update({"CUDA_VISIBLE_DEVICES": ""} if device == "cpu" else GROWING)  # the processes share a GPU
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         work = Path(name)
@@ -63,22 +86,7 @@ def training(
                 speeds[side].append(processes[side].submit(measure).result())
                 print(f"{side}: {speeds[side][-1]:.1f} images/s", file=sys.stderr)
         versions = processes["pneumosearch"].submit(_versions).result()
-    medians = {side: statistics.median(values) for side, values in speeds.items()}
-    ours = medians["pneumosearch"]
-    result: dict[str, Any] = {f"{side}_images_per_s": medians.get(side) for side in SIDES}
-    result |= {f"ratio_to_{side}": ours / medians[side] if side in medians else None for side in SIDES[:2][::-1]}
-    result |= {
-        "pneumosearch_first_epoch_extra_s": first,
-        "rounds": speeds,
-        "steps": steps,
-        "precision": precision,
-        "device": device,
-        **versions,
-    }
-    rows = [(s, medians[s], 1000 / medians[s], min(speeds[s]), max(speeds[s]), ours / medians[s]) for s in medians]
-    print_result(
-        result, rows, ("side", "images/s", "ms an image", "least", "most", "pneumosearch is faster by"), as_json
-    )
+    return speeds, first, versions
 
 
 def _process() -> ProcessPoolExecutor:
