@@ -82,7 +82,12 @@ def default_study(
     if "space" not in given:
         values |= _space(given, small=phantoms and not {"fixed", "others"} & given.keys())
     spec = checked_spec(values, source)
-    return spec.model_copy(update={"screening": SCREENING}) if "screening" not in given and _screens(spec) else spec
+    added: dict[str, Any] = {}
+    if "screening" not in given and _screens(spec):
+        added["screening"] = SCREENING
+    if "control" not in given:
+        added["control"] = bool(spec.others) and spec.engine == "optuna"
+    return spec.model_copy(update=added)
 
 
 def _space(given: Mapping[str, Any], *, small: bool) -> dict[str, Any]:

@@ -255,21 +255,32 @@ class Space:
         return any(dimension.when for dimension in self.dimensions.values())
 
     def suggest(self, trial: "optuna.trial.BaseTrial") -> TrialConfig:
-        """Let an Optuna trial choose a value of each dimension whose condition holds."""
+        """Let an Optuna trial choose a value of each dimension whose condition holds.
+
+        The first trial that chooses the centre's values is the centre, any later one is the control.
+        """
         values: dict[str, object] = self.centre.model_dump()
         for name, dimension in self.dimensions.items():
             if dimension.active(values):
                 values[name] = dimension.suggest(trial, name)
-        return self._configuration(values, "space")
+        return self._configuration(values, "space", may_be_centre=trial.number == 0)
 
-    def _configuration(self, values: Mapping[str, object], source: str) -> TrialConfig:
+    def _configuration(self, values: Mapping[str, object], source: str, *, may_be_centre: bool = True) -> TrialConfig:
         """Return the configuration of these values, with those of `others` unless it is the centre."""
         config = TrialConfig.checked(dict(values), source)
-        return config if config == self.centre else TrialConfig.checked({**values, **self.others}, source)
+        if may_be_centre and config == self.centre:
+            return config
+        return TrialConfig.checked({**values, **self.others}, source)
+
+    @property
+    def control(self) -> TrialConfig | None:
+        """The centre with `others`: the baseline, trained like all other configurations; None without `others`."""
+        values = {**self.centre.model_dump(), **self.others}
+        return TrialConfig.checked(values, "others") if self.others else None
 
     def chosen(self, config: TrialConfig) -> dict[str, Scalar]:
         """Return the values of the dimensions that are chosen in `config`: those whose condition holds."""
-        values = config.model_dump()
+        values = dict(config)  # faster than `model_dump`, and pages ask for thousands
         return {name: values[name] for name, dimension in self.dimensions.items() if dimension.active(values)}
 
     def config(self, values: Mapping[str, Any]) -> TrialConfig:

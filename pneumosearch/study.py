@@ -295,6 +295,7 @@ class Study:
         *,
         top: int = 3,
         seeds: int = 5,
+        control: bool = False,
         workers: int = 1,
         timeout: str | None = None,
         skip_unreadable: bool = False,
@@ -313,6 +314,7 @@ class Study:
             data: The images; by default the folder of the search.
             top: How many of the best configurations to confirm.
             seeds: Trainings of each, and of the baseline.
+            control: Confirm the study's control too, wherever it ranks.
             workers: Trainings at once.
             timeout: Stop after this time, such as `30m`.
             skip_unreadable: Leave out images that cannot be decoded.
@@ -328,7 +330,7 @@ class Study:
         from pneumosearch.confirm.run import stored_confirmation
 
         record, stop = self.record, StopFlag.after(seconds_of(timeout, "timeout"))
-        plan = as_begun(self.store, plan_confirmation(record, top, seeds))
+        plan = as_begun(self.store, plan_confirmation(record, top, seeds, control=control))
         there = stored_confirmation(self.store, plan)
         if there is not None:
             return there

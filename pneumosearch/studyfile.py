@@ -151,6 +151,9 @@ class StudySpec(BaseModel):
     """Hyperparameters fixed at a value other than the published one, also in the baseline."""
     others: dict[str, Scalar] = dict(DEFAULT_OTHERS)
     """Hyperparameters fixed at another value in all trials but the baseline. Default: only with the default space."""
+    control: StrictBool = False
+    """Train the baseline's values of the searched fields with `others` too, as trial 1, and never stop it. What the
+    best trial is ahead of this control came from the search, the rest from `others`."""
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
     """Searched ranges by hyperparameter. Default: the design card's space, less `fixed` and `others`."""
 
@@ -236,6 +239,7 @@ def checked_spec(values: dict[str, object], source: str) -> StudySpec:
     _check_learn_from(spec, source)
     _check_rungs(spec, source)
     _check_engine(spec, source)
+    _check_control(spec, source)
     spec.search_space(source)
     return spec
 
@@ -260,6 +264,13 @@ def _check_engine(spec: StudySpec, source: str) -> None:
     for key, given, only in (("sampler", spec.sampler, DEFAULT_SAMPLER), ("pruner", spec.pruner, "none")):
         if given != only:
             raise ConfigError(f"{source}: {key}: {given!r} is for engine = 'optuna'; 'keras-tuner' has a tuner instead")
+
+
+def _check_control(spec: StudySpec, source: str) -> None:
+    if spec.control and spec.engine != "optuna":
+        raise ConfigError(f"{source}: control: needs engine = 'optuna', not {spec.engine!r}")
+    if spec.control and not spec.others:
+        raise ConfigError(f"{source}: control: needs [others], without which the baseline is trained like all trials")
 
 
 def _check_learn_from(spec: StudySpec, source: str) -> None:

@@ -24,6 +24,25 @@ def test_it_judges_by_the_rule_around_the_published_network() -> None:
 
 
 @pytest.mark.parametrize(
+    ("given", "control"),
+    [
+        ({}, True),
+        ({"control": False}, False),
+        ({"others": {"erase": 0.2}}, True),
+        ({"others": {}}, False),  # the baseline is trained like all others
+        ({"space": {"zoom": {"low": 0.0, "high": 0.5}}}, False),
+        ({"engine": "keras-tuner"}, False),
+    ],
+)
+@pytest.mark.parametrize("phantoms", [False, True])
+def test_control_tells_what_the_search_gives(given: dict[str, Any], control: bool, phantoms: bool) -> None:
+    spec = default_study(given, phantoms=phantoms)
+    assert spec.control is control
+    earlier = {key: value for key, value in spec.identity().items() if key != "control"}
+    assert not default_study(given, phantoms=phantoms, begun=earlier).control or given.get("control")
+
+
+@pytest.mark.parametrize(
     ("given", "screening"),
     [
         ({}, None),  # its images are small

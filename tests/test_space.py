@@ -56,6 +56,14 @@ def test_all_but_the_baseline_have_what_is_set_for_the_others() -> None:
     assert space.describe()["others"] == {"batch_norm_statistics": "precise"}
 
 
+def test_baselines_values_are_the_control_in_every_trial_but_the_first() -> None:
+    space = Space({"zoom": Range(low=0.0, high=0.5)}, {"image_size": 64}, others=DEFAULT_OTHERS)
+    first, later = (space.suggest(optuna.trial.FixedTrial({"zoom": 0.3}, number)) for number in (0, 5))
+    assert (first, later) == (space.centre, space.control)
+    assert later.changes() == {"image_size": 64, "batch_norm_statistics": "precise"}
+    assert Space().control is None
+
+
 @pytest.mark.parametrize(
     ("others", "message"),
     [

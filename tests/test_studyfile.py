@@ -87,6 +87,19 @@ def test_others_are_set_by_default_in_the_default_space_alone(
     assert not {*spec.others, *spec.fixed} & spec.space.keys()
 
 
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"others": {}}, r"file: control: needs \[others\]"),
+        ({"engine": "keras-tuner"}, "file: control: needs engine = 'optuna', not 'keras-tuner'"),
+    ],
+)
+def test_control_needs_what_tells_it_from_the_baseline(values: dict[str, object], message: str) -> None:
+    assert checked_spec({"control": True}, "file").control
+    with pytest.raises(ConfigError, match=message):
+        checked_spec({"control": True, **values}, "file")
+
+
 _SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=True) | st.text(max_size=8)
 _VALUES = st.recursive(_SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner))
 

@@ -22,6 +22,7 @@ def confirm(
     name: options.StudyName = "default",
     top: Annotated[int, typer.Option(min=1, max=100, help="How many of the best configurations to confirm.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each, and of the baseline.")] = 5,
+    control: Annotated[bool, typer.Option("--control", help="Confirm the study's control too.")] = False,
     timeout: options.Timeout = None,
     workers: Workers = 1,
     executor: executors.Executor = "local",
@@ -45,7 +46,8 @@ def confirm(
     Each seed is judged by another fifth of the patients, and the best mean of the search's metric names the winner.
     Then the test folder is opened. The same command again goes on where it stopped, and opens nothing when it had
     finished. Other machines join with [bold]pneumosearch worker --name default-confirm[/bold]; this command alone
-    opens the test folder.
+    opens the test folder. With --control the baseline's values, trained like the others, are confirmed too, wherever
+    they rank: what the winner is ahead of them came from the search.
 
     --json leaves out what is known of each test image (label, patient, probabilities): the artifact
     confirmation-1.json (2, 3, ...) of the study has it.
@@ -64,7 +66,7 @@ def confirm(
     crew = Crew(workers, seconds_of(grace, "--grace"), cluster=cluster)
     store = options.open_store(storage, results, artifacts, name, must_exist=True)
     record, named = store.record(name), store.classes_of(name, options.classes_of(classes, data))
-    plan = as_begun(store, plan_confirmation(record, top, seeds))
+    plan = as_begun(store, plan_confirmation(record, top, seeds, control=control))
     if (n_finalists := len(plan.candidates) - 1) < top:
         _warn(f"--top {top}: study '{name}' has only {n_finalists} complete besides the baseline")
     below = [plan.label(trial) for trial in plan.candidates[1:] if record.below_floor(trial)]

@@ -27,7 +27,7 @@ def data_check(
     Example: [bold]pneumosearch data check --data chest_xray[/bold]
     """
     from pneumosearch.cli.views import print_json
-    from pneumosearch.report.tables import data_check_summary, print_data_check
+    from pneumosearch.report.data_check import data_check_summary, print_data_check
 
     named = options.classes_of(classes, data)
     manifest = options.open_source(data, results, False, patient_pattern, named, remark=False).manifest

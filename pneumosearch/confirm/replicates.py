@@ -27,7 +27,9 @@ class ConfirmationPlan(Repetitions):
 
     def label(self, trial: TrialRecord) -> str:
         """Name a candidate in messages."""
-        return "baseline" if is_baseline(trial) else f"trial {trial.number}"
+        if is_baseline(trial):
+            return "baseline"
+        return f"trial {trial.number}" + " (the control)" * (trial == self.record.control)
 
     def cost(self, there: Collection[RunSpec]) -> str:
         """Say what is trained beside what is `there`, and how long that took in the search."""
@@ -48,8 +50,14 @@ class ConfirmationPlan(Repetitions):
         return f"confirmation of '{self.record.name}': {names}; seeds {', '.join(map(str, self.seeds))}{folds}"
 
 
-def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> ConfirmationPlan:
+def plan_confirmation(record: StudyRecord, top: int, n_seeds: int, *, control: bool = False) -> ConfirmationPlan:
     """Choose the baseline and the `top` best other configurations by validation, and `n_seeds` seeds none has seen.
+
+    Args:
+        record: The search.
+        top: So many finalists at most.
+        n_seeds: So many seeds.
+        control: Confirm the study's control too, wherever it ranks.
 
     Raises:
         StoreError: No search, one that the test images judged, or too little of it is complete.
@@ -61,7 +69,12 @@ def plan_confirmation(record: StudyRecord, top: int, n_seeds: int) -> Confirmati
     baseline, *finalists = _candidates(record)
     if not finalists:
         raise StoreError(f"study '{record.name}' has no complete trial besides the baseline; search on, then confirm")
-    return ConfirmationPlan(record, (baseline, *finalists[:top]), fresh_seeds_of(record, n_seeds))
+    chosen = [baseline, *finalists[:top]]
+    if control and record.control not in chosen:
+        if record.control not in finalists:
+            raise StoreError(f"study '{record.name}' has no complete control; see control in docs/study-files.md")
+        chosen.append(record.control)
+    return ConfirmationPlan(record, tuple(chosen), fresh_seeds_of(record, n_seeds))
 
 
 def as_begun(store: Store, plan: ConfirmationPlan) -> ConfirmationPlan:

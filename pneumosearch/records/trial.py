@@ -169,6 +169,15 @@ class StudyRecord(BaseModel):
         return next(filter(is_baseline, self.trials), None)
 
     @property
+    def control(self) -> TrialRecord | None:
+        """The trial of the baseline's values that was trained like the others; None where the study has none."""
+        baseline, others = self.baseline, self.spec.get("others")
+        if not self.spec.get("control") or not isinstance(others, dict) or baseline is None or baseline.run is None:
+            return None
+        wanted = baseline.run.config.model_copy(update=others)
+        return next((trial for trial in self.trials if trial.run is not None and trial.run.config == wanted), None)
+
+    @property
     def n_folds(self) -> int | None:
         """The folds on which each configuration trains; None where a trial is one training."""
         return int(str(self.spec["folds"])) if self.spec.get("protocol") == "folds" and "folds" in self.spec else None

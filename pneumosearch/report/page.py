@@ -98,7 +98,10 @@ def page(
 
 
 def _lines(record: StudyRecord) -> list[str]:
-    lines = (tables.counts_line, tables.learnt_line, tables.floor_line, tables.data_line, tables.openings_line)
+    lines = (
+        tables.counts_line, tables.control_line, tables.learnt_line, tables.floor_line, tables.data_line,
+        tables.openings_line,
+    )  # fmt: skip
     return [text for line in lines if (text := line(record))]
 
 

@@ -32,6 +32,7 @@ def study_summary(record: StudyRecord) -> dict[str, Any]:
         "spec": record.spec,
         "reference": reference() if record.data.shown_as != "own images" else [],
         "baseline": trial_summary(record.baseline, record) if record.baseline else None,
+        "control": trial_summary(record.control, record) if record.control else None,
         "trials": [trial_summary(trial, record) for trial in record.trials],
         "best": trial_summary(ranking[0], record) if ranking else None,
         "below_floor": sum(record.below_floor(trial) for trial in ranking) if record.floor else None,

@@ -4,17 +4,16 @@ import io
 import os
 import textwrap
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from statistics import fmean
+from typing import Final
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from pneumosearch.config import RunSpec
-from pneumosearch.data.names import printable_name
-from pneumosearch.errors import printable
 from pneumosearch.intervals import wilson_interval
-from pneumosearch.metrics import Metric, floor_words, metric_name, shown
+from pneumosearch.metrics import METRICS, Metric, floor_words, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PUBLISHED_COUNTS, PUBLISHED_TABLE, PublishedEpoch, published_at
 from pneumosearch.records.dataset import PHANTOMS
 from pneumosearch.records.earlier import informed_line
@@ -24,9 +23,6 @@ from pneumosearch.report import battery
 from pneumosearch.report.changes import differences_text
 from pneumosearch.report.importance import importance
 from pneumosearch.report.spread import folded, folds_text, repeated_text
-
-if TYPE_CHECKING:
-    from pneumosearch.data.manifest import Manifest
 
 N_TEST: Final = sum(PUBLISHED_COUNTS["test"])
 _WIDTH: Final = 120  # of tables written to files
@@ -186,7 +182,7 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
         "sealed" if test is None else f"{percent(test)} ({wilson_text(test, n_test)})",
         f"{trial.n_epochs}/{config.epochs * len(trial.run.trainings)}" if trial.run and config else "–",
         f"{trial.seconds / 60:.1f}",
-        differences_text(config, baseline.config) if config else "–",
+        f"{differences_text(config, baseline.config)}{' (the control)' * (trial == record.control)}" if config else "–",
     ]
 
 
@@ -200,8 +196,8 @@ def _value(trial: TrialRecord, metric: Metric) -> str:
 
 def summary_lines(record: StudyRecord) -> list[str]:
     """Return one line each on the counts, the data, the importance and the test set."""
-    lines = [counts_line(record), learnt_line(record), floor_line(record), data_line(record), importance_line(record)]
-    return [line for line in (*lines, openings_line(record)) if line]
+    lines = (counts_line, control_line, learnt_line, floor_line, data_line, importance_line, openings_line)
+    return [text for line in lines if (text := line(record))]
 
 
 def counts_line(record: StudyRecord) -> str:
@@ -220,6 +216,33 @@ def counts_line(record: StudyRecord) -> str:
         size = screened[0].image_size
         repeats += f" {len(screened)} began with a low-resolution rung: one epoch on images of {size} pixels."
     return f"{n} trial{'s' * (n != 1)}: {counts}; {epochs} epochs in {seconds / 60:.1f} min of training.{repeats}"
+
+
+def control_line(record: StudyRecord) -> str:
+    """Return what the search and what its `others` gave, as the control tells; empty where the study has none."""
+    control, baseline = record.control, record.baseline
+    if control is None:
+        return ""
+    best = next((trial for trial in record.ranking() if trial != baseline), None)
+    text = f"Control (trial {control.number}, the baseline's values trained like the others):"
+    if control.value is None or best is None:
+        return f"{text} {control.state}, so nothing tells yet what the search gave."
+    text += f" {_value(control, record.metric)}"
+    if baseline is not None and baseline.value is not None:
+        text += f", {_ahead(control, baseline, record.metric)} on the baseline without any search"
+    if best.number == control.number:
+        return f"{text}. The search has found nothing better yet."
+    by_repetition = bool(best.repeated and control.repeated)
+    gain = _ahead(best, control, record.metric, by_repetition=by_repetition)
+    what = "on repetition" if by_repetition else "partly luck"
+    return f"{text}. The search gave {gain} more (trial {best.number}; {what})."
+
+
+def _ahead(trial: TrialRecord, other: TrialRecord, metric: Metric, *, by_repetition: bool = False) -> str:
+    """Return by how much a trial's figure is larger than another's, with the unit."""
+    figures = [fmean(each.repeated) if by_repetition else each.value or 0.0 for each in (trial, other)]
+    difference = figures[0] - figures[1]
+    return f"{points(difference)} points" if METRICS[metric].percent else f"{difference:+.4f}"
 
 
 def learnt_line(record: StudyRecord) -> str:
@@ -335,50 +358,3 @@ def table_cells(table: Table) -> tuple[list[str], list[list[str]]]:
 def _markdown_rows(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     lines = [headings, ["---"] * len(headings), *rows]
     return ["| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines]
-
-
-def data_check_summary(manifest: "Manifest") -> dict[str, Any]:
-    """Return the image counts of a folder for JSON, the published counts, and whether they agree.
-
-    The last two are None where the classes are a user's own.
-    """
-    found = {str(split): list(counts) for split, counts in manifest.counts().items()}
-    counts = {split: list(counts) for split, counts in PUBLISHED_COUNTS.items()}
-    published = None if manifest.shown_as == "own images" else counts
-    return {
-        "folder": printable_name(str(manifest.folder)),
-        "kind": manifest.kind,
-        "classes": list(manifest.classes),
-        "found": found,
-        "published": published,
-        "agrees": None if published is None else found == published,
-        "passed_over": [each._asdict() for each in manifest.passed_over],
-        "cannot_be_opened": dict(manifest.unopenable()),
-        "unknown_patients": manifest.n_unknown_patients,
-        "remarks": manifest.remarks(),
-    }
-
-
-def print_data_check(manifest: "Manifest") -> None:
-    """Print the image counts of a folder, next to the published counts where it may be theirs, and remarks on it."""
-    summary, console = data_check_summary(manifest), Console()
-    if manifest.kind == "phantoms":
-        console.print(phantom_warning())
-    table = Table(title=f"Images in {escape(summary['folder'])}")
-    published, table_headings = summary["published"], ["split"]
-    for name in manifest.classes:
-        table_headings += [escape(name), *["published"] * (published is not None)]
-    for heading in table_headings:
-        table.add_column(heading, justify="right" if heading != "split" else "left")
-    for split, found in manifest.counts().items():
-        beside = [[count] if published is None else [count, published[split][i]] for i, count in enumerate(found)]
-        table.add_row(split, *(f"{number:,}" for numbers in beside for number in numbers))
-    console.print(table)
-    for line in (*summary["remarks"], *(f"cannot be opened: {n} ({why})" for why, n in manifest.unopenable().items())):
-        console.print(printable(line), markup=False, highlight=False)
-    agrees = summary["agrees"]
-    if agrees is None:
-        return
-    console.print(
-        "The counts equal the published counts." if agrees else "The counts differ from the published counts."
-    )

@@ -107,7 +107,8 @@ def dry_run(
 def _optuna_proposals(spec: StudySpec, n: int, informed_by: Sequence[EarlierStudy]) -> list[TrialConfig]:
     space = spec.search_space()
     study, configs = optuna.create_study(sampler=study_sampler(spec, space, informed_by)), []
-    study.enqueue_trial(space.baseline())
+    for _ in range(1 + spec.control):
+        study.enqueue_trial(space.baseline())
     for _ in range(n):
         trial = study.ask()
         configs.append(space.suggest(trial))

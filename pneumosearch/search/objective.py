@@ -180,8 +180,8 @@ class Objective:
         return folder
 
     def _screen(self, trial: optuna.Trial, run: RunSpec, folder: Path) -> None:
-        """Train the low-resolution rung: one epoch on small images, which may prune. The baseline has none."""
-        if self.spec.screening is None or is_baseline(trial):
+        """Train the low-resolution rung: one epoch on small images, which may prune. References have none."""
+        if self.spec.screening is None or self._is_reference(trial, run):
             return
         config = run.config.model_copy(
             update={"image_size": min(self.spec.screening, run.config.image_size), "epochs": 1}
@@ -204,10 +204,14 @@ class Objective:
     def _check_limits(self, trial: optuna.Trial, run: RunSpec) -> None:
         limits = Limits(self.spec.max_parameters, self.spec.max_seconds_an_epoch)
         excess = limits.excess(run.config, lambda: map(trial_record, trial.study.get_trials(deepcopy=False)))
-        if excess and not is_baseline(trial):  # which is always trained
+        if excess and not self._is_reference(trial, run):  # which is always trained
             attributes.PASSED_OVER.set(trial, excess)
             attributes.RUN.set(trial, run)
             raise optuna.TrialPruned(excess)
+
+    def _is_reference(self, trial: optuna.Trial, run: RunSpec) -> bool:
+        """Tell whether others are compared with `trial`, so that it is always trained whole: baseline or control."""
+        return is_baseline(trial) or (self.spec.control and run.config == self.space.control)
 
     def _earlier_run(self, trial: optuna.Trial) -> RunSpec | None:
         """Return the run that `trial` began before, or that of the trial which it resumes; None where it begins one."""
@@ -258,7 +262,7 @@ class Objective:
             trial.report(epoch.evaluation(self.spec.prune_by), epoch.epoch)
         attributes.HISTORY.extend(trial, history)
         self.session.listener(EpochEnded(trial.number, history))
-        if len(history) < run.config.epochs and trial.should_prune():
+        if len(history) < run.config.epochs and not self._is_reference(trial, run) and trial.should_prune():
             self._add_picture(trial, history)
             raise optuna.TrialPruned(f"after epoch {len(history)}")
         if self.session.stop():
@@ -282,7 +286,7 @@ class Objective:
         value = mean_epoch(kept).evaluation(self.spec.metric)
         attributes.N_PARAMETERS.set(trial, result.n_parameters)
         self._add_picture(trial, histories[0])
-        if self.keep_all or is_baseline(trial) or self._is_good(trial, run, histories, value):
+        if self.keep_all or self._is_reference(trial, run) or self._is_good(trial, run, histories, value):
             path = folder / network_file(trial.number)
             kept_training = result if len(histories) == 1 else self._first_again(trial, run.trainings[0], folder)
             kept_training.save(path)

@@ -1,6 +1,8 @@
 """Who proposes the configurations of a study: Optuna's sampler here, another library in a module of its own."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -76,9 +78,15 @@ class OneRun(Proposer):
 
 @dataclass(frozen=True)
 class SamplerProposer(Proposer):
-    """Resumes the trials that the study's pruner promotes, and lets the study's sampler draw the others."""
+    """Resumes the trials that the study's pruner promotes, and lets the study's sampler draw the others.
+
+    Args:
+        study: With its sampler and pruner.
+        control: Values of the trial after the baseline; None where the sampler draws that too.
+    """
 
     study: optuna.Study
+    control: Mapping[str, Any] | None = None
 
     @property
     def exhausted(self) -> str:
@@ -90,9 +98,12 @@ class SamplerProposer(Proposer):
         return bool(self._promotions())
 
     def propose(self) -> None:
-        """Enqueue the best promotion, unless one waits already: the process that enqueued it may have been killed."""
-        waiting = self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,))
-        if any(map(CONTINUES.on, waiting)):
+        """Enqueue the control or the best promotion, unless one waits: the process that enqueued it may be gone."""
+        trials = self.study.get_trials(deepcopy=False)
+        if self.control is not None and [trial.state != TrialState.WAITING for trial in trials] == [True]:
+            self.study.enqueue_trial(dict(self.control))
+            return
+        if any(trial.state == TrialState.WAITING and CONTINUES.on(trial) for trial in trials):
             return
         for promotion in self._promotions()[:1]:
             self._enqueue(promotion)

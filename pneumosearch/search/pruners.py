@@ -54,8 +54,8 @@ class PromotingPruner(BasePruner):
 
     A trial stops at a rung unless it is among the best of all that reached it, one in `reduction_factor`. Later results
     at the rung may leave it among the best: then `promotions` names it, and a new trial resumes it from its checkpoint.
-    The baseline, the first trial, is never stopped. It waits at the first rung until another trial is complete, as
-    `defers_baseline` says.
+    The baseline, the first trial, is never stopped. It waits at the first rung until a trial of other values is
+    complete, as `defers_baseline` says.
 
     Args:
         rungs: Epochs after which a trial may stop, rising; 0 is the low-resolution rung, the screening.
@@ -90,7 +90,7 @@ class PromotingPruner(BasePruner):
         return found
 
     def defers_baseline(self, study: optuna.Study) -> bool:
-        """Tell whether the baseline is at the first rung and no trial is complete, so that it lets others go first.
+        """Tell whether the baseline is at the first rung and none of other values is complete: it lets others go first.
 
         A search of a few minutes would otherwise spend half of them on what is known already.
         """
@@ -99,7 +99,7 @@ class PromotingPruner(BasePruner):
         baseline = next(filter(is_baseline, trials), None)
         if baseline is None or baseline.state != TrialState.RUNNING or baseline.last_step != rung:
             return False
-        return all(trial.state != TrialState.COMPLETE for trial in trials)
+        return all(trial.state != TrialState.COMPLETE for trial in trials if trial.params != baseline.params)
 
     def finalist(self, study: optuna.Study) -> Promotion | None:
         """Return the best stopped trial where no other configuration than the baseline's is complete.

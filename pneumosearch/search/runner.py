@@ -265,7 +265,9 @@ def open_search(
 
 
 def _proposer(study: optuna.Study, spec: StudySpec) -> Proposer:
-    return SamplerProposer(study) if spec.engine == "optuna" else OracleProposer(study, spec)
+    if spec.engine == "keras-tuner":
+        return OracleProposer(study, spec)
+    return SamplerProposer(study, spec.search_space().baseline() if spec.control else None)
 
 
 def settled(store: Store, spec: StudySpec) -> StudySpec:

@@ -57,6 +57,52 @@ def test_report_ranks_complete_trials_and_ignores_pruned_ones() -> None:
     assert [row[0] for row in tables.trial_rows(record, 1)] == ["0", "1"]
 
 
+@pytest.mark.parametrize(
+    ("metric", "trials", "line"),
+    [
+        ("accuracy", [(0, 0.74), (1, 0.9), (2, 0.95)],
+         "90.0 %, +16.0 points on the baseline without any search. "
+         "The search gave +5.0 points more (trial 2; partly luck)."),
+        ("accuracy", [(1, 0.9), (2, 0.95)], "90.0 %. The search gave +5.0 points more (trial 2; partly luck)."),
+        ("accuracy", [(0, 0.74), (1, 0.9), (2, 0.8)],
+         "90.0 %, +16.0 points on the baseline without any search. The search has found nothing better yet."),
+        ("accuracy", [(0, 0.95), (1, 0.9)],
+         "90.0 %, -5.0 points on the baseline without any search. The search has found nothing better yet."),
+        ("auc", [(0, 0.74), (1, 0.9), (2, 0.95)],
+         "0.9000, +0.1600 on the baseline without any search. The search gave +0.0500 more (trial 2; partly luck)."),
+        ("accuracy", [(0, 0.74), (2, 0.8)], "failed, so nothing tells yet what the search gave."),
+    ],
+)  # fmt: skip
+def test_report_tells_what_the_search_gave_beside_the_control(
+    metric: Metric, trials: list[tuple[int, float]], line: str
+) -> None:
+    values, others = dict(trials), {"label_smoothing": 0.1}
+    record = a_study(
+        *(
+            a_trial(n, values.get(n, 0.1), state="complete" if n in values else "failed", **fields)
+            for n, fields in enumerate(({}, others, {**others, "dropout_1": 0.5}))
+        )
+    )
+    record = record.model_copy(update={"metric": metric, "spec": {**record.spec, "control": True, "others": others}})
+    wanted = f"Control (trial 1, the baseline's values trained like the others): {line}"
+    assert wanted in tables.summary_lines(record)
+    assert wanted.replace("'", "&#39;") in page(record, None, top=3)
+    assert study_summary(record)["control"]["number"] == 1
+    marked = [row[0] for row in tables.trial_rows(record, 3) if row[-1].endswith("(the control)")]
+    assert marked == ["1"] * (1 in values)
+    plain = record.model_copy(update={"spec": {**record.spec, "control": False}})
+    assert (plain.control, tables.control_line(plain), study_summary(plain)["control"]) == (None, "", None)
+
+
+def test_finalists_are_compared_with_the_control_by_repetition() -> None:
+    others = {"label_smoothing": 0.1}
+    control = a_trial(1, 0.9, **others).model_copy(update={"repeated": (0.8, 0.9)})
+    best = a_trial(2, 0.91, **others, dropout_1=0.5).model_copy(update={"repeated": (0.88, 0.9)})
+    record = a_study(a_trial(0, 0.7), control, best)
+    record = record.model_copy(update={"spec": {**record.spec, "control": True, "others": others}})
+    assert tables.control_line(record).endswith("The search gave +4.0 points more (trial 2; on repetition).")
+
+
 def a_study_with_floor(floor: dict[str, float]) -> StudyRecord:
     """Values that grow with the number, and figures that do not."""
     trials = [a_trial(n, accuracy, zoom=n / 10) for n, accuracy in enumerate((0.90, 0.94, 0.99, 0.97, 0.93))]

@@ -193,15 +193,22 @@ def test_deferred_baseline_is_trained_before_the_only_candidate_where_none_is_pr
 def test_baseline_waits_until_another_is_complete_even_where_it_is_the_best(others: list[float]) -> None:
     pruner = PromotingPruner((0, 1), 3)
     study = optuna.create_study(direction="maximize", pruner=pruner)
-    baseline = study.ask()
+
+    def ask(zoom: float) -> optuna.Trial:
+        study.enqueue_trial({"zoom": zoom})
+        return study.ask({"zoom": optuna.distributions.FloatDistribution(0, 1)})
+
+    baseline = ask(0.3)
     assert not pruner.defers_baseline(study)
     baseline.report(0.6, 1)
     for value in others:
-        trial = study.ask()
+        trial = ask(value)
         trial.report(value, 1)
         study.tell(trial, state=optuna.trial.TrialState.PRUNED)
     assert pruner.defers_baseline(study)
-    study.tell(study.ask(), 0.1)
+    study.tell(ask(0.3), 0.7)  # the control
+    assert pruner.defers_baseline(study)
+    study.tell(ask(0.2), 0.1)
     assert not pruner.defers_baseline(study)
 
 
