@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from pneumosearch.report.changes import changes_text
+from pneumosearch.report.changes import differences_text, named, others_text
 
 if TYPE_CHECKING:
     from pneumosearch.search.dry_run import DryRun
@@ -38,17 +38,17 @@ def print_plan(plan: "DryRun") -> None:
         ranges.add_row(name, str(getattr(space.centre, name)), escape(dimension_text(dimension)))
     console.print(ranges)
     if space.fixed:
-        console.print("Fixed: " + ", ".join(f"{name}={value}" for name, value in space.fixed.items()), markup=False)
+        console.print(f"Fixed: {named(space.fixed)}", markup=False)
     if space.others:
-        set_to = ", ".join(f"{name}={value}" for name, value in space.others.items())
-        console.print(f"In all trials but the baseline: {set_to}", markup=False)
+        console.print(others_text(space.others), markup=False, highlight=False)
     if plan.informed_by:
         console.print(informed_line(plan.informed_by), markup=False, highlight=False)
     first = Table("trial", "parameters", "MMAC", "s/epoch", "epochs", "configuration", title="The first trials")
     for number, trial in enumerate(plan.first):
         seconds = "unknown" if trial.seconds_an_epoch is None else f"{trial.seconds_an_epoch:.0f}"
         cost = (f"{trial.n_parameters:,}", f"{trial.multiply_adds / 1e6:.0f}", seconds, str(trial.config.epochs))
-        first.add_row(str(number), *cost, changes_text(trial.config) or "the baseline")
+        differences = differences_text(trial.config, space.centre, space.others) if number else "the baseline"
+        first.add_row(str(number), *cost, differences)
     console.print(first)
     time = "unknown until a trial has run" if plan.seconds is None else f"about {plan.seconds / 60:.0f} min"
     finalists = plan.spec.finalists

@@ -169,12 +169,18 @@ class StudyRecord(BaseModel):
         return next(filter(is_baseline, self.trials), None)
 
     @property
+    def others(self) -> Mapping[str, object]:
+        """The hyperparameters that all trials but the baseline have at another value than it."""
+        others = self.spec.get("others")
+        return others if isinstance(others, Mapping) else {}
+
+    @property
     def control(self) -> TrialRecord | None:
         """The trial of the baseline's values that was trained like the others; None where the study has none."""
-        baseline, others = self.baseline, self.spec.get("others")
-        if not self.spec.get("control") or not isinstance(others, dict) or baseline is None or baseline.run is None:
+        baseline = self.baseline
+        if not self.spec.get("control") or baseline is None or baseline.run is None:
             return None
-        wanted = baseline.run.config.model_copy(update=others)
+        wanted = baseline.run.config.model_copy(update=dict(self.others))
         return next((trial for trial in self.trials if trial.run is not None and trial.run.config == wanted), None)
 
     @property

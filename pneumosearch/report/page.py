@@ -16,6 +16,7 @@ from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import figures_parameters, figures_search, reproduce, tables
 from pneumosearch.report.battery import NOT_JUDGED
 from pneumosearch.report.battery_view import battery_view
+from pneumosearch.report.changes import others_text
 from pneumosearch.report.confirmation_view import confirmation_view
 from pneumosearch.report.importance import importance
 from pneumosearch.report.latest_confirmation import MisclassifiedImage, latest_confirmation, misclassified_images
@@ -159,6 +160,7 @@ def _trials(record: StudyRecord, top: int) -> dict[str, Any]:
         "headings": [heading for heading, _ in tables.trial_columns(record)],
         "rows": tables.trial_rows(record, top),
         "reasons": reasons[:_MAX_REASONS],
+        "others": others_text(record.others),
         "more": len(reasons) - len(reasons[:_MAX_REASONS]),
     }
 

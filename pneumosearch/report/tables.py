@@ -20,7 +20,7 @@ from pneumosearch.records.earlier import informed_line
 from pneumosearch.records.epoch import EpochMetrics, History
 from pneumosearch.records.trial import StudyRecord, TrialRecord
 from pneumosearch.report import battery
-from pneumosearch.report.changes import differences_text
+from pneumosearch.report.changes import differences_text, others_text
 from pneumosearch.report.importance import importance
 from pneumosearch.report.spread import folded, folds_text, repeated_text
 
@@ -182,7 +182,7 @@ def _trial_cells(record: StudyRecord, trial: TrialRecord) -> list[str]:
         "sealed" if test is None else f"{percent(test)} ({wilson_text(test, n_test)})",
         f"{trial.n_epochs}/{config.epochs * len(trial.run.trainings)}" if trial.run and config else "–",
         f"{trial.seconds / 60:.1f}",
-        f"{differences_text(config, baseline.config)}{' (the control)' * (trial == record.control)}" if config else "–",
+        differences_text(config, baseline.config, record.others) if config else "–",
     ]
 
 
@@ -197,7 +197,8 @@ def _value(trial: TrialRecord, metric: Metric) -> str:
 def summary_lines(record: StudyRecord) -> list[str]:
     """Return one line each on the counts, the data, the importance and the test set."""
     lines = (counts_line, control_line, learnt_line, floor_line, data_line, importance_line, openings_line)
-    return [text for line in lines if (text := line(record))]
+    texts = [others_text(record.others), *(line(record) for line in lines)]
+    return [text for text in texts if text]
 
 
 def counts_line(record: StudyRecord) -> str:

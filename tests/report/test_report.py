@@ -88,14 +88,25 @@ def test_report_tells_what_the_search_gave_beside_the_control(
     assert wanted in tables.summary_lines(record)
     assert wanted.replace("'", "&#39;") in page(record, None, top=3)
     assert study_summary(record)["control"]["number"] == 1
-    marked = [row[0] for row in tables.trial_rows(record, 3) if row[-1].endswith("(the control)")]
+    marked = [row[0] for row in tables.trial_rows(record, 3) if row[-1].endswith("it is the control")]
     assert marked == ["1"] * (1 in values)
     plain = record.model_copy(update={"spec": {**record.spec, "control": False}})
     assert (plain.control, tables.control_line(plain), study_summary(plain)["control"]) == (None, "", None)
 
 
+def test_what_all_trials_but_the_baseline_have_is_said_once() -> None:
+    others: dict[str, Any] = {"label_smoothing": 0.1, "noise": 0.05}
+    record = a_study(a_trial(0, 0.7), a_trial(1, 0.9, **others, zoom=0.1), a_trial(2, 0.8, **{**others, "noise": 0.1}))
+    record = record.model_copy(update={"spec": {**record.spec, "others": others}})
+    shown = {row[0]: row[-1] for row in tables.trial_rows(record, 3)}
+    assert shown == {"0": "nothing: it is the baseline", "1": "zoom=0.1", "2": "noise=0.1"}
+    line = "In all trials but the baseline: label_smoothing=0.1, noise=0.05."
+    assert tables.summary_lines(record)[0] == line
+    assert page(record, None, top=3).count(line) == 1
+
+
 def test_finalists_are_compared_with_the_control_by_repetition() -> None:
-    others = {"label_smoothing": 0.1}
+    others: dict[str, Any] = {"label_smoothing": 0.1}
     control = a_trial(1, 0.9, **others).model_copy(update={"repeated": (0.8, 0.9)})
     best = a_trial(2, 0.91, **others, dropout_1=0.5).model_copy(update={"repeated": (0.88, 0.9)})
     record = a_study(a_trial(0, 0.7), control, best)

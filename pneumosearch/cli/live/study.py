@@ -23,7 +23,7 @@ from pneumosearch.report.tables import points
 from pneumosearch.search.events import Repeating, StepsDone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
 _BEST: Final = 5  # trials in the table
 _FIXED_LINES: Final = 7  # headings, counts, bar and gaps
@@ -46,6 +46,7 @@ class StudyView(View):
         self._start, self._ended_before = time.monotonic(), 0
         self._times = TimeLeft()
         self._baseline: RunSpec | None = None
+        self._others: Mapping[str, object] = {}
 
     def show_earlier(self, load: "Callable[[], StudyRecord]") -> None:
         """Show the stored trials of this study, which `load` returns; later also those of other processes."""
@@ -61,6 +62,7 @@ class StudyView(View):
         self.records = {t.number: t for t in record.trials if t.state in ("complete", "pruned", "failed")}
         ended = [t for t in record.trials if t.state not in ("running", "waiting")]
         self._known.update(number for t in ended for number in (t.number, *t.earlier))
+        self._others = record.others
         if record.baseline and record.baseline.run:
             self._baseline = record.baseline.run
         return record
@@ -161,7 +163,7 @@ class StudyView(View):
     def _differences(self, run: RunSpec) -> str:
         """Say in what a configuration differs from the baseline of this study, whose fixed fields all trials have."""
         baseline = (self._baseline or RunSpec()).config
-        return "the baseline" if run.config == baseline else differences_text(run.config, baseline)
+        return "the baseline" if run.config == baseline else differences_text(run.config, baseline, self._others)
 
     def _n_ended(self) -> int:
         return sum(record.state != "passed over" for record in list(self.records.values()))
