@@ -295,7 +295,7 @@ class Study:
         *,
         top: int = 3,
         seeds: int = 5,
-        control: bool = False,
+        control: bool = True,
         workers: int = 1,
         timeout: str | None = None,
         skip_unreadable: bool = False,
@@ -314,7 +314,7 @@ class Study:
             data: The images; by default the folder of the search.
             top: How many of the best configurations to confirm.
             seeds: Trainings of each, and of the baseline.
-            control: Confirm the study's control too, wherever it ranks.
+            control: Confirm the study's control too, wherever it ranks, if it has one that is complete.
             workers: Trainings at once.
             timeout: Stop after this time, such as `30m`.
             skip_unreadable: Leave out images that cannot be decoded.

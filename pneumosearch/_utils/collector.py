@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def paused_collector() -> Iterator[None]:
-    """Search for no reference cycles while the block makes many objects that all stay: it would double its time."""
+    """Search for no reference cycles inside, where many objects are made or held: each search goes through all of them.
+
+    It can take as long as the work itself. Use it as `with paused_collector():` or as a decorator, for what ends soon.
+    """
     running = gc.isenabled()
     gc.disable()
     try:

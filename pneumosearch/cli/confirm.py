@@ -22,7 +22,9 @@ def confirm(
     name: options.StudyName = "default",
     top: Annotated[int, typer.Option(min=1, max=100, help="How many of the best configurations to confirm.")] = 3,
     seeds: Annotated[int, typer.Option(min=1, max=100, help="Trainings of each, and of the baseline.")] = 5,
-    control: Annotated[bool, typer.Option("--control", help="Confirm the study's control too.")] = False,
+    control: Annotated[
+        bool, typer.Option("--control/--no-control", help="Confirm the study's control too, if it has one.")
+    ] = True,
     timeout: options.Timeout = None,
     workers: Workers = 1,
     executor: executors.Executor = "local",
@@ -46,8 +48,8 @@ def confirm(
     Each seed is judged by another fifth of the patients, and the best mean of the search's metric names the winner.
     Then the test folder is opened. The same command again goes on where it stopped, and opens nothing when it had
     finished. Other machines join with [bold]pneumosearch worker --name default-confirm[/bold]; this command alone
-    opens the test folder. With --control the baseline's values, trained like the others, are confirmed too, wherever
-    they rank: what the winner is ahead of them came from the search.
+    opens the test folder. The study's control, the baseline's values trained like the others, is confirmed wherever it
+    ranks: it may be the best, and what another is ahead of it came from the search.
 
     --json leaves out what is known of each test image (label, patient, probabilities): the artifact
     confirmation-1.json (2, 3, ...) of the study has it.
@@ -69,6 +71,8 @@ def confirm(
     plan = as_begun(store, plan_confirmation(record, top, seeds, control=control))
     if (n_finalists := len(plan.candidates) - 1) < top:
         _warn(f"--top {top}: study '{name}' has only {n_finalists} complete besides the baseline")
+    if control and record.spec.get("control") and record.control not in plan.candidates:
+        _warn(f"the control of study '{name}' is not complete, so it is not confirmed")
     below = [plan.label(trial) for trial in plan.candidates[1:] if record.below_floor(trial)]
     if below:
         _warn(f"below the study's floor ({floor_words(record.floor)}), for want of better ones: {', '.join(below)}")

@@ -50,14 +50,14 @@ class ConfirmationPlan(Repetitions):
         return f"confirmation of '{self.record.name}': {names}; seeds {', '.join(map(str, self.seeds))}{folds}"
 
 
-def plan_confirmation(record: StudyRecord, top: int, n_seeds: int, *, control: bool = False) -> ConfirmationPlan:
+def plan_confirmation(record: StudyRecord, top: int, n_seeds: int, *, control: bool = True) -> ConfirmationPlan:
     """Choose the baseline and the `top` best other configurations by validation, and `n_seeds` seeds none has seen.
 
     Args:
         record: The search.
         top: So many finalists at most.
         n_seeds: So many seeds.
-        control: Confirm the study's control too, wherever it ranks.
+        control: Confirm the study's control too, wherever it ranks, if it has one that is complete.
 
     Raises:
         StoreError: No search, one that the test images judged, or too little of it is complete.
@@ -69,12 +69,8 @@ def plan_confirmation(record: StudyRecord, top: int, n_seeds: int, *, control: b
     baseline, *finalists = _candidates(record)
     if not finalists:
         raise StoreError(f"study '{record.name}' has no complete trial besides the baseline; search on, then confirm")
-    chosen = [baseline, *finalists[:top]]
-    if control and record.control not in chosen:
-        if record.control not in finalists:
-            raise StoreError(f"study '{record.name}' has no complete control; see control in docs/study-files.md")
-        chosen.append(record.control)
-    return ConfirmationPlan(record, tuple(chosen), fresh_seeds_of(record, n_seeds))
+    further = [trial for trial in finalists[top:] if control and trial == record.control]
+    return ConfirmationPlan(record, (baseline, *finalists[:top], *further), fresh_seeds_of(record, n_seeds))
 
 
 def as_begun(store: Store, plan: ConfirmationPlan) -> ConfirmationPlan:

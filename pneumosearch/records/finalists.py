@@ -15,12 +15,16 @@ class Repeated(NamedTuple):
 
 
 def finalists(record: StudyRecord, top: int) -> list[TrialRecord]:
-    """Return the `top` best complete trials of different configurations by what the search found, best first."""
+    """Return the `top` best complete trials of different configurations by what the search found, best first.
+
+    The study's control is one more, wherever it ranks: on other seeds and folds it may be the best.
+    """
     different: dict[object, TrialRecord] = {}
     for trial in ranked_by_value(record.trials, record.metric, record.floor):
         if trial.run is not None:
             different.setdefault(trial.run.config, trial)
-    return list(different.values())[:top]
+    best = list(different.values())
+    return [*best[:top], *(trial for trial in best[top:] if trial == record.control)]
 
 
 def with_repetitions(record: StudyRecord, top: int, repeats: int, found: Sequence[Repeated]) -> StudyRecord:

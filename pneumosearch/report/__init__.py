@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pneumosearch._utils.atomic import write_output
+from pneumosearch._utils.collector import paused_collector
 
 if TYPE_CHECKING:
     from pneumosearch.storage.store import Store
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 Format = Literal["table", "json", "csv", "markdown"]
 
 
+@paused_collector()
 def render(store: "Store", name: str, format: Format, *, top: int, output: Path | None) -> None:
     """Print the report of a study, or write it to a file.
 

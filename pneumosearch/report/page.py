@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from pneumosearch._utils.atomic import write_output
+from pneumosearch._utils.collector import paused_collector
 from pneumosearch._utils.jinja import data_uri, template
 from pneumosearch.metrics import metric_name, shown
 from pneumosearch.records.confirmation import Confirmation
@@ -44,6 +45,7 @@ def write_page(store: Store, name: str, path: Path, *, top: int, pictures: bool 
     write_output(path, study_page(store, name, top=top, pictures=pictures))
 
 
+@paused_collector()
 def study_page(store: Store, name: str, *, top: int, pictures: bool = True) -> str:
     """Return the page of study `name` as HTML; arguments and errors as of `write_page`."""
     confirmation = latest_confirmation(store, name)

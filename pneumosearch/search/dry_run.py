@@ -54,7 +54,7 @@ class DryRun:
     def n_repetitions(self) -> int:
         """Trainings of the last rung, which repeats the finalists."""
         finalists = self.spec.finalists
-        return min(finalists.top, self.n_trials) * finalists.repeats if finalists else 0
+        return min(finalists.top + self.spec.control, self.n_trials) * finalists.repeats if finalists else 0
 
     def as_dict(self) -> dict[str, Any]:
         """Return the dry run for JSON."""

@@ -8,6 +8,7 @@ from pneumosearch.confirm.replicates import (
     plan_confirmation,
 )
 from pneumosearch.errors import StoreError
+from pneumosearch.records.finalists import finalists
 from pneumosearch.search.repetitions import fresh_seeds
 from tests.support.fakes import a_study, a_trial
 
@@ -36,18 +37,19 @@ def test_finalists_reach_the_floor_where_enough_do() -> None:
     assert [trial.number for trial in plan_confirmation(record, 3, 2).candidates] == [0, 2, 1, 3]
 
 
-def test_control_is_confirmed_where_it_is_asked_for() -> None:
+def test_control_is_confirmed_wherever_it_ranks() -> None:
     trials = [a_trial(0, 0.8), a_trial(1, 0.85, zoom=0.1), a_trial(2, 0.9, zoom=0.1, epochs=9)]
     record = a_study(*trials)
-    record = record.model_copy(update={"spec": {**record.spec, "control": True, "others": {"zoom": 0.1}}})
-    plan = plan_confirmation(record, 1, 2, control=True)
-    assert [plan.label(trial) for trial in plan.candidates] == ["baseline", "trial 2", "trial 1 (the control)"]
-    assert [trial.number for trial in plan_confirmation(record, 2, 2, control=True).candidates] == [0, 2, 1]
     assert [trial.number for trial in plan_confirmation(record, 1, 2).candidates] == [0, 2]
+    record = record.model_copy(update={"spec": {**record.spec, "control": True, "others": {"zoom": 0.1}}})
+    plan = plan_confirmation(record, 1, 2)
+    assert [plan.label(trial) for trial in plan.candidates] == ["baseline", "trial 2", "trial 1 (the control)"]
+    assert [trial.number for trial in finalists(record, 1)] == [2, 1]
+    assert [trial.number for trial in plan_confirmation(record, 2, 2).candidates] == [0, 2, 1]
+    assert [trial.number for trial in plan_confirmation(record, 1, 2, control=False).candidates] == [0, 2]
     failed = trials[1].model_copy(update={"state": "failed", "value": None})
-    for without in (a_study(*trials), record.model_copy(update={"trials": (trials[0], failed, trials[2])})):
-        with pytest.raises(StoreError, match="study 'default' has no complete control"):
-            plan_confirmation(without, 1, 2, control=True)
+    without = record.model_copy(update={"trials": (trials[0], failed, trials[2])})
+    assert [trial.number for trial in plan_confirmation(without, 1, 2).candidates] == [0, 2]
 
 
 @pytest.mark.parametrize(
