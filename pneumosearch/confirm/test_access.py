@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -36,6 +36,7 @@ from pneumosearch.records.confirmation import (
     FailedReplicate,
     Naming,
     Replicate,
+    Role,
     wrong_picture_file,
 )
 from pneumosearch.records.trial import TestOpening, TrialRecord, is_baseline
@@ -145,13 +146,13 @@ class _Opening:
         return tuple(image.patient for image in self._test.part.images)
 
     def _judged(self, trial: TrialRecord) -> Candidate:
-        role: Literal["baseline", "finalist"] = "baseline" if is_baseline(trial) else "finalist"
+        of_control: Role = "control" if trial == self.plan.record.control else "finalist"
         replicates = [self._judged_replicate(replicate) for replicate in self._replicates(trial.number)]
         config, study = run_of(trial).config, self.plan.record.name
         return candidate(
             replicates,
             self._labels,
-            role=role,
+            role="baseline" if is_baseline(trial) else of_control,
             study=study,
             trial=trial.number,
             config=config,

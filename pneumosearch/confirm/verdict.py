@@ -1,13 +1,14 @@
 """The verdict: statistics on the predicted probabilities of the test images, without images or networks."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
 
 from pneumosearch.config import TrialConfig
+from pneumosearch.confirm.sentences import SIGNIFICANCE, p_value, sentences
 from pneumosearch.inference.scoring import scored
 from pneumosearch.intervals import (
     Floats,
@@ -20,8 +21,6 @@ from pneumosearch.intervals import (
     residual_deviation,
     sample_deviation,
 )
-from pneumosearch.metrics import difference_shown, direction, metric_name, shown
-from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
 from pneumosearch.records.classes import Shown
 from pneumosearch.records.confirmation import (
     Candidate,
@@ -29,18 +28,14 @@ from pneumosearch.records.confirmation import (
     Estimate,
     FailedReplicate,
     Naming,
-    Repetition,
     Replicate,
+    Role,
     TestScores,
     Verdict,
 )
-from pneumosearch.records.dataset import PHANTOMS
 
 #: Metrics estimated over seeds: all of `TestScores` except the interval, which is of a single network.
 METRICS: Final = tuple(name for name in TestScores.model_fields if name not in ("accuracy_low", "accuracy_high"))
-
-#: Level of significance for the p-value, after adjustment for the number of finalists.
-SIGNIFICANCE: Final = 0.05
 
 #: Position of the finalist that was best in the search; candidates are in this order.
 FIRST_FINALIST: Final = 1
@@ -60,7 +55,7 @@ def candidate(
     replicates: Sequence[Replicate],
     labels: Sequence[int],
     *,
-    role: Literal["baseline", "finalist"],
+    role: Role,
     study: str,
     trial: int,
     config: TrialConfig,
@@ -71,7 +66,7 @@ def candidate(
     Args:
         replicates: At least one.
         labels: (n,) of the test images, 0 (normal) or 1 (pneumonia).
-        role: Baseline or finalist.
+        role: Baseline, finalist or control.
         study: Name of the search.
         trial: Number of the trial in the search.
         config: The configuration.
@@ -193,14 +188,14 @@ def concluded(
     winner = _position(candidates, naming)
     verdict = Verdict(
         winner=winner,
-        conclusion=_conclusion(comparisons[winner - 1], _p(comparisons, winner, naming)),
+        conclusion=_conclusion(comparisons[winner - 1], p_value(comparisons, winner, naming)),
         sentences=(),
         n_searched=searched.n_searched,
         validation_gain=searched.validation_gain,
         expected_luck=expected_luck(max(1, searched.n_searched), _noise(candidates, searched.n_validation)),
     )
-    sentences = _sentences(candidates, comparisons, verdict, searched.kind, naming)
-    return verdict.model_copy(update={"sentences": tuple(sentences)})
+    in_words = sentences(candidates, comparisons, verdict, searched.kind, naming)
+    return verdict.model_copy(update={"sentences": tuple(in_words)})
 
 
 def _position(candidates: Sequence[Candidate], naming: Naming | None) -> int:
@@ -216,12 +211,6 @@ def _conclusion(winner: Comparison, p: float) -> Literal["better", "worse", "no 
     if p < SIGNIFICANCE and winner.high < 0 and ahead < 0:
         return "worse"
     return "no difference can be shown"
-
-
-def _p(comparisons: Sequence[Comparison], winner: int, naming: Naming | None) -> float:
-    """Return the p-value of the winner, adjusted where repetition did not name it."""
-    p_values = [each.mcnemar_p for each in comparisons]
-    return (p_values if naming else holm(p_values))[winner - 1]
 
 
 def _noise(candidates: Sequence[Candidate], n_validation: int) -> float:
@@ -243,145 +232,3 @@ def _by_seed(candidates: Sequence[Candidate]) -> list[list[float | None]]:
     of_each = [{one.seed: one.validation_accuracy for one in each.replicates} for each in candidates]
     seeds = dict.fromkeys(seed for of_one in of_each for seed in of_one)
     return [[of_one.get(seed) for seed in seeds] for of_one in of_each]
-
-
-def _sentences(
-    candidates: Sequence[Candidate],
-    comparisons: Sequence[Comparison],
-    verdict: Verdict,
-    kind: Shown,
-    naming: Naming | None,
-) -> Iterator[str]:
-    winner = candidates[verdict.winner]
-    chosen = naming and len(comparisons) > 1
-    best = "the best on validation images" + " after the baseline" * _behind_in_search(verdict, naming)
-    why = "named by repetition before the test images were opened" if chosen else best
-    name = f"Trial {winner.trial} of '{winner.study}', {why},"
-    if kind == "phantoms":
-        yield PHANTOMS
-    yield {
-        "better": f"{name} is better than the baseline on the test images.",
-        "worse": f"{name} is worse than the baseline on the test images.",
-        "no difference can be shown": f"{name} cannot be shown to differ from the baseline on the test images.",
-    }[verdict.conclusion]
-    yield _difference(candidates[0], winner, comparisons[verdict.winner - 1])
-    yield from map(_failures, filter(lambda each: each.failures, candidates))
-    yield _errors_of_ensembles(comparisons, verdict.winner, naming)
-    yield from _disagreement(comparisons[verdict.winner - 1], _p(comparisons, verdict.winner, naming))
-    if naming:
-        yield from _on_repetition(naming)
-        yield from _of_the_others(comparisons)
-    yield _luck(verdict)
-    if kind == "images":
-        yield from _beside_the_published(winner)
-
-
-def _behind_in_search(verdict: Verdict, naming: Naming | None) -> bool:
-    """Tell whether the baseline was better than the winner in the search; without a naming, by accuracy."""
-    if naming is None:
-        return verdict.validation_gain < 0
-    baseline, winner = naming.repetitions[0], _named(naming)
-    lead = winner.searched - baseline.searched
-    return lead < 0 if direction(naming.metric) == "maximize" else lead > 0
-
-
-def _named(naming: Naming) -> Repetition:
-    return next(each for each in naming.repetitions[1:] if each.trial == naming.winner)
-
-
-def _difference(baseline: Candidate, winner: Candidate, comparison: Comparison) -> str:
-    own, other = (_over_seeds(each.at_half["accuracy"], len(each.replicates)) for each in (winner, baseline))
-    return (
-        f"Its test accuracy is {own}, the baseline's {other}: {100 * comparison.difference:+.1f} points "
-        f"(95% from {100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}, bootstrap over patients and seeds"
-        f"{_paired_over(baseline, winner, comparison)})."
-    )
-
-
-def _paired_over(baseline: Candidate, winner: Candidate, comparison: Comparison) -> str:
-    if not (baseline.failures or winner.failures):
-        return ""
-    n = comparison.n_seeds
-    return f"; over the {n} seed{'s' * (n != 1)} on which neither failed"
-
-
-def _failures(each: Candidate) -> str:
-    failed, n = len(each.failures), len(each.failures) + len(each.replicates)
-    reasons = ", ".join(dict.fromkeys(failure.reason for failure in each.failures))
-    return f"Of {each.label}, {failed} of {n} replicates failed ({reasons}); no figure counts them."
-
-
-def _errors_of_ensembles(comparisons: Sequence[Comparison], position: int, naming: Naming | None) -> str:
-    winner, n, p = comparisons[position - 1], len(comparisons), _p(comparisons, position, naming)
-    adjusted = f"; {p:.2g} adjusted for {n} finalists by Holm's method" if n > 1 and not naming else ""
-    return (
-        f"Of the seed ensembles, only its own is right on {winner.only_candidate_right} test images and only the "
-        f"baseline's on {winner.only_baseline_right} (McNemar's exact test: p = {winner.mcnemar_p:.2g}{adjusted})."
-    )
-
-
-def _disagreement(winner: Comparison, p: float) -> Iterator[str]:
-    """Say which of the two results that a verdict needs shows a difference, where only one does."""
-    by_interval, by_test = winner.low > 0 or winner.high < 0, p < SIGNIFICANCE
-    if by_interval != by_test:
-        results = ["the interval of the difference", "the test of the ensembles"]
-        shows, does_not = results if by_interval else results[::-1]
-        yield f"Only {shows} shows a difference, {does_not} does not; a verdict needs both."
-
-
-def _on_repetition(naming: Naming) -> Iterator[str]:
-    """Set what chose the winner in the search beside what it is on repetition: the winner's curse, measured."""
-    n, metric = len(naming.seeds), naming.metric
-    baseline, first, winner = *naming.repetitions[:2], _named(naming)
-    if winner is not first:
-        yield f"The best of the search was trial {first.trial}; repetition puts trial {winner.trial} before it."
-    yield (
-        f"Repetition on {n} fresh seed{'s' * (n != 1)} and {naming.judged} of {naming.n_folds} folds: its validation "
-        f"{metric_name(metric)} went from {shown(winner.searched, metric)} in the search to {_mean(winner, metric)}, "
-        f"the baseline's from {shown(baseline.searched, metric)} to {_mean(baseline, metric)}, the lead from "
-        f"{difference_shown(winner.searched - baseline.searched, metric)} to {difference_shown(winner.lead, metric)}."
-    )
-
-
-def _mean(repetition: Repetition, metric: str) -> str:
-    return shown(repetition.mean, metric)
-
-
-def _of_the_others(comparisons: Sequence[Comparison]) -> Iterator[str]:
-    n = len(comparisons)
-    if n > 1:
-        yield (
-            f"The winner's comparison needs no correction. For the other finalists, intervals ({1 - 0.05 / n:.1%}) and "
-            f"p-values (Holm's method) are corrected for {n} finalists."
-        )
-
-
-def _luck(verdict: Verdict) -> str:
-    n, luck, gain = verdict.n_searched, 100 * verdict.expected_luck, 100 * verdict.validation_gain
-    return (
-        f"By chance alone (the winner's curse), the best of {n} configuration{'s' * (n != 1)} looks {luck:.1f} points "
-        f"better; the gain of the search was {gain:+.1f} points of validation accuracy."
-    )
-
-
-def _over_seeds(estimate: Estimate, n_seeds: int) -> str:
-    if n_seeds == 1:
-        return f"{estimate.mean:.1%} (one seed)"
-    return f"{estimate.mean:.1%} (mean of {n_seeds} seeds, 95% from {estimate.low:.1%} to {estimate.high:.1%})"
-
-
-def _beside_the_published(winner: Candidate) -> Iterator[str]:
-    rows = [row for row in map(published_at, (5, 10)) if row is not None]
-    published = " and ".join(f"{row.test_accuracy:.1%} after epoch {row.epoch}" for row in rows)
-    yield f"The published study reports a test accuracy of {published}, from one training evaluated on the test images."
-    kermany = next(figures for figures in OTHER_FIGURES if figures.name.startswith("Kermany"))
-    mean = {name: estimate.mean for name, estimate in winner.at_half.items()}
-    own = PublishedFigures("", mean["accuracy"], mean["sensitivity"], mean["specificity"], mean["auc"])
-    yield f"{kermany.name} reports {_figures(kermany)} on the published test images; here it is {_figures(own)}."
-
-
-def _figures(figures: PublishedFigures) -> str:
-    return (
-        f"accuracy {figures.accuracy:.1%}, sensitivity {figures.sensitivity:.1%}, "
-        f"specificity {figures.specificity:.1%}, AUC {figures.auc:.1%}"
-    )

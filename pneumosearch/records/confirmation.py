@@ -34,6 +34,10 @@ def wrong_picture_file(rank: int, image: str, number: int) -> str:
     return f"wrong-{rank:02d}-{stem}" + (f"-{number}" if number > 1 else "") + ".png"
 
 
+#: The control has the baseline's values and is trained like the finalists; see `StudyRecord.control`.
+Role = Literal["baseline", "finalist", "control"]
+
+
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -100,7 +104,7 @@ class FailedReplicate(_Record):
 class Candidate(_Record):
     """A configuration with its replicates."""
 
-    role: Literal["baseline", "finalist"]
+    role: Role
     study: str
     trial: int  # its number in the search
     config: TrialConfig
@@ -114,7 +118,12 @@ class Candidate(_Record):
     @property
     def label(self) -> str:
         """The name by which tables and figures call it."""
-        return "baseline" if self.role == "baseline" else f"{self.study} {self.trial}"
+        return "baseline" if self.role == "baseline" else f"{self.study} {self.trial}{self.as_control}"
+
+    @property
+    def as_control(self) -> str:
+        """The addition to its name that says that it is the control; empty for the others."""
+        return ", the control" if self.role == "control" else ""
 
     @property
     def label_with_failures(self) -> str:

@@ -1,6 +1,7 @@
 """The winner, named by repetition before the test folder is opened."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,11 +14,12 @@ from pneumosearch.data.protocols import DataSource
 from pneumosearch.errors import DataError
 from pneumosearch.search import objective as objective_module
 from pneumosearch.search.final_round import repeat_finalists
-from pneumosearch.search.runner import Outcome
+from pneumosearch.search.runner import Outcome, open_search
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
-from pneumosearch.studyfile import Finalists
-from tests.support.confirming import Attempt, diverging, reversed_on_folds
+from pneumosearch.storage.urls import sqlite_url
+from pneumosearch.studyfile import Finalists, checked_spec
+from tests.support.confirming import SPEC, Attempt, diverging, reversed_on_folds
 from tests.support.fakes import SilentListener
 
 
@@ -50,6 +52,26 @@ def test_repetition_names_the_winner_before_the_test_folder_is_opened(
     assert f"The best of the search was trial {best.number}; repetition puts trial {other.number} before it." in words
     assert "3 fresh seeds and 3 of 5 folds" in words
     assert f"repetition names trial {other.number} the winner" in attempt.said[-1]
+
+
+@pytest.mark.usefixtures("searched")
+def test_control_is_confirmed_wherever_it_ranks_and_may_be_the_winner(
+    source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = {**SPEC.model_dump(mode="json"), "others": {"label_smoothing": 0.1}, "control": True}
+    store = Store(sqlite_url(tmp_path / "control.db"), tmp_path / "control")
+    session = Session(store, source, SilentListener(), StopFlag())
+    open_search(session, checked_spec(values, "test")).until(5)
+    monkeypatch.setattr(objective_module, "train", reversed_on_folds)
+    attempt = Attempt(store, source, top=1)
+    best, control = attempt.plan.candidates[1:]
+    assert (best.value or 0) > (control.value or 0)
+    confirmation = attempt.confirmation()
+    assert [candidate.role for candidate in confirmation.candidates] == ["baseline", "finalist", "control"]
+    assert confirmation.candidates[confirmation.verdict.winner].trial == control.number == 1
+    assert any(sentence.startswith("It is the control") for sentence in confirmation.verdict.sentences)
+    assert repeat_finalists(session, Finalists(top=1, repeats=2), "tiny", Outcome(5, "", True)).done
+    assert len(store.record("tiny-confirm").trials) == 6  # nothing is trained twice
 
 
 def test_confirmation_uses_what_the_study_has_repeated(searched: Store, source: DataSource) -> None:

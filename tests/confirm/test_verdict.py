@@ -87,6 +87,33 @@ def a_naming(winner: int, metric: str = "accuracy") -> Naming:
     return Naming(time="", metric=metric, n_folds=5, seeds=(1, 2, 3), winner=winner, repetitions=repetitions)
 
 
+@pytest.mark.parametrize(
+    ("winner", "sentences"),
+    [
+        (1, ["The control, the baseline's values trained like all others, has 94.2 % on repetition. "
+             "The winner is at -0.8 points from it: that came from the search."]),
+        (2, ["Trial 2 of 'default', the control, named by repetition before the test images were opened, "
+             "cannot be shown to differ from the baseline on the test images.",
+             "It is the control, the baseline's values trained like all others: on repetition the search has found "
+             "nothing better."]),
+    ],
+)  # fmt: skip
+def test_verdict_tells_what_the_search_gave_beside_the_control(winner: int, sentences: list[str]) -> None:
+    candidates = [a_candidate(number, skill) for number, skill in enumerate((1.2, 1.2, 1.2))]
+    plain = concluded(
+        candidates, compared(candidates, LABELS, PATIENTS), Searched(9, 0.0, 500, "images"), a_naming(winner)
+    )
+    assert not any("control" in sentence for sentence in plain.sentences)
+    candidates[2] = candidates[2].model_copy(update={"role": "control"})
+    assert candidates[2].label == "default 2, the control"
+    found = concluded(
+        candidates, compared(candidates, LABELS, PATIENTS), Searched(9, 0.0, 500, "images"), a_naming(winner)
+    )
+    assert [
+        sentence for sentence in found.sentences if "the control" in sentence or "The control" in sentence
+    ] == sentences
+
+
 def test_winner_that_repetition_named_needs_no_correction_and_the_others_do() -> None:
     candidates = [a_candidate(number, skill) for number, skill in enumerate((1.2, 1.2, 2.0))]
     plain, named = (compared(candidates, LABELS, PATIENTS, named=position) for position in (None, 2))
