@@ -141,10 +141,9 @@ def _beside_the_control(candidates: Sequence[Candidate], naming: Naming) -> Iter
     own = next(each for each in naming.repetitions if each.trial == control)
     pairs = zip(winner.figures, own.figures, strict=True)
     leads = [first - second for first, second in pairs if first is not None and second is not None]
-    ahead = f" The winner is at {difference_shown(fmean(leads), metric)} from it: that came from the search." * bool(
-        leads
-    )
-    yield f"The control, {what}, has {_mean(own, metric)} on repetition.{ahead}"
+    yield f"The control, {what}, has {_mean(own, metric)} on repetition."
+    if leads:
+        yield f"The search gave {difference_shown(fmean(leads), metric)} beyond that."
 
 
 def _mean(repetition: Repetition, metric: str) -> str:

@@ -65,7 +65,8 @@ def print_confirmation(confirmation: Confirmation, kind: str) -> None:
         console.print(repetition_table(confirmation, confirmation.naming))
     for candidate in confirmation.candidates[1:]:
         changes = changes_text(candidate.config) or "nothing"
-        console.print(f"{candidate.label} differs from the published baseline in {changes}.", markup=False)
+        name = candidate.label + "," * (candidate.role == "control")
+        console.print(f"{name} differs from the published baseline in {changes}.", markup=False)
     for sentence in confirmation.verdict.sentences:
         if sentence != PHANTOMS:
             console.print(sentence, highlight=False, markup=False)
