@@ -5,10 +5,11 @@ import pytest
 from pneumosearch.config import TrialConfig
 from pneumosearch.data.protocols import DataSource
 from pneumosearch.search.dry_run import dry_run
-from pneumosearch.search.runner import open_search
+from pneumosearch.search.final_round import repeat_finalists
+from pneumosearch.search.runner import Outcome, open_search
 from pneumosearch.search.session import Session, StopFlag
 from pneumosearch.storage.store import Store
-from pneumosearch.studyfile import checked_spec
+from pneumosearch.studyfile import Finalists, checked_spec
 from tests.conftest import TINY
 from tests.support.fakes import SilentListener
 from tests.support.searching import PROMOTING, outcome, search, train_resumably
@@ -79,6 +80,23 @@ def test_baseline_waits_for_another_than_the_control(store: Store, source: DataS
     assert listener.deferred == [0]
     assert complete[0] == 1
     assert complete.index(0) > 1
+
+
+@pytest.mark.usefixtures("fake")
+def test_last_rung_repeats_the_control_wherever_it_ranks(store: Store, source: DataSource) -> None:
+    spec = SPEC.model_copy(update={"finalists": Finalists(top=1, repeats=2)})
+    run = search(store, source, spec)
+    run.until(9)
+    before = store.record("tiny")
+    assert before.control is not None
+    assert before.ranking()[0].number != before.control.number
+    assert spec.finalists is not None
+    assert repeat_finalists(run.objective.session, spec.finalists, "tiny", Outcome(9, "", True)).done  # type: ignore[arg-type]
+    record = store.record("tiny")
+    assert [len(trial.repeated) for trial in record.ranking()[:3]] == [2, 2, 0]
+    assert record.control is not None
+    assert len(record.control.repeated) == 2
+    assert dry_run(spec, 50, None).n_repetitions == 4
 
 
 def test_study_of_an_earlier_version_goes_on_without_one(
