@@ -257,7 +257,7 @@ class Space:
     def suggest(self, trial: "optuna.trial.BaseTrial") -> TrialConfig:
         """Let an Optuna trial choose a value of each dimension whose condition holds.
 
-        The first trial that chooses the centre's values is the centre, any later one is the control.
+        The centre's values are the centre in trial 0, which is the baseline, and the control in any other trial.
         """
         values: dict[str, object] = self.centre.model_dump()
         for name, dimension in self.dimensions.items():

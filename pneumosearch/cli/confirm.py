@@ -75,7 +75,7 @@ def confirm(
         _warn(f"the control of study '{name}' is not complete, so it is not confirmed")
     below = [plan.label(trial) for trial in plan.candidates[1:] if record.below_floor(trial)]
     if below:
-        _warn(f"below the study's floor ({floor_words(record.floor)}), for want of better ones: {', '.join(below)}")
+        _warn(f"below the study's floor ({floor_words(record.floor)}): {', '.join(below)}")
     confirmation = stored_confirmation(store, plan)
     if confirmation is None:
         pattern = patient_pattern or record.data.patient_pattern

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from pneumosearch.config import RunSpec
 from pneumosearch.errors import StoreError, TrainingError
+from pneumosearch.records.finalists import best_with_control
 from pneumosearch.records.trial import StudyRecord, TrialRecord, is_baseline
 from pneumosearch.search.events import PartsDone, Repeating, TrialEnded, TrialEvent, TrialStarted
 from pneumosearch.search.repeating import open_repetitions
@@ -69,8 +70,8 @@ def plan_confirmation(record: StudyRecord, top: int, n_seeds: int, *, control: b
     baseline, *finalists = _candidates(record)
     if not finalists:
         raise StoreError(f"study '{record.name}' has no complete trial besides the baseline; search on, then confirm")
-    further = [trial for trial in finalists[top:] if control and trial == record.control]
-    return ConfirmationPlan(record, (baseline, *finalists[:top], *further), fresh_seeds_of(record, n_seeds))
+    chosen = best_with_control(finalists, top, record.control if control else None)
+    return ConfirmationPlan(record, (baseline, *chosen), fresh_seeds_of(record, n_seeds))
 
 
 def as_begun(store: Store, plan: ConfirmationPlan) -> ConfirmationPlan:

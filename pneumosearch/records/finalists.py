@@ -23,8 +23,12 @@ def finalists(record: StudyRecord, top: int) -> list[TrialRecord]:
     for trial in ranked_by_value(record.trials, record.metric, record.floor):
         if trial.run is not None:
             different.setdefault(trial.run.config, trial)
-    best = list(different.values())
-    return [*best[:top], *(trial for trial in best[top:] if trial == record.control)]
+    return best_with_control(list(different.values()), top, record.control)
+
+
+def best_with_control(ordered: Sequence[TrialRecord], top: int, control: TrialRecord | None) -> list[TrialRecord]:
+    """Return the first `top` of some trials, and the control behind them where it is one of the others."""
+    return [*ordered[:top], *(trial for trial in ordered[top:] if trial == control)]
 
 
 def with_repetitions(record: StudyRecord, top: int, repeats: int, found: Sequence[Repeated]) -> StudyRecord:

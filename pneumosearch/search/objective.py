@@ -180,7 +180,7 @@ class Objective:
         return folder
 
     def _screen(self, trial: optuna.Trial, run: RunSpec, folder: Path) -> None:
-        """Train the low-resolution rung: one epoch on small images, which may prune. References have none."""
+        """Train the low-resolution rung: one epoch on small images, which may prune. Baseline and control have none."""
         if self.spec.screening is None or self._is_reference(trial, run):
             return
         config = run.config.model_copy(
@@ -210,7 +210,7 @@ class Objective:
             raise optuna.TrialPruned(excess)
 
     def _is_reference(self, trial: optuna.Trial, run: RunSpec) -> bool:
-        """Tell whether others are compared with `trial`, so that it is always trained whole: baseline or control."""
+        """Tell whether `trial` is the baseline or the control: others are compared with it, so it is trained whole."""
         return is_baseline(trial) or (self.spec.control and run.config == self.space.control)
 
     def _earlier_run(self, trial: optuna.Trial) -> RunSpec | None:

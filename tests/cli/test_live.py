@@ -86,6 +86,16 @@ def several_workers() -> Iterator[TrialEvent]:
     yield StepsDone(1, 2, 41, 165, 0.3, 210.0)
 
 
+def test_what_all_trials_but_the_baseline_have_is_said_once_and_left_out_of_the_table(screen: Screen) -> None:
+    plain = a_study(a_trial(0, 0.7, 0.85, image_size=75))
+    record = plain.model_copy(update={"spec": {**plain.spec, "others": {"label_smoothing": 0.1}}})
+    with StudyView("images", 50, "accuracy", quiet=False) as shown:
+        shown.show_earlier(lambda: record)
+        shown(TrialStarted(1, a_run(1, label_smoothing=0.1, zoom=0.1)))
+        assert screen.lines(shown)[0] == "trial 1: zoom=0.1"
+    assert screen.out.getvalue().count("In all trials but the baseline: label_smoothing=0.1.") == 1
+
+
 def test_each_worker_has_its_line_and_each_trial_its_differences(screen: Screen) -> None:
     shown = StudyView("images", 50, "accuracy", quiet=False)
     for event in several_workers():

@@ -17,7 +17,7 @@ from pneumosearch.config import RunSpec
 from pneumosearch.metrics import Floor, Metric, direction
 from pneumosearch.records.epoch import History
 from pneumosearch.records.trial import BASELINE, NO_FLOOR, StudyRecord, TrialRecord, is_baseline, ranked
-from pneumosearch.report.changes import changes_text, differences_text
+from pneumosearch.report.changes import changes_text, differences_text, others_text
 from pneumosearch.report.progress import ending_line, epoch_line
 from pneumosearch.report.tables import points
 from pneumosearch.search.events import Repeating, StepsDone
@@ -54,6 +54,8 @@ class StudyView(View):
         record = self._update(load)
         self._ended_before = len(self.records)
         self._times.reached(self._n_ended())
+        if self.live and record.others:  # which the table of the best leaves out; plain lines have all fields
+            self.say(others_text(record.others))
         if self.records:
             self.say(f"resuming '{record.name}': {self._counts()}")
 
