@@ -152,8 +152,8 @@ class StudySpec(BaseModel):
     others: dict[str, Scalar] = dict(DEFAULT_OTHERS)
     """Hyperparameters fixed at another value in all trials but the baseline. Default: only with the default space."""
     control: StrictBool = False
-    """Train the baseline's values of the searched fields with `others` too, as trial 1, and never stop it. What the
-    best trial is ahead of this control came from the search, the rest from `others`."""
+    """Train the baseline's values of the searched fields with `others` too, as trial 1, and never stop it. Only
+    what the best trial is ahead of this control can have come from the search; the rest came from `others`."""
     space: dict[str, Dimension] = dict(DEFAULT_DIMENSIONS)
     """Searched ranges by hyperparameter. Default: the design card's space, less `fixed` and `others`."""
 

@@ -49,7 +49,7 @@ def confirm(
     Then the test folder is opened. The same command again goes on where it stopped, and opens nothing when it had
     finished. Other machines join with [bold]pneumosearch worker --name default-confirm[/bold]; this command alone
     opens the test folder. The study's control, the baseline's values trained like the others, is confirmed wherever it
-    ranks: it may be the best, and what another is ahead of it came from the search.
+    ranks: it may be the best, and the verdict says whether the search gave more.
 
     --json leaves out what is known of each test image (label, patient, probabilities): the artifact
     confirmation-1.json (2, 3, ...) of the study has it.

@@ -4,11 +4,19 @@ from collections.abc import Iterator, Sequence
 from statistics import fmean
 from typing import Final
 
-from pneumosearch.intervals import holm
-from pneumosearch.metrics import difference_shown, direction, metric_name, shown
+from pneumosearch.intervals import holm, mean_interval
+from pneumosearch.metrics import Metric, difference_shown, direction, metric_name, shown
 from pneumosearch.published import OTHER_FIGURES, PublishedFigures, published_at
 from pneumosearch.records.classes import Shown
-from pneumosearch.records.confirmation import Candidate, Comparison, Estimate, Naming, Repetition, Verdict
+from pneumosearch.records.confirmation import (
+    Candidate,
+    Comparison,
+    Conclusion,
+    Estimate,
+    Naming,
+    Repetition,
+    Verdict,
+)
 from pneumosearch.records.dataset import PHANTOMS
 
 #: Level of significance for the p-value, after adjustment for the number of finalists.
@@ -19,6 +27,16 @@ def p_value(comparisons: Sequence[Comparison], winner: int, naming: Naming | Non
     """Return the p-value of the winner, adjusted where repetition did not name it."""
     p_values = [each.mcnemar_p for each in comparisons]
     return (p_values if naming else holm(p_values))[winner - 1]
+
+
+def conclusion(comparison: Comparison, p: float) -> Conclusion:
+    """Return what a comparison and its p-value allow to say: both must show a difference, in the same direction."""
+    ahead = comparison.only_candidate_right - comparison.only_baseline_right
+    if p < SIGNIFICANCE and comparison.low > 0 and ahead > 0:
+        return "better"
+    if p < SIGNIFICANCE and comparison.high < 0 and ahead < 0:
+        return "worse"
+    return "no difference can be shown"
 
 
 def sentences(
@@ -55,7 +73,7 @@ def sentences(
     yield from _disagreement(comparisons[verdict.winner - 1], p_value(comparisons, verdict.winner, naming))
     if naming:
         yield from _on_repetition(naming)
-        yield from _beside_the_control(candidates, naming)
+        yield from _beside_the_control(candidates, verdict, naming)
         yield from _of_the_others(comparisons)
     yield _luck(verdict)
     if kind == "images":
@@ -129,21 +147,42 @@ def _on_repetition(naming: Naming) -> Iterator[str]:
     )
 
 
-def _beside_the_control(candidates: Sequence[Candidate], naming: Naming) -> Iterator[str]:
+def _beside_the_control(candidates: Sequence[Candidate], verdict: Verdict, naming: Naming) -> Iterator[str]:
     """Say what the search gave: the lead on the control. The rest came with what all trials have."""
-    control = next((each.trial for each in candidates if each.role == "control"), None)
+    control = next((each for each in candidates if each.role == "control"), None)
     if control is None:
         return
     what, metric, winner = "the baseline's values trained like all others", naming.metric, _named(naming)
-    if winner.trial == control:
+    if winner.trial == control.trial:
         yield f"It is the control, {what}: on repetition the search has found nothing better."
         return
-    own = next(each for each in naming.repetitions if each.trial == control)
+    own = next(each for each in naming.repetitions if each.trial == control.trial)
     pairs = zip(winner.figures, own.figures, strict=True)
     leads = [first - second for first, second in pairs if first is not None and second is not None]
-    yield f"The control, {what}, has {_mean(own, metric)} on repetition."
-    if leads:
-        yield f"The search gave {difference_shown(fmean(leads), metric)} beyond that."
+    lead = f"the winner has {_over_pairs(leads, metric)} on that" if leads else "no seed trained both it and the winner"
+    yield f"The control, {what}, has {_mean(own, metric)} on repetition; {lead}."
+    if verdict.beside_control is not None:
+        yield _beside_it_on_the_test_images(control, candidates[verdict.winner], verdict.beside_control)
+
+
+def _over_pairs(leads: Sequence[float], metric: Metric) -> str:
+    """Return the mean of the leads on each seed, with its interval where there are several."""
+    mean, low, high = (difference_shown(each, metric) for each in (fmean(leads), *mean_interval(leads)))
+    return f"{mean} (95% from {low} to {high} over {len(leads)} seeds)" if len(leads) > 1 else f"{mean} (one seed)"
+
+
+def _beside_it_on_the_test_images(control: Candidate, winner: Candidate, comparison: Comparison) -> str:
+    found = {
+        "better": "the search helped",
+        "worse": "the search did harm",
+        "no difference can be shown": "that the search made a difference cannot be shown",
+    }[conclusion(comparison, comparison.mcnemar_p)]
+    return (
+        f"On the test images the control has {_over_seeds(control.at_half['accuracy'], len(control.replicates))}, the "
+        f"winner {100 * comparison.difference:+.1f} points on that (95% from {100 * comparison.low:+.1f} to "
+        f"{100 * comparison.high:+.1f}{_paired_over(control, winner, comparison)}; McNemar's exact test of the "
+        f"ensembles: p = {comparison.mcnemar_p:.2g}): {found}."
+    )
 
 
 def _mean(repetition: Repetition, metric: str) -> str:

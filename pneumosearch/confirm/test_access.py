@@ -17,6 +17,7 @@ from pneumosearch.confirm.replicates import ConfirmationPlan, Say, failed_replic
 from pneumosearch.confirm.verdict import (
     FIRST_FINALIST,
     Searched,
+    beside_control,
     candidate,
     compared,
     concluded,
@@ -97,6 +98,7 @@ class _Opening:
         candidates = [self._judged(trial) for trial in self.plan.candidates]
         named = None if self.naming is None else self.winner
         comparisons = compared(candidates, self._labels, self._patients, named=named)
+        control = beside_control(candidates, self._labels, self._patients, self.winner)
         confirmation = Confirmation(
             study=self.plan.record.name,
             replicates_study=self.plan.study,
@@ -112,7 +114,7 @@ class _Opening:
             patients=self._patients,
             candidates=tuple(candidates),
             comparisons=tuple(comparisons),
-            verdict=concluded(candidates, comparisons, self._searched(), self.naming),
+            verdict=concluded(candidates, comparisons, self._searched(), self.naming, control),
             naming=self.naming,
         )
         self._keep_wrong_pictures(candidates[confirmation.verdict.winner])

@@ -3,12 +3,12 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 import numpy as np
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.confirm.sentences import SIGNIFICANCE, p_value, sentences
+from pneumosearch.confirm.sentences import conclusion, p_value, sentences
 from pneumosearch.inference.scoring import scored
 from pneumosearch.intervals import (
     Floats,
@@ -123,7 +123,7 @@ def compared(
     n = len(candidates) - 1
     confidences = [0.95 if named in (None, position) else 1 - 0.05 / n for position in range(1, n + 1)]
     found = [
-        _compared(candidates, position, labels, patients, confidence)
+        _compared(candidates, (position, 0), labels, patients, confidence)
         for position, confidence in enumerate(confidences, start=1)
     ]
     if named is None:
@@ -135,31 +135,55 @@ def compared(
     ]
 
 
+def beside_control(
+    candidates: Sequence[Candidate], labels: Sequence[int], patients: Sequence[str], winner: int
+) -> Comparison | None:
+    """Compare the winner with the control: did the search give more than what all its trials train with?
+
+    It is one comparison, and no part of the conclusion on the baseline, so it needs no correction.
+
+    Args:
+        candidates: The baseline, then the finalists, one of which may be the control.
+        labels: (n,) of the test images, 0 or 1.
+        patients: (n,) the patient of each test image.
+        winner: Position of the winner.
+
+    Returns:
+        None where there is no control, where it is the winner, or where there is no seed on which neither failed.
+    """
+    control = next((position for position, each in enumerate(candidates) if each.role == "control"), winner)
+    seeds = [{replicate.seed for replicate in candidates[position].replicates} for position in (winner, control)]
+    if control == winner or seeds[0].isdisjoint(seeds[1]):
+        return None
+    return _compared(candidates, (winner, control), labels, patients)
+
+
 def _compared(
     candidates: Sequence[Candidate],
-    position: int,
+    positions: tuple[int, int],
     labels: Sequence[int],
     patients: Sequence[str],
-    confidence: float,
+    confidence: float = 0.95,
 ) -> Comparison:
-    finalist, baseline = candidates[position].replicates, candidates[0].replicates
-    pairs = [(one, other) for one in finalist for other in baseline if one.seed == other.seed]
-    paired, beside = (_probabilities(replicates) for replicates in zip(*pairs, strict=True))
-    differences = bootstrap_differences(labels, paired, beside, patients, confidence=confidence)
+    """Compare the candidate at the first position with the one at the second, pair by pair of their replicates."""
+    own, others = (candidates[position].replicates for position in positions)
+    pairs = [(one, other) for one in own for other in others if one.seed == other.seed]
+    paired, paired_others = (_probabilities(replicates) for replicates in zip(*pairs, strict=True))
+    differences = bootstrap_differences(labels, paired, paired_others, patients, confidence=confidence)
     truth = np.asarray(labels) > 0.5
-    right, baseline_right = ((ensemble_probabilities(r) > 0.5) == truth for r in (finalist, baseline))
-    only_finalist, only_baseline = int((right & ~baseline_right).sum()), int((~right & baseline_right).sum())
+    right, other_right = ((ensemble_probabilities(r) > 0.5) == truth for r in (own, others))
+    only_own, only_other = int((right & ~other_right).sum()), int((~right & other_right).sum())
     return Comparison(
-        candidate=position,
+        candidate=positions[0],
         difference=differences.accuracy,
         low=differences.accuracy_low,
         high=differences.accuracy_high,
         auc_difference=differences.auc,
         auc_low=differences.auc_low,
         auc_high=differences.auc_high,
-        only_candidate_right=only_finalist,
-        only_baseline_right=only_baseline,
-        mcnemar_p=mcnemar_p(only_finalist, only_baseline),
+        only_candidate_right=only_own,
+        only_baseline_right=only_other,
+        mcnemar_p=mcnemar_p(only_own, only_other),
         n_seeds=len(pairs),
         confidence=confidence,
     )
@@ -170,29 +194,32 @@ def concluded(
     comparisons: Sequence[Comparison],
     searched: Searched,
     naming: Naming | None = None,
+    control: Comparison | None = None,
 ) -> Verdict:
     """Return the verdict on the winner against the baseline.
 
     The winner is the finalist that repetition named, or else the first one, the best on validation images in the
     search. Test results do not change this choice. The winner is called better (or worse) only if two results agree in
     direction: the bootstrap interval of the difference in accuracy excludes 0, and the p-value of McNemar's test on
-    the seed ensembles is below `SIGNIFICANCE`. A winner that was not named by repetition has its p-value adjusted by
-    Holm's method for the number of finalists.
+    the seed ensembles is below `sentences.SIGNIFICANCE`. A winner that was not named by repetition has its p-value
+    adjusted by Holm's method for the number of finalists.
 
     Args:
         candidates: The baseline, then the finalists in the order of the search.
         comparisons: Comparison of each finalist with the baseline, in the same order, as `compared` makes them.
         searched: Results of the search.
         naming: How repetition named the winner; None where it did not.
+        control: The winner against the control, as `beside_control` makes it.
     """
     winner = _position(candidates, naming)
     verdict = Verdict(
         winner=winner,
-        conclusion=_conclusion(comparisons[winner - 1], p_value(comparisons, winner, naming)),
+        conclusion=conclusion(comparisons[winner - 1], p_value(comparisons, winner, naming)),
         sentences=(),
         n_searched=searched.n_searched,
         validation_gain=searched.validation_gain,
         expected_luck=expected_luck(max(1, searched.n_searched), _noise(candidates, searched.n_validation)),
+        beside_control=control,
     )
     in_words = sentences(candidates, comparisons, verdict, searched.kind, naming)
     return verdict.model_copy(update={"sentences": tuple(in_words)})
@@ -202,15 +229,6 @@ def _position(candidates: Sequence[Candidate], naming: Naming | None) -> int:
     if naming is None:
         return FIRST_FINALIST
     return next(n for n, each in enumerate(candidates) if n and each.trial == naming.winner)
-
-
-def _conclusion(winner: Comparison, p: float) -> Literal["better", "worse", "no difference can be shown"]:
-    ahead = winner.only_candidate_right - winner.only_baseline_right
-    if p < SIGNIFICANCE and winner.low > 0 and ahead > 0:
-        return "better"
-    if p < SIGNIFICANCE and winner.high < 0 and ahead < 0:
-        return "worse"
-    return "no difference can be shown"
 
 
 def _noise(candidates: Sequence[Candidate], n_validation: int) -> float:

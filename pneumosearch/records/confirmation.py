@@ -37,6 +37,9 @@ def wrong_picture_file(rank: int, image: str, number: int) -> str:
 #: The control has the baseline's values and is trained like the finalists; see `StudyRecord.control`.
 Role = Literal["baseline", "finalist", "control"]
 
+#: What may be said of a candidate beside another.
+Conclusion = Literal["better", "worse", "no difference can be shown"]
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -133,7 +136,7 @@ class Candidate(_Record):
 
 
 class Comparison(_Record):
-    """A finalist against the baseline over the same test images and seeds."""
+    """A candidate against another over the same test images and seeds: a finalist against the baseline, mostly."""
 
     candidate: int  # position in `Confirmation.candidates`
     difference: float  # of mean test accuracy, at threshold 0.5
@@ -143,7 +146,7 @@ class Comparison(_Record):
     auc_low: float
     auc_high: float
     only_candidate_right: int  # test images that one seed ensemble calls right, at 0.5, and the other wrong
-    only_baseline_right: int
+    only_baseline_right: int  # the reverse; of the other one, where that is not the baseline
     mcnemar_p: float  # exact, two-sided
     n_seeds: int | None = None  # on which both were trained; None in confirmations of earlier versions: all
     confidence: float = 0.95  # of the intervals; higher where they are corrected for the number of finalists
@@ -195,11 +198,12 @@ class Verdict(_Record):
     """What may be concluded."""
 
     winner: int  # position in `Confirmation.candidates` of the finalist that was named before the opening
-    conclusion: Literal["better", "worse", "no difference can be shown"]  # than the baseline
+    conclusion: Conclusion  # than the baseline
     sentences: tuple[str, ...]  # the same in words and numbers
     n_searched: int  # configurations that the search trained to the end or pruned
     validation_gain: float  # of the winner over the baseline in the search, in accuracy on validation images
     expected_luck: float  # how much of such a gain the best of `n_searched` equal configurations would show by noise
+    beside_control: Comparison | None = None  # the winner against the control; None where there is none, or it won
 
 
 class Confirmation(_Record):

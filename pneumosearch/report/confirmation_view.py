@@ -65,7 +65,7 @@ def confirmation_view(
         "at_threshold": _estimates(confirmation, "at_threshold"),
         "replicates": _replicates(confirmation),
         "repetition": _repetition(confirmation),
-        "compared": [_comparison(confirmation, each) for each in confirmation.comparisons],
+        "compared": _comparisons(confirmation),
         "published": _beside_published(confirmation, published),
         "confusions": _confusions(confirmation),
         "figures": figures,
@@ -90,6 +90,7 @@ def _tiles(confirmation: Confirmation) -> list[tuple[str, str, str]]:
          f"of validation accuracy; the winner's curse alone explains {tables.points(verdict.expected_luck)} "
          f"(the best of {verdict.n_searched} equally good configurations)"),
         *_lead(confirmation),
+        *_lead_on_control(confirmation),
     ]  # fmt: skip
 
 
@@ -102,6 +103,14 @@ def _lead(confirmation: Confirmation) -> list[tuple[str, str, str]]:
     searched = difference_shown(winner.searched - baseline.searched, metric)
     about = f"of validation {metric_name(metric)}, on other seeds and folds; in the search it was {searched}"
     return [("Lead on repetition", difference_shown(winner.lead, metric), about)]
+
+
+def _lead_on_control(confirmation: Confirmation) -> list[tuple[str, str, str]]:
+    compared = confirmation.verdict.beside_control
+    if compared is None:
+        return []
+    about = f"of test accuracy; 95% from {_interval_in_points(compared)}: what the search gave"
+    return [("Lead on the control", f"{tables.points(compared.difference)} points", about)]
 
 
 def _seeds(candidate: Candidate) -> str:
@@ -178,10 +187,18 @@ def _fold(number: int | None) -> str:
     return "–" if number is None else str(number)
 
 
-def _comparison(confirmation: Confirmation, compared: Comparison) -> list[str]:
+def _comparisons(confirmation: Confirmation) -> list[list[str]]:
+    """Return the rows of the table of comparisons: with the baseline, and of the winner with the control."""
+    labels = [each.label for each in confirmation.candidates]
+    rows = [_comparison(labels[each.candidate], each) for each in confirmation.comparisons]
+    control = confirmation.verdict.beside_control
+    return rows if control is None else [*rows, _comparison(f"{labels[control.candidate]}, from the control", control)]
+
+
+def _comparison(label: str, compared: Comparison) -> list[str]:
     auc = (compared.auc_difference, compared.auc_low, compared.auc_high)
     return [
-        confirmation.candidates[compared.candidate].label,
+        label,
         f"{tables.points(compared.difference)}\n{_interval_in_points(compared)}{other_confidence(compared)}",
         "{:+.4f}\n{:+.4f} to {:+.4f}".format(*auc) + other_confidence(compared),
         f"{compared.only_candidate_right} / {compared.only_baseline_right}",

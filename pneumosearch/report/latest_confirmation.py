@@ -86,8 +86,8 @@ def candidates_table(confirmation: Confirmation) -> Table:
     table.add_column("", no_wrap=True)
     for candidate in confirmation.candidates:
         table.add_column(escape(candidate.label_with_failures), justify="right", overflow="fold")
-    for rows in (_over_seeds(confirmation), _leads(confirmation), _of_ensembles(confirmation)):
-        for row in rows:
+    for part in (_over_seeds, _leads, _lead_on_control, _of_ensembles):
+        for row in part(confirmation):
             table.add_row(*row, style="bold" if len(row) == 1 else "")
         table.add_section()
     return table
@@ -165,6 +165,20 @@ def _leads(confirmation: Confirmation) -> Iterator[list[str]]:
     intervals = (f"{points(each.low)} to {points(each.high)}{other_confidence(each)}" for each in compared)
     yield [_INTERVAL, "", *intervals]
     yield ["McNemar p, seed ensembles", "", *(f"{corrected_p(each):.2g}" for each in compared)]
+
+
+def _lead_on_control(confirmation: Confirmation) -> Iterator[list[str]]:
+    """Yield the rows that compare the winner with the control, in its own column."""
+    verdict, compared = confirmation.verdict, confirmation.verdict.beside_control
+    if compared is None:
+        return
+    yield ["above the control, at 0.5"]
+    for heading, cell in (
+        ("points", points(compared.difference)),
+        (_INTERVAL, f"{points(compared.low)} to {points(compared.high)}"),
+        ("McNemar p, seed ensembles", f"{compared.mcnemar_p:.2g}"),
+    ):
+        yield [heading, *(cell if n == verdict.winner else "" for n in range(len(confirmation.candidates)))]
 
 
 def _of_ensembles(confirmation: Confirmation) -> Iterator[list[str]]:

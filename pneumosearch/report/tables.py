@@ -235,8 +235,9 @@ def control_line(record: StudyRecord) -> str:
         return f"{text}. The search has found nothing better yet."
     by_repetition = bool(best.repeated and control.repeated)
     gain = _ahead(best, control, record.metric, by_repetition=by_repetition)
-    what = "on repetition" if by_repetition else "partly luck"
-    return f"{text}. The search gave {gain} more (trial {best.number}; {what})."
+    lead = f"trial {best.number} has {gain} on that"
+    luck = "partly by luck: confirm trains both again"
+    return f"{text}. On repetition {lead}." if by_repetition else f"{text}. In the search {lead}, {luck}."
 
 
 def _ahead(trial: TrialRecord, other: TrialRecord, metric: Metric, *, by_repetition: bool = False) -> str:

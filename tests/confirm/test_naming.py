@@ -55,21 +55,25 @@ def test_repetition_names_the_winner_before_the_test_folder_is_opened(
 
 
 @pytest.mark.usefixtures("searched")
+@pytest.mark.parametrize("wins", [True, False])
 def test_control_is_confirmed_wherever_it_ranks_and_may_be_the_winner(
-    source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    source: DataSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wins: bool
 ) -> None:
     values = {**SPEC.model_dump(mode="json"), "others": {"label_smoothing": 0.1}, "control": True}
     store = Store(sqlite_url(tmp_path / "control.db"), tmp_path / "control")
     session = Session(store, source, SilentListener(), StopFlag())
     open_search(session, checked_spec(values, "test")).until(5)
-    monkeypatch.setattr(objective_module, "train", reversed_on_folds)
+    if wins:
+        monkeypatch.setattr(objective_module, "train", reversed_on_folds)
     attempt = Attempt(store, source, top=1)
     best, control = attempt.plan.candidates[1:]
     assert (best.value or 0) > (control.value or 0)
     confirmation = attempt.confirmation()
     assert [candidate.role for candidate in confirmation.candidates] == ["baseline", "finalist", "control"]
-    assert confirmation.candidates[confirmation.verdict.winner].trial == control.number == 1
-    assert any(sentence.startswith("It is the control") for sentence in confirmation.verdict.sentences)
+    assert confirmation.candidates[confirmation.verdict.winner].trial == (control if wins else best).number
+    said = "It is the control" if wins else "On the test images the control has"
+    assert any(sentence.startswith(said) for sentence in confirmation.verdict.sentences)
+    assert (confirmation.verdict.beside_control is None) == wins
     assert repeat_finalists(session, Finalists(top=1, repeats=2), "tiny", Outcome(5, "", True)).done
     assert len(store.record("tiny-confirm").trials) == 6  # nothing is trained twice
 

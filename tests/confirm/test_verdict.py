@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 
 from pneumosearch.config import TrialConfig
-from pneumosearch.confirm.verdict import Searched, candidate, compared, concluded, ensemble_probabilities
+from pneumosearch.confirm.verdict import (
+    Searched,
+    beside_control,
+    candidate,
+    compared,
+    concluded,
+    ensemble_probabilities,
+)
 from pneumosearch.inference.scoring import scored
 from pneumosearch.intervals import Floats, expected_maximum
 from pneumosearch.records.classes import Shown
@@ -87,29 +94,80 @@ def a_naming(winner: int, metric: str = "accuracy") -> Naming:
     return Naming(time="", metric=metric, n_folds=5, seeds=(1, 2, 3), winner=winner, repetitions=repetitions)
 
 
-@pytest.mark.parametrize(
-    ("winner", "sentences"),
-    [
-        (1, ["The control, the baseline's values trained like all others, has 94.2 % on repetition.",
-             "The search gave -0.8 points beyond that."]),
-        (2, ["Trial 2 of 'default', the control, named by repetition before the test images were opened, "
-             "cannot be shown to differ from the baseline on the test images.",
-             "It is the control, the baseline's values trained like all others: on repetition the search has found "
-             "nothing better."]),
-    ],
-)  # fmt: skip
-def test_verdict_tells_what_the_search_gave_beside_the_control(winner: int, sentences: list[str]) -> None:
-    candidates = [a_candidate(number, skill) for number, skill in enumerate((1.2, 1.2, 1.2))]
-    plain = concluded(
-        candidates, compared(candidates, LABELS, PATIENTS), Searched(9, 0.0, 500, "images"), a_naming(winner)
-    )
-    assert not any("control" in sentence for sentence in plain.sentences)
+def beside_a_control(
+    skill: float, of_control: float, winner: int, seeds: Sequence[int] = (1, 2, 3), naming: Naming | None = None
+) -> Verdict:
+    """Judge a winner of this skill where the last candidate is the control, on these seeds alone."""
+    candidates = [a_candidate(0, 1.2), a_candidate(1, skill), a_candidate(2, of_control, seeds)]
     candidates[2] = candidates[2].model_copy(update={"role": "control"})
     assert candidates[2].label == "default 2, the control"
-    found = concluded(
-        candidates, compared(candidates, LABELS, PATIENTS), Searched(9, 0.0, 500, "images"), a_naming(winner)
+    comparisons = compared(candidates[:2], LABELS, PATIENTS) * 2
+    control = beside_control(candidates, LABELS, PATIENTS, winner)
+    return concluded(candidates, comparisons, Searched(9, 0.0, 500, "images"), naming or a_naming(winner), control)
+
+
+def on_the_control(verdict: Verdict) -> str:
+    return " ".join(sentence for sentence in verdict.sentences if "control" in sentence)
+
+
+@pytest.mark.parametrize(
+    ("skill", "of_control", "found"),
+    [
+        (2.0, 1.0, "the search helped."),
+        (1.0, 2.0, "the search did harm."),
+        (1.2, 1.2, "that the search made a difference cannot be shown."),
+    ],
+)
+def test_verdict_tells_what_the_search_gave_beside_the_control(skill: float, of_control: float, found: str) -> None:
+    verdict = beside_a_control(skill, of_control, winner=1)
+    beside = verdict.beside_control
+    assert beside is not None
+    assert (beside.candidate, beside.n_seeds, beside.confidence, beside.adjusted_p) == (1, 3, 0.95, None)
+    assert beside.low <= beside.difference <= beside.high
+    said = on_the_control(verdict)
+    assert said.startswith(
+        "The control, the baseline's values trained like all others, has 94.2 % on repetition; the winner has -0.8 "
+        "points (95% from -0.8 points to -0.8 points over 3 seeds) on that. On the test images the control has "
     )
-    assert [sentence for sentence in found.sentences if sentence not in plain.sentences] == sentences
+    assert f"the winner {100 * beside.difference:+.1f} points on that (95% from {100 * beside.low:+.1f} to" in said
+    assert said.endswith(found)
+
+
+def test_lead_on_the_control_has_an_interval_over_the_seeds_that_trained_both() -> None:
+    first, winner, control = a_naming(1).repetitions
+    figures = {1: (0.92, 0.95, 0.96), 2: (0.90, None, 0.92)}
+    repetitions = (first, *(each.model_copy(update={"figures": figures[each.trial]}) for each in (winner, control)))
+    naming = a_naming(1).model_copy(update={"repetitions": repetitions})
+    said = on_the_control(beside_a_control(1.2, 1.2, winner=1, naming=naming))
+    assert "has +3.0 points (95% from -9.7 points to +15.7 points over 2 seeds) on that" in said  # 3 +- 12.706 * 1
+
+
+def test_control_that_wins_is_not_compared_with_itself() -> None:
+    verdict = beside_a_control(1.2, 1.2, winner=2)
+    assert verdict.beside_control is None
+    assert verdict.sentences[0].startswith("Trial 2 of 'default', the control, named by repetition before")
+    assert (
+        "the control, the baseline's values trained like all others: on repetition the search has found nothing "
+        in (on_the_control(verdict))
+    )
+
+
+def test_winner_and_control_without_a_common_seed_are_not_compared() -> None:
+    first, winner, control = a_naming(1).repetitions
+    figures = {1: (0.92, 0.95, 0.96, None), 2: (None, None, None, 0.9)}
+    repetitions = (first, *(each.model_copy(update={"figures": figures[each.trial]}) for each in (winner, control)))
+    naming = a_naming(1).model_copy(update={"repetitions": repetitions, "seeds": (1, 2, 3, 4)})
+    verdict = beside_a_control(1.2, 1.2, winner=1, seeds=(4,), naming=naming)
+    assert verdict.beside_control is None
+    assert on_the_control(verdict).endswith("90.0 % on repetition; no seed trained both it and the winner.")
+
+
+def test_confirmation_without_a_control_says_nothing_of_one() -> None:
+    candidates = [a_candidate(number, 1.2) for number in range(3)]
+    assert beside_control(candidates, LABELS, PATIENTS, 1) is None
+    comparisons = compared(candidates, LABELS, PATIENTS, named=1)
+    verdict = concluded(candidates, comparisons, Searched(9, 0.0, 500, "images"), a_naming(1))
+    assert not on_the_control(verdict)
 
 
 def test_winner_that_repetition_named_needs_no_correction_and_the_others_do() -> None:

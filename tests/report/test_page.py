@@ -71,6 +71,27 @@ def test_page_sets_the_figures_of_the_search_beside_those_on_repetition() -> Non
     assert confirmation_summary(confirmation)["naming"]["winner"] == 6
 
 
+def test_lead_on_the_control_stands_on_the_page_in_the_table_and_in_json() -> None:
+    confirmation = named_by_repetition(a_confirmation())
+    _, winner = confirmation.comparisons
+    control = winner.model_copy(update={"difference": 0.013, "low": -0.006, "high": 0.031, "mcnemar_p": 0.31})
+    verdict = confirmation.verdict.model_copy(update={"beside_control": control})
+    confirmation = confirmation.model_copy(update={"verdict": verdict})
+    words = Elements(page(a_search(), confirmation, top=5)).words
+    assert "Lead on the control+1.3 pointsof test accuracy; 95% from -0.6 to +3.1: what the search gave" in words
+    assert "default 6, from the control +1.3 -0.6 to +3.1" in words
+    rows = table_cells(candidates_table(confirmation))[1]
+    start = next(place for place, row in enumerate(rows) if row[0] == "above the control, at 0.5")
+    assert [row[1:] for row in rows[start + 1 : start + 4]] == [
+        ["", "", "+1.3"],
+        ["", "", "-0.6 to +3.1"],
+        ["", "", "0.31"],
+    ]
+    assert confirmation_summary(confirmation)["verdict"]["beside_control"]["low"] == -0.006
+    assert "in the last row from the control" in words
+    assert "the control" not in Elements(made_page()).words
+
+
 def test_page_begins_with_the_verdict_of_a_confirmation() -> None:
     confirmation = a_confirmation()
     elements = Elements(made_page())
