@@ -159,8 +159,8 @@ def _beside_the_control(candidates: Sequence[Candidate], verdict: Verdict, namin
     own = next(each for each in naming.repetitions if each.trial == control.trial)
     pairs = zip(winner.figures, own.figures, strict=True)
     leads = [first - second for first, second in pairs if first is not None and second is not None]
-    lead = f"the winner has {_over_pairs(leads, metric)} on that" if leads else "no seed trained both it and the winner"
-    yield f"The control, {what}, has {_mean(own, metric)} on repetition; {lead}."
+    lead = f"from which the winner differs by {_over_pairs(leads, metric)}" if leads else "but no seed trained both"
+    yield f"The control, {what}, has {_mean(own, metric)} on repetition, {lead}."
     if verdict.beside_control is not None:
         yield _beside_it_on_the_test_images(control, candidates[verdict.winner], verdict.beside_control)
 
@@ -178,9 +178,9 @@ def _beside_it_on_the_test_images(control: Candidate, winner: Candidate, compari
         "no difference can be shown": "that the search made a difference cannot be shown",
     }[conclusion(comparison, comparison.mcnemar_p)]
     return (
-        f"On the test images the control has {_over_seeds(control.at_half['accuracy'], len(control.replicates))}, the "
-        f"winner {100 * comparison.difference:+.1f} points on that (95% from {100 * comparison.low:+.1f} to "
-        f"{100 * comparison.high:+.1f}{_paired_over(control, winner, comparison)}; McNemar's exact test of the "
+        f"On the test images the control has {_over_seeds(control.at_half['accuracy'], len(control.replicates))}, from "
+        f"which the winner differs by {100 * comparison.difference:+.1f} points (95% from {100 * comparison.low:+.1f} "
+        f"to {100 * comparison.high:+.1f}{_paired_over(control, winner, comparison)}; McNemar's exact test of the "
         f"ensembles: p = {comparison.mcnemar_p:.2g}): {found}."
     )
 

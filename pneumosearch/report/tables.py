@@ -235,7 +235,7 @@ def control_line(record: StudyRecord) -> str:
         return f"{text}. The search has found nothing better yet."
     by_repetition = bool(best.repeated and control.repeated)
     gain = _ahead(best, control, record.metric, by_repetition=by_repetition)
-    lead = f"trial {best.number} has {gain} on that"
+    lead = f"trial {best.number} differs from it by {gain}"
     luck = "partly by luck: confirm trains both again"
     return f"{text}. On repetition {lead}." if by_repetition else f"{text}. In the search {lead}, {luck}."
 

@@ -126,10 +126,11 @@ def test_verdict_tells_what_the_search_gave_beside_the_control(skill: float, of_
     assert beside.low <= beside.difference <= beside.high
     said = on_the_control(verdict)
     assert said.startswith(
-        "The control, the baseline's values trained like all others, has 94.2 % on repetition; the winner has -0.8 "
-        "points (95% from -0.8 points to -0.8 points over 3 seeds) on that. On the test images the control has "
+        "The control, the baseline's values trained like all others, has 94.2 % on repetition, from which the "
+        "winner differs by -0.8 points (95% from -0.8 points to -0.8 points over 3 seeds). On the test images the "
+        "control has "
     )
-    assert f"the winner {100 * beside.difference:+.1f} points on that (95% from {100 * beside.low:+.1f} to" in said
+    assert f"the winner differs by {100 * beside.difference:+.1f} points (95% from {100 * beside.low:+.1f} to" in said
     assert said.endswith(found)
 
 
@@ -139,7 +140,7 @@ def test_lead_on_the_control_has_an_interval_over_the_seeds_that_trained_both() 
     repetitions = (first, *(each.model_copy(update={"figures": figures[each.trial]}) for each in (winner, control)))
     naming = a_naming(1).model_copy(update={"repetitions": repetitions})
     said = on_the_control(beside_a_control(1.2, 1.2, winner=1, naming=naming))
-    assert "has +3.0 points (95% from -9.7 points to +15.7 points over 2 seeds) on that" in said  # 3 +- 12.706 * 1
+    assert "differs by +3.0 points (95% from -9.7 points to +15.7 points over 2 seeds). On" in said  # 3 +- 12.706 * 1
 
 
 def test_control_that_wins_is_not_compared_with_itself() -> None:
@@ -159,7 +160,7 @@ def test_winner_and_control_without_a_common_seed_are_not_compared() -> None:
     naming = a_naming(1).model_copy(update={"repetitions": repetitions, "seeds": (1, 2, 3, 4)})
     verdict = beside_a_control(1.2, 1.2, winner=1, seeds=(4,), naming=naming)
     assert verdict.beside_control is None
-    assert on_the_control(verdict).endswith("90.0 % on repetition; no seed trained both it and the winner.")
+    assert on_the_control(verdict).endswith("90.0 % on repetition, but no seed trained both.")
 
 
 def test_confirmation_without_a_control_says_nothing_of_one() -> None:

@@ -62,16 +62,16 @@ def test_report_ranks_complete_trials_and_ignores_pruned_ones() -> None:
     [
         ("accuracy", [(0, 0.74), (1, 0.9), (2, 0.95)],
          "90.0 %, +16.0 points on the baseline without any search. "
-         "In the search trial 2 has +5.0 points on that, partly by luck: confirm trains both again."),
+         "In the search trial 2 differs from it by +5.0 points, partly by luck: confirm trains both again."),
         ("accuracy", [(1, 0.9), (2, 0.95)],
-         "90.0 %. In the search trial 2 has +5.0 points on that, partly by luck: confirm trains both again."),
+         "90.0 %. In the search trial 2 differs from it by +5.0 points, partly by luck: confirm trains both again."),
         ("accuracy", [(0, 0.74), (1, 0.9), (2, 0.8)],
          "90.0 %, +16.0 points on the baseline without any search. The search has found nothing better yet."),
         ("accuracy", [(0, 0.95), (1, 0.9)],
          "90.0 %, -5.0 points on the baseline without any search. The search has found nothing better yet."),
         ("auc", [(0, 0.74), (1, 0.9), (2, 0.95)],
          "0.9000, +0.1600 on the baseline without any search. "
-         "In the search trial 2 has +0.0500 on that, partly by luck: confirm trains both again."),
+         "In the search trial 2 differs from it by +0.0500, partly by luck: confirm trains both again."),
         ("accuracy", [(0, 0.74), (2, 0.8)], "failed, so nothing tells yet what the search gave."),
     ],
 )  # fmt: skip
@@ -113,7 +113,7 @@ def test_finalists_are_compared_with_the_control_by_repetition() -> None:
     best = a_trial(2, 0.91, **others, dropout_1=0.5).model_copy(update={"repeated": (0.88, 0.9)})
     record = a_study(a_trial(0, 0.7), control, best)
     record = record.model_copy(update={"spec": {**record.spec, "control": True, "others": others}})
-    assert tables.control_line(record).endswith(". On repetition trial 2 has +4.0 points on that.")
+    assert tables.control_line(record).endswith(". On repetition trial 2 differs from it by +4.0 points.")
 
 
 def a_study_with_floor(floor: dict[str, float]) -> StudyRecord:
