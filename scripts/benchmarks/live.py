@@ -211,8 +211,9 @@ def race(
 
 def _command(options: Mapping[str, object], runs: Runs) -> str:
     """Return for the page the command that makes all these runs: the given options, with the sides and seeds there."""
-    seeds = max(run.summary["seed"] for own in runs.values() for run in own)
-    whole = {**options, "--seeds": seeds, "--sides": ",".join(runs)}
+    seeds = {run.summary["seed"] for own in runs.values() for run in own}
+    which = {"--seed" if len(seeds) == 1 else "--seeds": max(seeds)}
+    whole = {**options, **which, "--sides": ",".join(runs)}
     given = (f"{name} {value}" for name, value in whole.items() if value is not None)
     return f"scripts/bench search --live {' '.join(given)}"
 
