@@ -203,7 +203,7 @@ class Verdict(_Record):
     n_searched: int  # configurations that the search trained to the end or pruned
     validation_gain: float  # of the winner over the baseline in the search, in accuracy on validation images
     expected_luck: float  # how much of such a gain the best of `n_searched` equal configurations would show by noise
-    beside_control: Comparison | None = None  # the winner against the control; None where there is none, or it won
+    beside_control: Comparison | None = None  # the winner against the control; None where none can be
 
 
 class Confirmation(_Record):

@@ -109,7 +109,7 @@ def _lead_on_control(confirmation: Confirmation) -> list[tuple[str, str, str]]:
     compared = confirmation.verdict.beside_control
     if compared is None:
         return []
-    about = f"of test accuracy; 95% from {_interval_in_points(compared)}: what the search gave"
+    about = f"of test accuracy; 95% from {_interval_in_points(compared)}; the control had no search"
     return [("Lead on the control", f"{tables.points(compared.difference)} points", about)]
 
 

@@ -101,7 +101,7 @@ def beside_a_control(
     candidates = [a_candidate(0, 1.2), a_candidate(1, skill), a_candidate(2, of_control, seeds)]
     candidates[2] = candidates[2].model_copy(update={"role": "control"})
     assert candidates[2].label == "default 2, the control"
-    comparisons = compared(candidates[:2], LABELS, PATIENTS) * 2
+    comparisons = compared(candidates[:2], LABELS, PATIENTS) * 2  # with a control of other seeds there is no second
     control = beside_control(candidates, LABELS, PATIENTS, winner)
     return concluded(candidates, comparisons, Searched(9, 0.0, 500, "images"), naming or a_naming(winner), control)
 

@@ -78,7 +78,7 @@ def test_lead_on_the_control_stands_on_the_page_in_the_table_and_in_json() -> No
     verdict = confirmation.verdict.model_copy(update={"beside_control": control})
     confirmation = confirmation.model_copy(update={"verdict": verdict})
     words = Elements(page(a_search(), confirmation, top=5)).words
-    assert "Lead on the control+1.3 pointsof test accuracy; 95% from -0.6 to +3.1: what the search gave" in words
+    assert "Lead on the control+1.3 pointsof test accuracy; 95% from -0.6 to +3.1; the control had no search" in words
     assert "default 6, from the control +1.3 -0.6 to +3.1" in words
     rows = table_cells(candidates_table(confirmation))[1]
     start = next(place for place, row in enumerate(rows) if row[0] == "above the control, at 0.5")
