@@ -280,7 +280,7 @@ class Space:
 
     def chosen(self, config: TrialConfig) -> dict[str, Scalar]:
         """Return the values of the dimensions that are chosen in `config`: those whose condition holds."""
-        values = dict(config)  # faster than `model_dump`, and pages ask for thousands
+        values = vars(config)  # faster than `model_dump`, and pages ask for thousands
         return {name: values[name] for name, dimension in self.dimensions.items() if dimension.active(values)}
 
     def config(self, values: Mapping[str, Any]) -> TrialConfig:

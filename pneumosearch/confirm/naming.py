@@ -49,13 +49,16 @@ def _figure(trial: TrialRecord, metric: Metric) -> float:
 def _named(plan: ConfirmationPlan, figures: Mapping[int, Mapping[int, float]], n_folds: int) -> Naming:
     beside = figures[plan.candidates[0].number]
     repetitions = tuple(_repetition(plan, trial, figures[trial.number], beside) for trial in plan.candidates)
-    best = max(repetitions[1:], key=lambda each: _rank(each, plan.record))  # of equal ones the first
+    ranking = sorted(repetitions[1:], key=lambda each: _rank(each, plan.record), reverse=True)  # equal ones in order
+    control = plan.record.control
+    searched = (each.trial for each in ranking if control is None or each.trial != control.number)
     return Naming(
         time=datetime.now(UTC).isoformat(timespec="seconds"),
         metric=plan.record.metric,
         n_folds=n_folds,
         seeds=plan.seeds,
-        winner=best.trial,
+        winner=ranking[0].trial,
+        best_searched=next(searched, None),
         repetitions=repetitions,
     )
 

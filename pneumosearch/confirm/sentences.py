@@ -84,13 +84,13 @@ def _behind_in_search(verdict: Verdict, naming: Naming | None) -> bool:
     """Tell whether the baseline was better than the winner in the search; without a naming, by accuracy."""
     if naming is None:
         return verdict.validation_gain < 0
-    baseline, winner = naming.repetitions[0], _named(naming)
+    baseline, winner = naming.repetitions[0], _repeated(naming, naming.winner)
     lead = winner.searched - baseline.searched
     return lead < 0 if direction(naming.metric) == "maximize" else lead > 0
 
 
-def _named(naming: Naming) -> Repetition:
-    return next(each for each in naming.repetitions[1:] if each.trial == naming.winner)
+def _repeated(naming: Naming, trial: int) -> Repetition:
+    return next(each for each in naming.repetitions[1:] if each.trial == trial)
 
 
 def _difference(baseline: Candidate, winner: Candidate, comparison: Comparison) -> str:
@@ -136,7 +136,7 @@ def _disagreement(winner: Comparison, p: float) -> Iterator[str]:
 def _on_repetition(naming: Naming) -> Iterator[str]:
     """Set what chose the winner in the search beside what it is on repetition: the winner's curse, measured."""
     n, metric = len(naming.seeds), naming.metric
-    baseline, first, winner = *naming.repetitions[:2], _named(naming)
+    baseline, first, winner = *naming.repetitions[:2], _repeated(naming, naming.winner)
     if winner is not first:
         yield f"The best of the search was trial {first.trial}; repetition puts trial {winner.trial} before it."
     yield (
@@ -148,21 +148,26 @@ def _on_repetition(naming: Naming) -> Iterator[str]:
 
 
 def _beside_the_control(candidates: Sequence[Candidate], verdict: Verdict, naming: Naming) -> Iterator[str]:
-    """Say what the search gave: the lead on the control. The rest came with what all trials have."""
+    """Say what the search gave: the lead of the best that it found on the control. The rest came with all trials."""
     control = next((each for each in candidates if each.role == "control"), None)
     if control is None:
         return
-    what, metric, winner = "the baseline's values trained like all others", naming.metric, _named(naming)
-    if winner.trial == control.trial:
+    what, metric, wins = "the baseline's values trained like all others", naming.metric, naming.winner == control.trial
+    own = _repeated(naming, control.trial)
+    if wins:
         yield f"It is the control, {what}: on repetition the search has found nothing better."
+    else:
+        yield f"The control, {what}, has {_mean(own, metric)} on repetition."
+    if naming.searched == control.trial:
         return
-    own = next(each for each in naming.repetitions if each.trial == control.trial)
-    pairs = zip(winner.figures, own.figures, strict=True)
+    name = f"Trial {naming.searched}, the best that the search found," if wins else "The winner"
+    pairs = zip(_repeated(naming, naming.searched).figures, own.figures, strict=True)
     leads = [first - second for first, second in pairs if first is not None and second is not None]
-    lead = f"from which the winner differs by {_over_pairs(leads, metric)}" if leads else "but no seed trained both"
-    yield f"The control, {what}, has {_mean(own, metric)} on repetition, {lead}."
-    if verdict.beside_control is not None:
-        yield _beside_it_on_the_test_images(control, candidates[verdict.winner], verdict.beside_control)
+    on_repetition = f"differs from it by {_over_pairs(leads, metric)}" if leads else "has no seed in common with it"
+    yield f"{name} {on_repetition} on repetition."
+    compared = verdict.beside_control
+    if compared is not None:
+        yield _beside_it_on_the_test_images(control, candidates[compared.candidate], compared)
 
 
 def _over_pairs(leads: Sequence[float], metric: Metric) -> str:
@@ -171,17 +176,17 @@ def _over_pairs(leads: Sequence[float], metric: Metric) -> str:
     return f"{mean} (95% from {low} to {high} over {len(leads)} seeds)" if len(leads) > 1 else f"{mean} (one seed)"
 
 
-def _beside_it_on_the_test_images(control: Candidate, winner: Candidate, comparison: Comparison) -> str:
+def _beside_it_on_the_test_images(control: Candidate, best: Candidate, comparison: Comparison) -> str:
     found = {
-        "better": "the search helped",
-        "worse": "the search did harm",
+        "better": "what the search found is better",
+        "worse": "what the search found is worse",
         "no difference can be shown": "that the search made a difference cannot be shown",
     }[conclusion(comparison, comparison.mcnemar_p)]
     return (
         f"On the test images the control has {_over_seeds(control.at_half['accuracy'], len(control.replicates))}, from "
-        f"which the winner differs by {100 * comparison.difference:+.1f} points (95% from {100 * comparison.low:+.1f} "
-        f"to {100 * comparison.high:+.1f}{_paired_over(control, winner, comparison)}; McNemar's exact test of the "
-        f"ensembles: p = {comparison.mcnemar_p:.2g}): {found}."
+        f"which trial {best.trial} differs by {100 * comparison.difference:+.1f} points (95% from "
+        f"{100 * comparison.low:+.1f} to {100 * comparison.high:+.1f}{_paired_over(control, best, comparison)}; "
+        f"McNemar's exact test of the ensembles: p = {comparison.mcnemar_p:.2g}): {found}."
     )
 
 

@@ -85,6 +85,7 @@ class _Opening:
         self.plan, self.naming = plan, naming
         numbers = [trial.number for trial in plan.candidates]
         self.winner = numbers.index(naming.winner) if naming else FIRST_FINALIST
+        self.searched = numbers.index(naming.searched) if naming else FIRST_FINALIST
         self.trained, self.failed = finished_replicates(session.store, plan), failed_replicates(session.store, plan)
         self.listener, self._n_judged = session.listener, 0
         self.number = next_number(session.store, plan.record.name)
@@ -98,7 +99,7 @@ class _Opening:
         candidates = [self._judged(trial) for trial in self.plan.candidates]
         named = None if self.naming is None else self.winner
         comparisons = compared(candidates, self._labels, self._patients, named=named)
-        control = beside_control(candidates, self._labels, self._patients, self.winner)
+        control = beside_control(candidates, self._labels, self._patients, self.searched)
         confirmation = Confirmation(
             study=self.plan.record.name,
             replicates_study=self.plan.study,

@@ -136,9 +136,9 @@ def compared(
 
 
 def beside_control(
-    candidates: Sequence[Candidate], labels: Sequence[int], patients: Sequence[str], winner: int
+    candidates: Sequence[Candidate], labels: Sequence[int], patients: Sequence[str], finalist: int
 ) -> Comparison | None:
-    """Compare the winner with the control: did the search give more than what all its trials train with?
+    """Compare the best finalist that the search found with the control: did it give more than all trials train with?
 
     It is one comparison, and no part of the conclusion on the baseline, so it needs no correction.
 
@@ -146,16 +146,16 @@ def beside_control(
         candidates: The baseline, then the finalists, one of which may be the control.
         labels: (n,) of the test images, 0 or 1.
         patients: (n,) the patient of each test image.
-        winner: Position of the winner.
+        finalist: Position of that finalist; the winner, unless that is the control.
 
     Returns:
-        None where there is no control, where it is the winner, or where there is no seed on which neither failed.
+        None where there is no control, where it is this finalist, or where there is no seed on which neither failed.
     """
-    control = next((position for position, each in enumerate(candidates) if each.role == "control"), winner)
-    seeds = [{replicate.seed for replicate in candidates[position].replicates} for position in (winner, control)]
-    if control == winner or seeds[0].isdisjoint(seeds[1]):
+    control = next((position for position, each in enumerate(candidates) if each.role == "control"), finalist)
+    seeds = [{replicate.seed for replicate in candidates[position].replicates} for position in (finalist, control)]
+    if control == finalist or seeds[0].isdisjoint(seeds[1]):
         return None
-    return _compared(candidates, (winner, control), labels, patients)
+    return _compared(candidates, (finalist, control), labels, patients)
 
 
 def _compared(
@@ -209,7 +209,7 @@ def concluded(
         comparisons: Comparison of each finalist with the baseline, in the same order, as `compared` makes them.
         searched: Results of the search.
         naming: How repetition named the winner; None where it did not.
-        control: The winner against the control, as `beside_control` makes it.
+        control: The best finalist that the search found against the control, as `beside_control` makes it.
     """
     winner = _position(candidates, naming)
     verdict = Verdict(

@@ -186,7 +186,13 @@ class Naming(_Record):
     n_folds: int  # of the development images
     seeds: tuple[int, ...]  # the first judged by fold 0, the next by fold 1, and so on, around
     winner: int  # its number in the search
+    best_searched: int | None = None  # of the finalists but the control; None: no other, or an earlier version
     repetitions: tuple[Repetition, ...]  # of the baseline, and of the finalists, the best of the search first
+
+    @property
+    def searched(self) -> int:
+        """The best finalist that the search found; the winner, which may be the control, where none is written down."""
+        return self.winner if self.best_searched is None else self.best_searched
 
     @property
     def judged(self) -> int:
@@ -203,7 +209,7 @@ class Verdict(_Record):
     n_searched: int  # configurations that the search trained to the end or pruned
     validation_gain: float  # of the winner over the baseline in the search, in accuracy on validation images
     expected_luck: float  # how much of such a gain the best of `n_searched` equal configurations would show by noise
-    beside_control: Comparison | None = None  # the winner against the control; None where none can be
+    beside_control: Comparison | None = None  # the best finalist but the control against it; None where none can be
 
 
 class Confirmation(_Record):

@@ -109,7 +109,9 @@ def _lead_on_control(confirmation: Confirmation) -> list[tuple[str, str, str]]:
     compared = confirmation.verdict.beside_control
     if compared is None:
         return []
-    about = f"of test accuracy; 95% from {_interval_in_points(compared)}; the control had no search"
+    best = confirmation.candidates[compared.candidate].label
+    whose = "" if compared.candidate == confirmation.verdict.winner else f" of {best}, the best that the search found"
+    about = f"of test accuracy{whose}; 95% from {_interval_in_points(compared)}; the control had no search"
     return [("Lead on the control", f"{tables.points(compared.difference)} points", about)]
 
 
@@ -188,7 +190,7 @@ def _fold(number: int | None) -> str:
 
 
 def _comparisons(confirmation: Confirmation) -> list[list[str]]:
-    """Return the rows of the table of comparisons: with the baseline, and of the winner with the control."""
+    """Return the rows of the table of comparisons: with the baseline, and of the best that the search found with the control."""
     labels = [each.label for each in confirmation.candidates]
     rows = [_comparison(labels[each.candidate], each) for each in confirmation.comparisons]
     control = confirmation.verdict.beside_control

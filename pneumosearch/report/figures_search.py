@@ -186,7 +186,8 @@ def learning_curves(record: StudyRecord, metric: Literal["accuracy", "auc"]) -> 
     Returns:
         None if no epoch has the metric.
     """
-    curves = {trial.number: curve for trial in record.trials if (curve := _curve(trial, metric))}
+    key = f"{evaluated(record)}_{metric}"
+    curves = {trial.number: curve for trial in record.trials if (curve := _curve(trial, key, scale(metric)))}
     if not curves:
         return None
     figure = Figure(figsize=(5.2, 3.7), layout="constrained")
@@ -212,9 +213,10 @@ def learning_curves(record: StudyRecord, metric: Literal["accuracy", "auc"]) -> 
     return drawing(figure, f"curves-{metric}", alt=alt, caption=caption)
 
 
-def _curve(trial: TrialRecord, metric: Literal["accuracy", "auc"]) -> list[tuple[int, float]]:
-    values = [(epoch.epoch, getattr(epoch, f"{epoch.evaluated}_{metric}")) for epoch in trial.history]
-    return [(number, scale(metric) * value) for number, value in values if value is not None]
+def _curve(trial: TrialRecord, key: str, times: float) -> list[tuple[int, float]]:
+    """Return `times` the figure under this key of each epoch that has it."""
+    values = [(epoch.epoch, getattr(epoch, key)) for epoch in trial.history]
+    return [(number, times * value) for number, value in values if value is not None]
 
 
 def _bundle(axes: Axes, curves: list[list[tuple[int, float]]], colour: str, name: str) -> str:

@@ -43,7 +43,7 @@ def importance(record: StudyRecord) -> dict[str, float]:
     complete = [trial for trial in record.trials if trial.value is not None and trial.run]
     if not isinstance(searched, dict) or len(complete) < 4 or len({trial.value for trial in complete}) < 2:
         return {}
-    configs = [dict(trial.run.config) for trial in complete if trial.run]
+    configs = [vars(trial.run.config) for trial in complete if trial.run]
     losses = np.array([trial.value for trial in complete]) * (-1 if direction(record.metric) == "maximize" else 1)
     best = losses <= np.sort(losses)[math.ceil(_BEST * len(losses)) - 1]
     found = {}

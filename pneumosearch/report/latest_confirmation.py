@@ -168,8 +168,8 @@ def _leads(confirmation: Confirmation) -> Iterator[list[str]]:
 
 
 def _lead_on_control(confirmation: Confirmation) -> Iterator[list[str]]:
-    """Yield the rows that compare the winner with the control, in its own column."""
-    verdict, compared = confirmation.verdict, confirmation.verdict.beside_control
+    """Yield the rows that compare the best finalist that the search found with the control, in its own column."""
+    compared = confirmation.verdict.beside_control
     if compared is None:
         return
     yield ["above the control, at 0.5"]
@@ -178,7 +178,7 @@ def _lead_on_control(confirmation: Confirmation) -> Iterator[list[str]]:
         (_INTERVAL, f"{points(compared.low)} to {points(compared.high)}"),
         ("McNemar p, seed ensembles", f"{compared.mcnemar_p:.2g}"),
     ):
-        yield [heading, *(cell if n == verdict.winner else "" for n in range(len(confirmation.candidates)))]
+        yield [heading, *(cell if n == compared.candidate else "" for n in range(len(confirmation.candidates)))]
 
 
 def _of_ensembles(confirmation: Confirmation) -> Iterator[list[str]]:

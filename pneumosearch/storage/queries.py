@@ -7,14 +7,14 @@ that joins a study. The tables are those of Optuna's RDB storage since version 3
 import json
 import math
 from collections import defaultdict
-from collections.abc import Callable, Collection, Container
+from collections.abc import Callable, Collection, Container, Mapping
 from functools import cache, lru_cache
 from typing import Any, Final
 
 from optuna.distributions import BaseDistribution, json_to_distribution
 from optuna.trial import FrozenTrial, TrialState
 from pydantic_core import from_json
-from sqlalchemy import DateTime, Engine, Select, bindparam, column, or_, select, table
+from sqlalchemy import DateTime, Engine, Row, Select, bindparam, column, or_, select, table
 
 from pneumosearch._utils.collector import paused_collector
 from pneumosearch.records.attributes import DATA, VERSIONS
@@ -44,6 +44,10 @@ _PARAMETERS: Final = _details("trial_params", "param_name", "param_value", "dist
 _NOT_FINITE: Final = {"INF_POS": math.inf, "INF_NEG": -math.inf, "NAN": math.nan}
 _OFTEN_EQUAL: Final = (DATA.key, VERSIONS.key)
 
+#: Rows of one of the other tables: {identifier of the trial: {key: what is stored}}.
+_Details = dict[int, dict[Any, Any]]
+_KINDS: Final = ("values", "user", "system", "steps", "parameters")
+
 
 def read_trials(
     engine: Engine,
@@ -68,42 +72,46 @@ def read_trials(
     """
     wanted = {"study": study_id, "after": after, "also": list(also)}
     with paused_collector(), engine.connect() as connection:
+        rows = connection.execute(_ALL, wanted).all()  # first, as one that has ended by now has all that follows
+        if not rows:
+            return []
 
-        def read(query: Select[Any], decoded: Callable[..., Any]) -> dict[int, dict[Any, Any]]:
-            found: dict[int, dict[Any, Any]] = defaultdict(dict)
+        def read(query: Select[Any], decoded: Callable[..., Any]) -> _Details:
+            found: _Details = defaultdict(dict)
             for trial_id, key, *stored in connection.execute(query, wanted):
                 found[trial_id][key] = decoded(key, *stored)
             return found
 
         shared = cache(_json)  # all trials of a study have the same data, and most the same versions
-        trials = connection.execute(_ALL, wanted).all()  # first, as one that has ended by now has all that follows
-        if not trials:
-            return []
-        values = read(_VALUES, _number)
-        user = read(_USER, lambda key, text: shared(text) if key in _OFTEN_EQUAL else _json(text))
-        system, steps, parameters = (
-            (defaultdict(dict), defaultdict(dict), defaultdict(dict))
-            if results_only
-            else (read(_SYSTEM, lambda _, text: _json(text)), read(_STEPS, _number), read(_PARAMETERS, _parameter))
-        )
-        return [
-            FrozenTrial(
-                number=row.number,
-                state=TrialState[row.state],
-                value=None,
-                values=[value for _, value in sorted(values[row.trial_id].items())] or None,
-                datetime_start=row.datetime_start,
-                datetime_complete=row.datetime_complete,
-                params={name: value for name, (value, _) in parameters[row.trial_id].items()},
-                distributions={name: distribution for name, (_, distribution) in parameters[row.trial_id].items()},
-                user_attrs=user[row.trial_id],
-                system_attrs=system[row.trial_id],
-                intermediate_values=steps[row.trial_id],
-                trial_id=row.trial_id,
-            )
-            for row in trials
-            if states is None or TrialState[row.state] in states
-        ]
+        details = {
+            "values": read(_VALUES, _number),
+            "user": read(_USER, lambda key, text: shared(text) if key in _OFTEN_EQUAL else _json(text)),
+        }
+        if not results_only:
+            details["system"] = read(_SYSTEM, lambda _, text: _json(text))
+            details["steps"], details["parameters"] = read(_STEPS, _number), read(_PARAMETERS, _parameter)
+        return [_trial(row, details) for row in rows if states is None or TrialState[row.state] in states]
+
+
+def _trial(row: Row[Any], details: Mapping[str, _Details]) -> FrozenTrial:
+    """Return the trial of a row and of what the other tables have on it."""
+    values, user, system, steps, parameters = (
+        details[kind][row.trial_id] if kind in details else {} for kind in _KINDS
+    )
+    return FrozenTrial(
+        number=row.number,
+        state=TrialState[row.state],
+        value=None,
+        values=[value for _, value in sorted(values.items())] or None,
+        datetime_start=row.datetime_start,
+        datetime_complete=row.datetime_complete,
+        params={name: value for name, (value, _) in parameters.items()},
+        distributions={name: distribution for name, (_, distribution) in parameters.items()},
+        user_attrs=user,
+        system_attrs=system,
+        intermediate_values=steps,
+        trial_id=row.trial_id,
+    )
 
 
 def _number(_: int, value: float | None, kind: str) -> float:

@@ -102,19 +102,22 @@ def beside_a_control(
     candidates[2] = candidates[2].model_copy(update={"role": "control"})
     assert candidates[2].label == "default 2, the control"
     comparisons = compared(candidates[:2], LABELS, PATIENTS) * 2  # with a control of other seeds there is no second
-    control = beside_control(candidates, LABELS, PATIENTS, winner)
-    return concluded(candidates, comparisons, Searched(9, 0.0, 500, "images"), naming or a_naming(winner), control)
+    naming = naming or a_naming(winner)
+    control = beside_control(candidates, LABELS, PATIENTS, naming.searched)
+    return concluded(candidates, comparisons, Searched(9, 0.0, 500, "images"), naming, control)
 
 
 def on_the_control(verdict: Verdict) -> str:
-    return " ".join(sentence for sentence in verdict.sentences if "control" in sentence)
+    """Return the sentences on the control, from the first that names it as what it is."""
+    first = next((n for n, each in enumerate(verdict.sentences) if "the baseline's values trained" in each), None)
+    return "" if first is None else " ".join(verdict.sentences[first : first + 3])
 
 
 @pytest.mark.parametrize(
     ("skill", "of_control", "found"),
     [
-        (2.0, 1.0, "the search helped."),
-        (1.0, 2.0, "the search did harm."),
+        (2.0, 1.0, "what the search found is better."),
+        (1.0, 2.0, "what the search found is worse."),
         (1.2, 1.2, "that the search made a difference cannot be shown."),
     ],
 )
@@ -126,11 +129,11 @@ def test_verdict_tells_what_the_search_gave_beside_the_control(skill: float, of_
     assert beside.low <= beside.difference <= beside.high
     said = on_the_control(verdict)
     assert said.startswith(
-        "The control, the baseline's values trained like all others, has 94.2 % on repetition, from which the "
-        "winner differs by -0.8 points (95% from -0.8 points to -0.8 points over 3 seeds). On the test images the "
+        "The control, the baseline's values trained like all others, has 94.2 % on repetition. The winner differs from "
+        "it by -0.8 points (95% from -0.8 points to -0.8 points over 3 seeds) on repetition. On the test images the "
         "control has "
     )
-    assert f"the winner differs by {100 * beside.difference:+.1f} points (95% from {100 * beside.low:+.1f} to" in said
+    assert f"trial 1 differs by {100 * beside.difference:+.1f} points (95% from {100 * beside.low:+.1f} to" in said
     assert said.endswith(found)
 
 
@@ -140,17 +143,36 @@ def test_lead_on_the_control_has_an_interval_over_the_seeds_that_trained_both() 
     repetitions = (first, *(each.model_copy(update={"figures": figures[each.trial]}) for each in (winner, control)))
     naming = a_naming(1).model_copy(update={"repetitions": repetitions})
     said = on_the_control(beside_a_control(1.2, 1.2, winner=1, naming=naming))
-    assert "differs by +3.0 points (95% from -9.7 points to +15.7 points over 2 seeds). On" in said  # 3 +- 12.706 * 1
+    assert "differs from it by +3.0 points (95% from -9.7 points to +15.7 points over 2 seeds) on repetition. On" in said  # 3 +- 12.706 * 1
 
 
-def test_control_that_wins_is_not_compared_with_itself() -> None:
-    verdict = beside_a_control(1.2, 1.2, winner=2)
-    assert verdict.beside_control is None
+@pytest.mark.parametrize(
+    ("skill", "found"),
+    [
+        (2.0, "what the search found is better."),
+        (1.2, "that the search made a difference cannot be shown."),
+    ],
+)
+def test_best_that_the_search_found_is_compared_with_a_control_that_wins(skill: float, found: str) -> None:
+    naming = a_naming(2).model_copy(update={"best_searched": 1})
+    verdict = beside_a_control(skill, 1.2, winner=2, naming=naming)
+    assert verdict.beside_control is not None
+    assert verdict.beside_control.candidate == 1
     assert verdict.sentences[0].startswith("Trial 2 of 'default', the control, named by repetition before")
-    assert (
-        "the control, the baseline's values trained like all others: on repetition the search has found nothing "
-        in (on_the_control(verdict))
+    said = on_the_control(verdict)
+    assert said.startswith(
+        "It is the control, the baseline's values trained like all others: on repetition the search has found nothing "
+        "better. Trial 1, the best that the search found, differs from it by -0.8 points (95% "
     )
+    assert said.endswith(found)
+
+
+def test_control_that_wins_without_another_finalist_is_not_compared_with_itself() -> None:
+    verdict = beside_a_control(1.2, 1.2, winner=2)  # as in confirmations of earlier versions, too
+    assert verdict.beside_control is None
+    said = on_the_control(verdict)
+    assert said.startswith("It is the control, the baseline's values trained like all others: on repetition")
+    assert "differs from it" not in said
 
 
 def test_winner_and_control_without_a_common_seed_are_not_compared() -> None:
@@ -160,7 +182,7 @@ def test_winner_and_control_without_a_common_seed_are_not_compared() -> None:
     naming = a_naming(1).model_copy(update={"repetitions": repetitions, "seeds": (1, 2, 3, 4)})
     verdict = beside_a_control(1.2, 1.2, winner=1, seeds=(4,), naming=naming)
     assert verdict.beside_control is None
-    assert on_the_control(verdict).endswith("90.0 % on repetition, but no seed trained both.")
+    assert "90.0 % on repetition. The winner has no seed in common with it on repetition." in on_the_control(verdict)
 
 
 def test_confirmation_without_a_control_says_nothing_of_one() -> None:

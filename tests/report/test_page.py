@@ -89,6 +89,10 @@ def test_lead_on_the_control_stands_on_the_page_in_the_table_and_in_json() -> No
     ]
     assert confirmation_summary(confirmation)["verdict"]["beside_control"]["low"] == -0.006
     assert "in the last row from the control" in words
+    of_another = verdict.model_copy(update={"beside_control": control.model_copy(update={"candidate": 1})})
+    words = Elements(page(a_search(), confirmation.model_copy(update={"verdict": of_another}), top=5)).words
+    assert "of test accuracy of default 3, the best that the search found; 95% from" in words
+    assert "default 3, from the control +1.3" in words
     assert "the control" not in Elements(made_page()).words
 
 
