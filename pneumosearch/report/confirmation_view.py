@@ -190,7 +190,7 @@ def _fold(number: int | None) -> str:
 
 
 def _comparisons(confirmation: Confirmation) -> list[list[str]]:
-    """Return the rows of the table of comparisons: with the baseline, and of the best that the search found with the control."""
+    """Return the rows of the table of comparisons: of finalists with the baseline, and of one with the control."""
     labels = [each.label for each in confirmation.candidates]
     rows = [_comparison(labels[each.candidate], each) for each in confirmation.comparisons]
     control = confirmation.verdict.beside_control
