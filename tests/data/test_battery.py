@@ -109,4 +109,4 @@ def test_data_source_makes_the_battery_of_validation_images_only_when_asked(sour
 
 def test_documents_list_the_copies_as_they_are() -> None:
     rows = [f"| {copy.family} | {name} | {copy.words} |" for name, copy in BATTERY.items()]
-    assert "\n".join(rows) in (ROOT / "docs" / "belief.md").read_text(encoding="utf-8")
+    assert "\n".join(rows) in (ROOT / "docs" / "judging.md").read_text(encoding="utf-8")
