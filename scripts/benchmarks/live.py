@@ -211,11 +211,13 @@ def race(
 
 def _command(options: Mapping[str, object], runs: Runs) -> str:
     """Return for the page the command that makes all these runs: the given options, with the sides and seeds there."""
-    seeds = {run.summary["seed"] for own in runs.values() for run in own}
-    which = {"--seed" if len(seeds) == 1 else "--seeds": max(seeds)}
+    first, *more = sorted({run.summary["seed"] for own in runs.values() for run in own})
+    all_from_one = [first, *more] == list(range(1, len(more) + 2))
+    which = {"--seeds": len(more) + 1} if more and all_from_one else {"--seed": first}
     whole = {**options, **which, "--sides": ",".join(runs)}
-    given = (f"{name} {value}" for name, value in whole.items() if value is not None)
-    return f"scripts/bench search --live {' '.join(given)}"
+    given = " ".join(f"{name} {value}" for name, value in whole.items() if value is not None)
+    also = "" if all_from_one else "".join(f"  # and with --seed {seed}" for seed in more)
+    return f"scripts/bench search --live {given}{also}"
 
 
 def _where(runs: Runs) -> dict[str, str]:

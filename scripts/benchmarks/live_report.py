@@ -208,9 +208,11 @@ def _later(ours: Figures, others: list[Figures]) -> Iterator[str]:
         theirs = {row["side"]: row[key]["median"] for row in others}
         sooner = {side: s for side, s in theirs.items() if s is not None and (own is None or s < own)}
         if sooner:
-            mine = "never" if own is None else f"after {own:.0f} s"
             sides = _list(f"{side} ({seconds:.0f} s)" for side, seconds in sooner.items())
-            yield f"It comes to {aim} {mine}, later than {sides}."
+            if own is None:
+                yield f"Its median run does not come to {aim} in its time, unlike {sides}."
+            else:
+                yield f"It comes to {aim} after {own:.0f} s, later than {sides}."
 
 
 def _larger(ours: Figures, others: list[Figures]) -> Iterator[str]:

@@ -142,6 +142,8 @@ def test_race_runs_one_seed_at_a_time_and_tells_all_that_are_there(raced: list[s
     assert json.loads(done.stdout) == figures
     assert (tmp_path / "race" / "race.md").exists()
     assert order.read_text() == "p2 o1 "
+    later = json.loads(run_search([*raced, "--seed", "4", "--sides", "optuna"]).stdout)
+    assert later["command"].endswith("--seed 1 --sides pneumosearch,optuna  # and with --seed 2  # and with --seed 4")
 
 
 def test_race_without_a_run_has_no_page(raced: list[str]) -> None:
